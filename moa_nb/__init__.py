@@ -1,0 +1,93 @@
+"""Several language models in layers, from one notebook cell and one DataFrame column."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from moa_nb.engine import Estimate, arun, estimate, run
+    from moa_nb.errors import MoaError
+    from moa_nb.frames import FrameRun
+    from moa_nb.history import last, runs
+    from moa_nb.pipeline.result import Result
+    from moa_nb.pipeline.spec import Agent, Layer, Pipeline
+    from moa_nb.providers.functions import agent
+    from moa_nb.settings import configure
+
+__all__ = [
+    "Agent",
+    "Estimate",
+    "FrameRun",
+    "Layer",
+    "MoaError",
+    "Pipeline",
+    "Result",
+    "agent",
+    "arun",
+    "configure",
+    "estimate",
+    "last",
+    "run",
+    "runs",
+]
+
+__version__ = "0.1.0"
+
+# Where each public name lives: it is imported when it is first used, so that `import moa_nb` is
+# quick and pulls in neither pydantic nor aiohttp nor jinja2 nor ipywidgets.
+_HOMES = {
+    "Agent": "moa_nb.pipeline.spec",
+    "Estimate": "moa_nb.engine",
+    "FrameRun": "moa_nb.frames",
+    "Layer": "moa_nb.pipeline.spec",
+    "MoaError": "moa_nb.errors",
+    "Pipeline": "moa_nb.pipeline.spec",
+    "Result": "moa_nb.pipeline.result",
+    "agent": "moa_nb.providers.functions",
+    "arun": "moa_nb.engine",
+    "configure": "moa_nb.settings",
+    "estimate": "moa_nb.engine",
+    "last": "moa_nb.history",
+    "run": "moa_nb.engine",
+    "runs": "moa_nb.history",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        msg = f"module 'moa_nb' has no attribute {name!r}"
+        raise AttributeError(msg)
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Return nothing; ``%load_ext moa_nb`` registers ``%moa`` and ``%%moa`` and says what they will use."""
+    from moa_nb.notebook import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Return nothing; ``%unload_ext moa_nb`` takes everything back and ends the engine."""
+    from moa_nb.notebook import unload
+
+    unload(shell)
+
+
+def _register_accessors() -> None:
+    from moa_nb.frames import accessor
+
+    accessor.register()
+
+
+_register_accessors()

@@ -1,0 +1,9 @@
+"""Gateway and pipeline together: a run from its options to its result, on a loop of its own."""
+
+from __future__ import annotations
+
+from moa_nb.engine.estimate import Estimate
+from moa_nb.engine.plan import Plan
+from moa_nb.engine.run import Engine, arun, current, estimate, run
+
+__all__ = ["Engine", "Estimate", "Plan", "arun", "current", "estimate", "run"]

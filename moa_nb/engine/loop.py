@@ -1,0 +1,174 @@
+"""Where the engine's coroutines run: one event loop in a daemon thread, or the kernel's own.
+
+A cell waits for its job in short polls, so that an interrupt arrives at once and cancels what is
+in flight.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextvars
+import threading
+import warnings
+from collections.abc import Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from moa_nb.errors import SetupError
+
+__all__ = ["Job", "Loop", "on_kernel_loop"]
+
+_T = TypeVar("_T")
+
+_POLL_SECONDS = 0.05
+_GOODBYE_SECONDS = 2.0
+"""How long an interrupted cell waits for its connections to be closed."""
+
+
+class Job(Generic[_T]):
+    """One coroutine on the engine's loop, seen from another thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, _T]) -> None:
+        self.future: concurrent.futures.Future[_T] = concurrent.futures.Future()
+        """Done when the coroutine is, its clean-up included."""
+        self._loop = loop
+        self._task: asyncio.Task[_T] | None = None
+        self._cancelled = False
+        context = contextvars.copy_context()
+        loop.call_soon_threadsafe(self._start, coroutine, context)
+
+    def _start(self, coroutine: Coroutine[Any, Any, _T], context: contextvars.Context) -> None:
+        self._task = self._loop.create_task(coroutine, context=context)
+        self._task.add_done_callback(self._finish)
+        if self._cancelled:
+            self._task.cancel()
+
+    def _finish(self, task: asyncio.Task[_T]) -> None:
+        if task.cancelled():
+            self.future.set_exception(concurrent.futures.CancelledError())
+        elif (error := task.exception()) is not None:
+            self.future.set_exception(error)
+        else:
+            self.future.set_result(task.result())
+
+    def cancel(self) -> None:
+        """Return at once; the coroutine is cancelled as soon as its loop comes to it."""
+        self._cancelled = True
+        self._loop.call_soon_threadsafe(lambda: self._task.cancel() if self._task else None)
+
+    @property
+    def done(self) -> bool:
+        """Whether it is over."""
+        return self.future.done()
+
+    def wait(self, tick: Callable[[], None] | None = None) -> _T:
+        """Return the result; call ``tick`` about twenty times a second meanwhile.
+
+        Raises:
+            KeyboardInterrupt: the user interrupted; everything in flight is cancelled and closed.
+        """
+        try:
+            while True:
+                try:
+                    return self.future.result(timeout=_POLL_SECONDS)
+                except TimeoutError:
+                    # The coroutine's own TimeoutError is the same class: only a finished future has it.
+                    if self.future.done():
+                        raise
+                if tick:
+                    tick()
+        except KeyboardInterrupt:
+            self.cancel()
+            concurrent.futures.wait([self.future], timeout=_GOODBYE_SECONDS)
+            raise
+
+    async def wait_async(self) -> _T:
+        """Return the result, on another loop; cancelling the wait cancels the job.
+
+        An idle kernel loop notices an interrupt only when something happens on it, so a ticker does.
+        """
+        waiting = asyncio.wrap_future(self.future)
+        try:
+            while not waiting.done():
+                await asyncio.wait([waiting], timeout=_POLL_SECONDS)
+            return waiting.result()
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+
+class Loop:
+    """An event loop in a daemon thread, uvloop where it is there."""
+
+    def __init__(self) -> None:
+        self.loop = _new_event_loop()
+        self.thread = threading.Thread(target=self._run, name="moa-nb-engine", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    def submit(self, coroutine: Coroutine[Any, Any, _T]) -> Job[_T]:
+        """Return the job of a coroutine that now runs here.
+
+        Raises:
+            SetupError: called from this loop's own thread, which would wait for itself.
+        """
+        if threading.current_thread() is self.thread:
+            coroutine.close()
+            msg = "this runs on the engine's own loop, where waiting would block it: use 'await moa.arun(...)' here"
+            raise SetupError(msg)
+        return Job(self.loop, coroutine)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs on this loop's thread."""
+        return threading.current_thread() is self.thread
+
+    def stop(self, closing: Coroutine[Any, Any, None]) -> None:
+        """Return once ``closing`` is done and the thread has ended."""
+        if not self.thread.is_alive():
+            closing.close()
+            return
+        self.submit(closing).wait()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(_GOODBYE_SECONDS)
+        if not self.loop.is_running():
+            self.loop.close()
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+_warned = False
+
+
+def on_kernel_loop(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """Return the coroutine's result, run on the loop that already runs in this thread.
+
+    For agents that are tied to the kernel's own loop (``loop = "kernel"``). It patches asyncio for
+    good, through nest-asyncio2, and slows every task of the kernel; hence never the default.
+
+    Raises:
+        SetupError: the running loop cannot be patched (uvloop).
+    """
+    global _warned  # noqa: PLW0603 - said once a process
+    loop = asyncio.get_running_loop()
+    if not isinstance(loop, asyncio.BaseEventLoop):
+        coroutine.close()
+        msg = f"loop = 'kernel' needs asyncio's own event loop, and this is {type(loop).__module__}: use loop = 'thread'"
+        raise SetupError(msg)
+    import nest_asyncio2
+
+    nest_asyncio2.apply(loop)
+    if not _warned:
+        _warned = True
+        text = "loop = 'kernel' patches asyncio for this whole kernel, which slows every task in it; 'thread' does not"
+        warnings.warn(text, RuntimeWarning, stacklevel=3)
+    return loop.run_until_complete(coroutine)

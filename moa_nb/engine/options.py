@@ -1,0 +1,49 @@
+"""The options of a run, spelled once for functions, verbs and magics."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+
+if TYPE_CHECKING:
+    from moa_nb.pipeline.spec import Pipeline
+
+__all__ = ["CacheMode", "RunOptions", "spelled_out"]
+
+CacheMode = Literal["use", "refresh", "off"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class RunOptions(TypedDict, total=False):
+    """What one call may say over the settings; ``None`` or left out: as the settings or the pipeline say."""
+
+    pipeline: str | Pipeline | None
+    """Its name, or a ``Pipeline``."""
+    models: Sequence[str | Callable[..., object]] | None
+    """Who fills ``$proposers``: ``provider:model`` each, or a function."""
+    aggregator: str | None
+    """Who writes the final answer."""
+    samples: int | None
+    """Answers of each proposer."""
+    layers: int | None
+    """How many layers, the aggregator's included."""
+    temperature: float | None
+    max_tokens: int | None
+    budget: float | None
+    """Dollars for the whole run; ``math.inf`` agrees to any."""
+    cache: CacheMode
+    """``use`` answers from the store where it can; ``refresh`` asks and keeps; ``off`` asks and keeps nothing."""
+
+
+def spelled_out(function: _F) -> _F:
+    """Return the function with ``**options`` shown as the keywords that they are, for help and completion."""
+    signature = inspect.signature(function)
+    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    known = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default="use" if name == "cache" else None)
+        for name in RunOptions.__annotations__
+    ]
+    function.__signature__ = signature.replace(parameters=[*own, *known])  # type: ignore[attr-defined]  # shown by inspect
+    return function

@@ -1,0 +1,142 @@
+"""A run's options, checked before anything is sent: pipeline, roles, templates, keys, prices."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from moa_nb import templating
+from moa_nb.chat import Message
+from moa_nb.engine.roles import Cast
+from moa_nb.errors import PipelineError, SetupError
+from moa_nb.gateway import Budget, Gateway
+from moa_nb.engine.options import CacheMode
+from moa_nb.gateway.gateway import no_price
+from moa_nb.pipeline import presets
+from moa_nb.pipeline.spec import Pipeline, Roles, resolve
+from moa_nb.settings import Settings
+
+__all__ = ["Options", "Plan", "prompt_template"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What one call may say over the settings. ``None``: as the settings or the pipeline say."""
+
+    pipeline: str | Pipeline | None = None
+    models: Sequence[str | Callable[..., object]] | None = None
+    """Who fills ``$proposers``."""
+    aggregator: str | None = None
+    samples: int | None = None
+    layers: int | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    budget: float | None = None
+    """Dollars for the whole run; ``math.inf`` agrees to any."""
+    cache: CacheMode = "use"
+
+
+@dataclass
+class Plan:
+    """A checked run: everything that is the same for each of its inputs."""
+
+    settings: Settings
+    pipeline: Pipeline
+    roles: Roles
+    why: str
+    cache: CacheMode
+    budget: Budget | None
+    load: Callable[[str], templating.Template]
+    models: tuple[str, ...]
+    """Every model that may be asked."""
+
+    @property
+    def max_tokens(self) -> int | None:
+        """What each request carries whose agent says nothing: a ceiling only where there is a budget."""
+        return self.settings.max_tokens if self.budget else None
+
+
+def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway) -> Plan:
+    """Return the plan of a run; nothing is sent.
+
+    Raises:
+        SetupError: a name, key, template, option or price is wrong or missing.
+    """
+    pipeline = presets.load(options.pipeline or settings.pipeline).override(
+        samples=options.samples,
+        layers=options.layers,
+        temperature=options.temperature,
+        max_tokens=options.max_tokens,
+    )
+    roles = dict(cast.roles)
+    if options.models:
+        roles["proposers"] = tuple(_model_name(model) for model in options.models)
+        _fills(pipeline, "proposers", "models")
+        if options.aggregator is None and cast.is_offline and not all(name.startswith("offline:") for name in roles["proposers"]):
+            # Offline consensus would only pick sentences from what these models wrote.
+            roles["aggregator"] = roles["proposers"][:1]
+    if options.aggregator:
+        roles["aggregator"] = (options.aggregator,)
+        _fills(pipeline, "aggregator", "aggregator")
+    agents = resolve(pipeline.params.agents(), roles)
+    models = tuple(dict.fromkeys(agent.model for agent in agents))
+    load = functools.cache(templating.load)
+    for agent in agents:
+        load(agent.template or "synthesize")
+        if agent.function is None:
+            _check_model(agent.model, gateway)
+    limit = settings.budget if options.budget is None else options.budget
+    if limit is not None and limit < 0:
+        msg = f"a budget is dollars, 0 or more, not {limit}"
+        raise SetupError(msg)
+    budget = None if limit is None or math.isinf(limit) else Budget(limit)
+    if budget:
+        for model in models:
+            if gateway.price(model) is None:
+                raise SetupError(no_price(model))
+    return Plan(settings, pipeline, roles, cast.why, options.cache, budget, load, models)
+
+
+def _model_name(model: str | Callable[..., object]) -> str:
+    return model if isinstance(model, str) else f"function:{getattr(model, '__name__', 'function')}"
+
+
+def _fills(pipeline: Pipeline, role: str, option: str) -> None:
+    if role not in pipeline.roles:
+        msg = f"pipeline {pipeline.name!r} asks for no ${role}, so {option!r} has nothing to fill"
+        raise PipelineError(msg)
+
+
+def _check_model(model: str, gateway: Gateway) -> None:
+    route = gateway.route(model)
+    if route.provider.name == "function":
+        from moa_nb.providers import functions
+
+        functions.find(route.model)
+    else:
+        route.provider.key()
+
+
+def prompt_template(text: str) -> templating.Template:
+    """Return a template given as Jinja source or as a template's name.
+
+    Raises:
+        UnknownName: a plain word that names no template.
+        TemplateError: source that does not parse.
+    """
+    is_source = "{" in text or any(character.isspace() for character in text)
+    return templating.parse(text) if is_source else templating.load(text)
+
+
+def check_conversation(messages: Iterable[Message]) -> None:
+    """Return nothing if the user's latest message says something.
+
+    Raises:
+        SetupError: it is empty.
+    """
+    latest = [message.content for message in messages if message.role == "user"]
+    if not latest or not latest[-1].strip():
+        msg = "there is no text to answer: the prompt is empty"
+        raise SetupError(msg)

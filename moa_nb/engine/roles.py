@@ -1,0 +1,106 @@
+"""Who answers: the models of each role, and one line that says why."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import orjson
+
+from moa_nb.gateway import Gateway
+from moa_nb.pipeline.spec import Roles
+from moa_nb.settings import Service, Settings, services, services_with_keys
+
+__all__ = ["Cast", "cast"]
+
+_PROBE_SECONDS = 0.2
+_MOST_LOCAL = 4
+_NOT_FOR_CHAT = ("embed", "rerank", "whisper", "tts", "clip", "bge-")
+
+_OFFLINE: Roles = {
+    "proposers": ("offline:textrank", "offline:lexrank", "offline:lsa", "offline:lead"),
+    "aggregator": ("offline:consensus",),
+}
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The models of every role, and why these."""
+
+    roles: Roles
+    why: str
+    """One line for people."""
+    is_offline: bool = False
+
+
+async def cast(settings: Settings, gateway: Gateway) -> Cast:
+    """Return who answers: what is configured, else the first key, else a local server, else offline."""
+    configured = _configured(settings)
+    if configured:
+        names = ", ".join(dict.fromkeys(configured.get("proposers", ()) + configured.get("aggregator", ())))
+        return Cast(_complete(configured), f"uses {names} (configured)")
+    for service in services_with_keys():
+        return Cast(_complete(service.roles()), f"uses {service.name} ({service.key_env} is set): {_list(service.proposers)}")
+    local = await _local_server(gateway)
+    if local:
+        return local
+    return Cast(
+        _complete(_OFFLINE),
+        "no key and no local server found: uses the offline agents, which pick sentences from your text and are not language models",
+        is_offline=True,
+    )
+
+
+def _configured(settings: Settings) -> dict[str, tuple[str, ...]]:
+    roles = {"proposers": settings.proposers}
+    for role in ("aggregator", "judge", "small", "strong"):
+        model = getattr(settings, role)
+        roles[role] = (model,) if model else ()
+    return {role: models for role, models in roles.items() if models}
+
+
+def _complete(roles: Roles) -> Roles:
+    """Return all roles: who is not named is played by the nearest one that is."""
+    full = dict(roles)
+    strongest = next(full[role] for role in ("aggregator", "strong", "judge", "proposers", "small") if full.get(role))[:1]
+    full.setdefault("aggregator", strongest)
+    full.setdefault("proposers", full["aggregator"] * 3)
+    full.setdefault("strong", full["aggregator"])
+    full.setdefault("judge", full["aggregator"])
+    full.setdefault("small", full["proposers"][:1])
+    return full
+
+
+async def _local_server(gateway: Gateway) -> Cast | None:
+    local = [service for service in services().values() if service.local]
+    found = await asyncio.gather(*(_probe(service, gateway) for service in local))  # noqa: TID251 - none of them raises
+    for service, models in zip(local, found, strict=True):
+        if models:
+            chosen = tuple(f"{service.name}:{model}" for model in models[:_MOST_LOCAL])
+            roles = {"proposers": chosen if len(chosen) > 1 else chosen * 3, "aggregator": chosen[:1]}
+            return Cast(_complete(roles), f"uses {service.name} on this machine ({service.base_url}): {_list(models)}")
+    return None
+
+
+async def _probe(service: Service, gateway: Gateway) -> list[str]:
+    """Return the chat models of a local server; empty if it is not there or is something else."""
+    assert service.mark is not None
+    path, word = service.mark
+    host = service.base_url.removesuffix("/v1")
+    marked, listed = await asyncio.gather(  # noqa: TID251 - neither raises
+        gateway.get(host + path, _PROBE_SECONDS),
+        gateway.get(service.base_url + "/models", _PROBE_SECONDS),
+    )
+    if marked is None or marked.status != 200 or word.encode() not in marked.body or listed is None:  # noqa: PLR2004
+        return []
+    try:
+        names = [entry["id"] for entry in orjson.loads(listed.body)["data"]]
+    except (ValueError, KeyError, TypeError):
+        return []
+    return [name for name in names if not any(part in name.lower() for part in _NOT_FOR_CHAT)]
+
+
+def _list(names: Iterable[str]) -> str:
+    known = list(dict.fromkeys(names))
+    return ", ".join(known[:_MOST_LOCAL]) + (", …" if len(known) > _MOST_LOCAL else "")

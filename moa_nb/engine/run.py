@@ -1,0 +1,378 @@
+"""Runs: from options and a prompt to a result."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import time
+import warnings
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from moa_nb import settings as configuration
+from moa_nb.chat import Completion, Message, Request, conversation
+from moa_nb.engine.estimate import Estimate, make_estimate
+from moa_nb.engine.loop import Job, Loop, on_kernel_loop
+from moa_nb.engine.options import RunOptions, spelled_out
+from moa_nb.engine.plan import Options, Plan, check_conversation, make_plan, prompt_template
+from moa_nb.engine.roles import Cast, cast
+from moa_nb.errors import MoaError, SetupError
+from moa_nb.gateway import Gateway
+from moa_nb.pipeline.ask import Ask, Task
+from moa_nb.pipeline.record import CallRecord, RunRecord
+from moa_nb.pipeline.result import Result
+from moa_nb.pipeline.strategies import find
+from moa_nb.settings import Settings, fence_secret
+from moa_nb.store import Store, StoreWarning
+from moa_nb.store.runs import LedgerRow, RunRow
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Engine", "arun", "current", "estimate", "run"]
+
+_T = TypeVar("_T")
+
+Prompt = str | Message | Iterable[Message | Mapping[str, str]]
+"""A text, or a conversation."""
+
+_CAST_SECONDS = 5.0
+"""How long a look for local servers holds."""
+
+
+class Engine:
+    """Runs pipelines: one loop in a thread of its own, one store, one gateway a loop."""
+
+    def __init__(self) -> None:
+        self._loop: Loop | None = None
+        self._gateways: dict[tuple[int, int], tuple[Settings, Gateway]] = {}
+        self._stores: dict[str, Store] = {}
+        self._cast: tuple[Settings, float, Cast] | None = None
+        self.latest: Any = None
+        """The last run of this session, whatever started it: a ``Result`` or a ``FrameRun``."""
+
+    # Parts ------------------------------------------------------------------------------------
+
+    @property
+    def loop(self) -> Loop:
+        """The thread's loop, started when it is first needed."""
+        if self._loop is None:
+            self._loop = Loop()
+        return self._loop
+
+    def store(self, settings: Settings) -> Store:
+        """Return the store that these settings ask for."""
+        path = None if settings.store == "none" else configuration.data_folder() / "store.sqlite"
+        name = str(path)
+        if name not in self._stores:
+            self._stores[name] = Store(path)
+        return self._stores[name]
+
+    def gateway(self, settings: Settings) -> Gateway:
+        """Return the gateway of the running loop."""
+        key = (id(asyncio.get_running_loop()), id(settings))
+        known = self._gateways.get(key)
+        if known is None or known[0] is not settings:
+            known = self._gateways[key] = (settings, Gateway(settings, self.store(settings)))
+        return known[1]
+
+    async def cast(self, settings: Settings, gateway: Gateway) -> Cast:
+        """Return who answers; a look for local servers holds for a few seconds."""
+        known = self._cast
+        if known is not None and known[0] is settings and (not known[2].is_offline or time.monotonic() - known[1] < _CAST_SECONDS):
+            return known[2]
+        found = await cast(settings, gateway)
+        self._cast = (settings, time.monotonic(), found)
+        return found
+
+    # Running ----------------------------------------------------------------------------------
+
+    def start(self, coroutine: Coroutine[Any, Any, _T]) -> Job[_T]:
+        """Return the job of a coroutine on the engine's own loop."""
+        return self.loop.submit(coroutine)
+
+    def finish(self, coroutine: Coroutine[Any, Any, _T], tick: Callable[[], None] | None = None) -> _T:
+        """Return the coroutine's result; wait for it here.
+
+        Raises:
+            KeyboardInterrupt: the user interrupted.
+        """
+        if configuration.current().loop == "kernel" and _is_loop_running():
+            return on_kernel_loop(coroutine)
+        result = self.start(coroutine).wait(tick)
+        self.complain()
+        return result
+
+    async def finish_async(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Return the coroutine's result; await it on whatever loop the caller has."""
+        if self._loop is not None and self._loop.is_current:
+            return await coroutine
+        result = await self.start(coroutine).wait_async()
+        self.complain()
+        return result
+
+    def complain(self) -> None:
+        """Return nothing; warn, on the caller's thread, of what went wrong with the store."""
+        for store in self._stores.values():
+            text = store.complaint()
+            if text:
+                warnings.warn(text, StoreWarning, stacklevel=4)
+
+    async def plan(self, options: Options) -> Plan:
+        """Return the checked plan of a run.
+
+        Raises:
+            SetupError: something is wrong or missing; nothing was sent.
+        """
+        settings = configuration.current()
+        gateway = self.gateway(settings)
+        return make_plan(options, settings, await self.cast(settings, gateway), gateway)
+
+    def new_record(self, plan: Plan, task: Task) -> RunRecord:
+        """Return the record of a run that is about to begin."""
+        limit = plan.budget.limit if plan.budget else None
+        return RunRecord(plan.pipeline.name, task.conversation, run_id=new_run_id(), budget=limit)
+
+    async def answer(self, plan: Plan, task: Task, record: RunRecord, *, row: int = 0, watched: bool = False) -> Result:
+        """Return the result of one pipeline on one input.
+
+        Raises:
+            MoaError: with the finished layers as its ``result``.
+        """
+        gateway = self.gateway(plan.settings)
+
+        async def complete(request: Request, *, layer: int, watch: CallRecord | None) -> Completion:
+            return await gateway.complete(request, priority=(row, -layer), budget=plan.budget, cache=plan.cache, watch=watch)
+
+        ask = Ask(
+            task,
+            plan.roles,
+            complete,
+            record,
+            fence_secret(),
+            max_tokens=plan.max_tokens,
+            watched=watched and plan.settings.stream,
+            load=plan.load,
+        )
+        try:
+            final = await find(plan.pipeline.strategy).run(task, plan.pipeline.params, ask)
+        except MoaError as error:
+            error.result = record.finish(error=str(error), stop_reason=error.kind)
+            raise
+        except asyncio.CancelledError:
+            record.finish(error="stopped", stop_reason="stopped")
+            raise
+        return record.finish(final.text)
+
+    async def answer_and_keep(self, plan: Plan, task: Task, record: RunRecord, *, kind: str, watched: bool = False) -> Result:
+        """Return the result of one run that the store remembers, however it ends."""
+        began = time.time()
+        try:
+            return await self.answer(plan, task, record, watched=watched)
+        finally:
+            if record.result is not None:
+                self.latest = record.result
+                self.store(plan.settings).add_run(*run_rows(record.result, kind, task.question, began))
+
+    async def aclose(self) -> None:
+        """Return once the connections of the running loop are closed."""
+        here = id(asyncio.get_running_loop())
+        for key in [key for key in self._gateways if key[0] == here]:
+            await self._gateways.pop(key)[1].close()
+
+    def close(self) -> None:
+        """Return once the loop has ended, the connections are closed and everything is written."""
+        if self._loop is not None:
+            self._loop.stop(self.aclose())
+            self._loop = None
+        for store in self._stores.values():
+            store.close()
+        self._stores.clear()
+        self._gateways.clear()
+
+
+def new_run_id() -> str:
+    """Return a run's name: the time, and enough chance that no two are alike."""
+    return time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
+
+
+def run_rows(result: Result, kind: str, title: str, began: float) -> tuple[RunRow, list[LedgerRow], dict[str, Any]]:
+    """Return a run as the store keeps it: its row, a ledger row for each model, its record."""
+    calls = result.calls
+    row = RunRow(
+        id=result.run_id,
+        at=began,
+        kind=kind,
+        pipeline=result.pipeline,
+        state={"done": "done", "stopped": "stopped"}.get(result.stop_reason, "failed"),
+        title=" ".join(title.split())[:120],
+        calls=len(calls),
+        cached=sum(call.cached for call in calls),
+        failed=sum(not call.ok for call in calls),
+        prompt_tokens=result.usage.prompt_tokens,
+        completion_tokens=result.usage.completion_tokens,
+        cost=result.cost,
+        saved=0.0,
+        seconds=result.seconds,
+    )
+    return row, ledger_rows(result), result.to_record()
+
+
+def ledger_rows(result: Result) -> list[LedgerRow]:
+    """Return what each model of a run took; cached answers count their tokens as saved, not as used."""
+    rows = []
+    for model in dict.fromkeys(call.model for call in result.calls):
+        calls = [call for call in result.calls if call.model == model]
+        paid = [call for call in calls if not call.cached]
+        costs = [call.cost for call in paid if call.cost is not None]
+        rows.append(
+            LedgerRow(
+                model=model,
+                calls=len(calls),
+                cached=len(calls) - len(paid),
+                prompt_tokens=sum(call.usage.prompt_tokens or 0 for call in paid),
+                completion_tokens=sum(call.usage.completion_tokens or 0 for call in paid),
+                cost=sum(costs),
+                saved=None,
+                unpriced=sum(call.ok and call.cost is None for call in paid),
+            ),
+        )
+    return rows
+
+
+def _is_loop_running() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+# The engine of this process ----------------------------------------------------------------------
+
+_engine: Engine | None = None
+_left_behind: list[Engine] = []
+
+
+def current() -> Engine:
+    """Return the engine of this process, made when it is first needed."""
+    global _engine  # noqa: PLW0603 - one a process
+    if _engine is None:
+        _engine = Engine()
+    return _engine
+
+
+def stop() -> None:
+    """Return once the engine of this process, if there is one, has ended."""
+    global _engine  # noqa: PLW0603 - one a process
+    if _engine is not None:
+        engine, _engine = _engine, None
+        engine.close()
+
+
+def _forget() -> None:
+    """A forked child has neither the thread nor the right to the parent's connections."""
+    global _engine  # noqa: PLW0603 - one a process
+    if _engine is not None:
+        # Kept unreachable but alive: closing them here would disturb the parent's.
+        _left_behind.append(_engine)
+        _engine = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+# What users call ---------------------------------------------------------------------------------
+
+
+def make_task(prompt: Prompt, template: str | None = None, values: Mapping[str, Any] | None = None) -> Task:
+    """Return the task of a prompt; with a template, a text becomes its ``{{ text }}``.
+
+    Raises:
+        SetupError: the prompt is empty, or the template cannot be rendered.
+    """
+    if template is not None:
+        if not isinstance(prompt, str):
+            msg = "a template takes a text, not a conversation"
+            raise SetupError(msg)
+        rendered = prompt_template(template).render({**(values or {}), "text": prompt})
+        task = Task(conversation(rendered), material=prompt if prompt.strip() else None)
+    else:
+        try:
+            task = Task(conversation(prompt))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise SetupError(str(error)) from None
+    check_conversation(task.conversation)
+    return task
+
+
+@spelled_out
+def run(
+    prompt: Prompt,
+    *,
+    template: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    **options: Unpack[RunOptions],
+) -> Result:
+    """Return the result of a pipeline on one text or conversation.
+
+    Args:
+        prompt: a text, or messages: ``[{"role": "user", "content": "..."}]``.
+        template: Jinja source or a template's name; ``{{ text }}`` is the prompt.
+        values: what else the template may use.
+        **options: ``pipeline`` (a name or a ``Pipeline``), ``models`` (who proposes, as
+            ``provider:model``), ``aggregator``, ``samples``, ``layers``, ``temperature``,
+            ``max_tokens``, ``budget`` (dollars), ``cache`` (``use``, ``refresh``, ``off``).
+
+    Raises:
+        SetupError: something is wrong or missing; nothing was sent.
+        MoaError: there is no answer; ``error.result`` has what was finished.
+
+    >>> text = "The mill closed in May. Forty people lost their work. The town bought the mill."
+    >>> run("Summarize in one sentence: " + text, models=["offline:lead"], aggregator="offline:consensus").text
+    'The mill closed in May.'
+    """
+    engine = current()
+    return engine.finish(_run(engine, make_task(prompt, template, values), Options(**options)))
+
+
+@spelled_out
+async def arun(
+    prompt: Prompt,
+    *,
+    template: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    **options: Unpack[RunOptions],
+) -> Result:
+    """Return what ``run`` returns, awaited: ``await moa.arun("text")`` in a cell or a coroutine."""
+    engine = current()
+    return await engine.finish_async(_run(engine, make_task(prompt, template, values), Options(**options)))
+
+
+async def _run(engine: Engine, task: Task, options: Options) -> Result:
+    plan = await engine.plan(options)
+    return await engine.answer_and_keep(plan, task, engine.new_record(plan, task), kind="text")
+
+
+@spelled_out
+def estimate(
+    prompt: Prompt,
+    *,
+    template: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    **options: Unpack[RunOptions],
+) -> Estimate:
+    """Return what ``run`` would take at most: calls, tokens, dollars, rendered prompts. Nothing is sent.
+
+    >>> estimate("Hello", pipeline="moa-lite", models=["offline:lead"], aggregator="offline:lead").n_calls
+    2
+    """
+    engine = current()
+    return engine.finish(_estimate(engine, make_task(prompt, template, values), Options(**options)))
+
+
+async def _estimate(engine: Engine, task: Task, options: Options) -> Estimate:
+    plan = await engine.plan(options)
+    return await make_estimate(plan, task, engine.gateway(plan.settings))

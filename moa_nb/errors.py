@@ -1,0 +1,130 @@
+"""What can go wrong, drawn as a tree.
+
+    MoaError                      everything this package raises on purpose
+    ├── SetupError                nothing can work until it is fixed: a run stops at once
+    │   ├── SettingsError         a key, a value or a file of the settings
+    │   ├── UnknownName           no model, provider, pipeline, template or column of that name
+    │   ├── TemplateError         a template that does not parse or lacks a variable
+    │   ├── PipelineError         a pipeline whose data does not make sense
+    │   ├── KeyRejected           the service refuses the key, or there is none
+    │   └── SpendingNotAgreed     the estimate is above what may be spent unasked
+    ├── RowError                  this input, and only this one, cannot be answered
+    │   └── LayerFailed           too few agents of a layer answered
+    ├── ServiceError              the service failed, and went on failing
+    └── BudgetExceeded            the next call could pass the ceiling; it was not sent
+
+Every message is one line that says what to do. ``kind`` is ``"setup"``, ``"row"``, ``"service"``
+or ``"budget"``: what a report groups by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moa_nb.pipeline.result import Result
+
+__all__ = [
+    "BudgetExceeded",
+    "KeyRejected",
+    "LayerFailed",
+    "MoaError",
+    "PipelineError",
+    "RowError",
+    "ServiceError",
+    "SettingsError",
+    "SetupError",
+    "SpendingNotAgreed",
+    "TemplateError",
+    "UnknownName",
+    "nearest",
+]
+
+
+class MoaError(Exception):
+    """The root of the tree; ``str(error)`` is one line that says what to do."""
+
+    kind: str = "service"
+    """``setup``, ``row``, ``service`` or ``budget``."""
+
+    result: Result | None = None
+    """What a run had when it failed: its finished layers and calls. ``None`` before any call."""
+
+    attempts: int = 0
+    """How often the service was asked before this was raised."""
+
+
+class SetupError(MoaError):
+    """Key, model, template, pipeline or option: no other row can succeed either."""
+
+    kind = "setup"
+
+
+class SettingsError(SetupError):
+    """A settings file, an environment variable or ``configure`` holds something unusable."""
+
+
+class UnknownName(SetupError, KeyError):
+    """A name that nothing has; the message names the nearest one that exists."""
+
+    # KeyError would show the message's repr.
+    __str__ = Exception.__str__
+
+
+class TemplateError(SetupError):
+    """A template does not parse, or uses a variable that is not there."""
+
+
+class PipelineError(SetupError):
+    """A pipeline's data are not what its strategy takes."""
+
+
+class KeyRejected(SetupError):
+    """The service refused the key (401, 403), or the variable that should hold it is empty."""
+
+
+class SpendingNotAgreed(SetupError):
+    """The estimate is above ``ask_above``: pass a ``budget=`` to agree."""
+
+
+class RowError(MoaError):
+    """This input cannot be answered: too long, refused, malformed."""
+
+    kind = "row"
+
+
+class LayerFailed(RowError):
+    """Fewer agents of a layer answered than its ``min_ok`` asks for."""
+
+
+class ServiceError(MoaError):
+    """The service answered with faults, or not at all, until the call's time was over."""
+
+    kind = "service"
+
+
+class BudgetExceeded(MoaError):
+    """The worst case of the next call does not fit into what is left of the budget."""
+
+    kind = "budget"
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a half sentence that names the likeliest of ``known``, or all of them when few.
+
+    >>> nearest("debat", ["debate", "single"])
+    "did you mean 'debate'?"
+    >>> nearest("zzz", ["debate", "single"])
+    'there are: debate, single'
+    """
+    names = list(dict.fromkeys(known))
+    lowered = {candidate.lower(): candidate for candidate in names}
+    close = get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {lowered[close[0]]!r}?"
+    if not names:
+        return "there are none"
+    shown = ", ".join(sorted(names)[:12])
+    return f"there are: {shown}" + (", …" if len(names) > 12 else "")

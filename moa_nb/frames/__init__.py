@@ -1,0 +1,20 @@
+"""DataFrames: the accessor, the rows in flight, and the run with its report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from moa_nb.frames.run import FrameRun
+
+__all__ = ["FrameRun"]
+
+
+def __getattr__(name: str) -> Any:
+    # The accessor is registered by `import moa_nb`, which must not pull in the engine.
+    if name == "FrameRun":
+        from moa_nb.frames.run import FrameRun
+
+        return FrameRun
+    msg = f"module 'moa_nb.frames' has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -1,0 +1,8 @@
+"""The way of one call: cache, single flight, budget, limits, retry, http."""
+
+from __future__ import annotations
+
+from moa_nb.gateway.budget import Budget
+from moa_nb.gateway.gateway import Gateway, Watch
+
+__all__ = ["Budget", "Gateway", "Watch"]

@@ -1,0 +1,122 @@
+"""Dollars, tokens and seconds as short text, the same in every panel."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from moa_nb.chat import Usage
+    from moa_nb.panels.view import CallView
+
+__all__ = ["BRIEF", "UNKNOWN", "ceiling", "count", "dollars", "dollars_briefly", "remarks", "seconds", "tokens", "tokens_title"]
+
+UNKNOWN = "–"
+"""What stands where nothing is known."""
+
+
+def dollars(amount: float | None) -> str:
+    """Return ``amount`` without the sign, precise enough to tell small costs apart.
+
+    >>> dollars(0.01234), dollars(0), dollars(12.3456), dollars(0.00000123), dollars(None)
+    ('0.0123', '0', '12.35', '0.0000012', '–')
+    """
+    if amount is None:
+        return UNKNOWN
+    if amount == 0:
+        return "0"
+    if abs(amount) >= 1:
+        return f"{amount:,.2f}"
+    if abs(amount) >= 0.00095:
+        return f"{amount:.4f}"
+    return f"{float(f'{amount:.2g}'):.10f}".rstrip("0")
+
+
+BRIEF = 0.00005
+"""Dollars below which ``dollars_briefly`` shows no digits."""
+
+
+def dollars_briefly(amount: float | None) -> str:
+    """Return ``amount`` in at most seven characters up to a thousand dollars, for a narrow column.
+
+    >>> dollars_briefly(0.0004), dollars_briefly(0.000012), dollars_briefly(0.0)
+    ('0.0004', '<0.0001', '0')
+    """
+    if amount is None or amount == 0 or amount >= 1:
+        return dollars(amount)
+    return "<0.0001" if amount < BRIEF else f"{amount:.4f}"
+
+
+def ceiling(amount: float) -> str:
+    """Return a budget the way a person wrote it, without the sign.
+
+    >>> ceiling(0.05), ceiling(5.0), ceiling(1234.5)
+    ('0.05', '5', '1,234.50')
+    """
+    return f"{amount:,.0f}" if amount == int(amount) else dollars(amount) if amount >= 1 else dollars(amount).rstrip("0")
+
+
+def tokens(number: int | None, *, estimated: bool = False) -> str:
+    """Return a count of tokens; estimated ones are marked.
+
+    >>> tokens(2140), tokens(12, estimated=True), tokens(None)
+    ('2,140', '≈12', '–')
+    """
+    return UNKNOWN if number is None else f"{'≈' if estimated else ''}{number:,}"
+
+
+def tokens_title(usage: Usage) -> str:
+    """Return what a reader sees on pointing at the tokens; empty where nothing was reported."""
+    if usage.prompt_tokens is None and usage.completion_tokens is None:
+        return "no tokens reported"
+    prompt = f"{tokens(usage.prompt_tokens)} prompt tokens"
+    if usage.cached_prompt_tokens:
+        prompt += f" ({usage.cached_prompt_tokens:,} from the service's cache)"
+    completion = f"{tokens(usage.completion_tokens)} completion tokens"
+    if usage.reasoning_tokens:
+        completion += f" ({usage.reasoning_tokens:,} of reasoning)"
+    return f"{prompt}, {completion}{', estimated' if usage.estimated else ''}"
+
+
+def seconds(duration: float) -> str:
+    """Return a duration, in seconds below two minutes.
+
+    >>> seconds(6.41), seconds(0), seconds(99.96), seconds(3725)
+    ('6.4', '0.0', '100', '62 min')
+    """
+    if duration >= 120:
+        return f"{duration / 60:.0f} min"
+    return f"{duration:.0f}" if duration >= 99.95 else f"{duration:.1f}"
+
+
+def count(number: int, noun: str) -> str:
+    """Return ``number`` with its noun in the right form.
+
+    >>> count(1, "call"), count(5, "call")
+    ('1 call', '5 calls')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+_WAITING = {"waiting": "waiting", "queued": "queued", "answering": "answering …"}
+
+
+def remarks(call: CallView) -> tuple[str, str]:
+    """Return what is to be said of a call beside its figures, and its kind: good, bad, odd or plain."""
+    if call.state in _WAITING:
+        return _WAITING[call.state], "plain"
+    if call.state == "failed":
+        return ("failed" if call.attempts <= 1 else f"failed after {call.attempts} tries"), "bad"
+    said, kind = [], "plain"
+    if call.state == "cached":
+        said, kind = ["cached"], "good"
+    elif call.state == "cancelled":
+        said, kind = ["stopped"], "odd"
+    elif call.attempts > 1:
+        said, kind = [f"{call.attempts} tries"], "odd"
+    if call.finish_reason == "length":
+        said, kind = [*said, "truncated"], "odd"
+    elif call.finish_reason == "content_filter":
+        said, kind = [*said, "cut by the service's filter"], "odd"
+    if call.note:
+        said.append(call.note)
+    return ", ".join(said), kind

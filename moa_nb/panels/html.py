@@ -1,0 +1,447 @@
+"""The panel as HTML: complete on its own for a finished run, in pieces for one that is going on.
+
+No script, no style sheet, no picture: what stands here reads the same in a live notebook, in one
+reopened without a kernel, in an export and on a page that strips styles. Model text passes through
+``markdown.to_html`` or is escaped.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from moa_nb.panels import figures
+from moa_nb.panels.markdown import LIMIT, first_line, to_html, to_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from moa_nb.chat import Message
+    from moa_nb.panels.view import CallView, LayerView, PanelView
+
+__all__ = ["MAX_BYTES", "answer", "axis", "header", "layer_heading", "panel", "row"]
+
+MAX_BYTES = 200_000
+"""How large a saved panel may get; a notebook holds many."""
+
+BLUE, GREEN, RED, AMBER, GREY = "#4a7fb5", "#3d8b40", "#d1495b", "#b0761f", "#888888"
+"""Accents about as far from white as from near-black: they read on both."""
+
+_DOTS = {"running": BLUE, "done": GREEN, "failed": RED, "stopped": AMBER}
+_KINDS = {"good": GREEN, "bad": RED, "odd": AMBER, "plain": ""}
+_EDGES = {"cached": GREEN, "failed": RED, "cancelled": AMBER}
+_TAIL = 280
+
+
+@functools.cache
+def _macros() -> Any:
+    from moa_nb.templating import panel_environment
+
+    return panel_environment().get_template("panels/panel.html.jinja").module
+
+
+# -- the whole panel ------------------------------------------------------------------------------
+
+
+def panel(view: PanelView, *, max_bytes: int = MAX_BYTES) -> str:
+    """Return the whole panel as one piece of static HTML of at most about ``max_bytes``.
+
+    What does not fit is cut where it is longest, rows last, and the panel says what it left out.
+    """
+    texts = _texts(view)
+    n_rows = len(view.calls)
+    shown = n_rows if n_rows * _ROW_BYTES <= max_bytes * 0.6 else max(1, int(max_bytes * 0.6 / _ROW_BYTES))
+    room = max(0.0, max_bytes - 3000 - shown * _ROW_BYTES)
+    cap = _fair_cap([len(text) for text in texts], int(room))
+    while True:
+        html = _whole(view, cap, shown)
+        size = len(html.encode())
+        if size <= max_bytes or (cap == 0 and shown <= len(view.layers)):
+            return html
+        if cap:
+            # Markup and other alphabets take more than a byte a character: measure, and try again.
+            cap = int(min(cap, max(map(len, texts), default=0)) * min(0.8, max_bytes / size)) if cap > 80 else 0
+        else:
+            shown = max(len(view.layers), int(shown * 0.8) if shown > 4 else 0)
+
+
+_ROW_BYTES = 2100
+"""What a row takes before any text, about."""
+
+
+def _texts(view: PanelView) -> list[str]:
+    """Return all texts that a panel may cut."""
+    texts = [view.text]
+    seen: set[tuple[Message, ...]] = set()
+    for call in view.calls:
+        texts += [call.text if call.text != view.text else "", call.reasoning or "", call.error or ""]
+        if call.prompt not in seen:
+            texts += [message.content for message in call.prompt]
+            seen.add(call.prompt)
+    return texts
+
+
+def _fair_cap(lengths: Sequence[int], room: int) -> int:
+    """Return the length at which to cut the longest, so that all together take at most ``room``.
+
+    >>> _fair_cap([10, 100, 1000], 300)
+    190
+    """
+    if sum(lengths) <= room:
+        return max([LIMIT, *lengths])
+    for place, length in enumerate(sorted(lengths)):
+        n_left = len(lengths) - place
+        if length * n_left > room:
+            return room // n_left
+        room -= length
+    return 0  # unreachable: some length is above its share
+
+
+def _whole(view: PanelView, cap: int, shown: int) -> str:
+    macros = _macros()
+    left_out = _LeftOut()
+    cap = min(cap, LIMIT)
+    scale = view.span
+    rows = [macros.axis(f"{figures.seconds(scale)} s")] if view.calls else []
+    prompts: dict[tuple[Message, ...], str] = {}
+    for layer, n_shown in zip(view.layers, _shares([len(layer.calls) for layer in view.layers], shown), strict=True):
+        rows.append(macros.layer(_capitalised(layer.name), to_plain(layer.caption)))
+        for call in layer.calls[:n_shown]:
+            asked = prompts.setdefault(call.prompt, call.agent) if call.prompt else call.agent
+            piece = _call(call, scale, cap=cap, answer=view.text, asked=asked, left_out=left_out)
+            rows.append(macros.row(piece))
+        if n_shown < len(layer.calls):
+            rows.append(macros.more(f"… {figures.count(len(layer.calls) - n_shown, 'more call')}"))
+            left_out.calls += len(layer.calls) - n_shown
+    # The answer is what the reader came for: it keeps four times as much as any other text.
+    parts = [macros.header(_head(view)), macros.answer(_said(view, min(LIMIT, 4 * cap), left_out))]
+    if rows:
+        parts.append(macros.table("".join(rows)))
+    if words := left_out.words():
+        parts.append(macros.footer(words))
+    return str(macros.box("".join(parts)))
+
+
+def _shares(sizes: Sequence[int], total: int) -> list[int]:
+    """Return how many of each layer's calls are shown when ``total`` may be: small layers whole."""
+    cap = max(1, _fair_cap(sizes, total))
+    return [min(size, cap) for size in sizes]
+
+
+@dataclass(slots=True)
+class _LeftOut:
+    """What did not fit, counted as it is cut."""
+
+    answers: int = 0
+    prompts: int = 0
+    others: int = 0
+    calls: int = 0
+
+    def words(self) -> str:
+        """Return a sentence for the reader; empty if nothing was cut."""
+        shortened = [
+            figures.count(number, noun)
+            for number, noun in ((self.answers, "answer"), (self.prompts, "prompt"), (self.others, "other text"))
+            if number
+        ]
+        said = []
+        if shortened:
+            said.append(f"{_joined(shortened)} shortened")
+        if self.calls:
+            said.append(f"{figures.count(self.calls, 'call')} left out")
+        return f"{_joined(said)}; the whole text is in result.layers" if said else ""
+
+
+def _joined(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+# -- its pieces -----------------------------------------------------------------------------------
+
+
+def header(view: PanelView) -> str:
+    """Return the line with state, dollars, tokens, calls and seconds."""
+    return _fragment(_macros().header(_head(view)))
+
+
+def answer(view: PanelView) -> str:
+    """Return the answer as safe HTML; while it is being written, the end of it as plain text."""
+    return _fragment(_macros().answer(_said(view, LIMIT, _LeftOut())))
+
+
+def axis(scale_seconds: float) -> str:
+    """Return the heads of the columns, with a time line of ``scale_seconds``."""
+    macros = _macros()
+    return _fragment(macros.table(macros.axis(f"{figures.seconds(scale_seconds)} s")))
+
+
+def layer_heading(layer: LayerView) -> str:
+    """Return the line above a layer's rows."""
+    macros = _macros()
+    return _fragment(macros.table(macros.layer(_capitalised(layer.name), layer.caption)))
+
+
+def row(call: CallView, scale_seconds: float, *, live: bool = True) -> str:
+    """Return one call's row, on a time line of ``scale_seconds``; stacked rows line up.
+
+    While its answer is being written (and ``live``), its end stands there as plain text; afterwards
+    its first line, which opens.
+    """
+    macros = _macros()
+    piece = _call(call, scale_seconds, cap=LIMIT, answer="", asked=call.agent, left_out=_LeftOut(), live=live)
+    return _fragment(macros.table(macros.row(piece)))
+
+
+def _fragment(html: str) -> str:
+    return str(_macros().fragment(html))
+
+
+# -- what the template is given -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Figure:
+    value: str
+    unit: str = ""
+    title: str = ""
+    strong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    pipeline: str
+    words: str
+    flags: tuple[str, ...]
+    figures: tuple[_Figure, ...]
+    colour: str
+    odd: str = AMBER
+
+
+def _head(view: PanelView) -> _Head:
+    words = view.state.removeprefix("running")
+    if not words:
+        n_over = sum(call.is_over for call in view.calls)
+        words = f"running, {n_over} of {len(view.calls)} answered" if view.calls else "running"
+    return _Head(
+        pipeline=to_plain(view.pipeline),
+        words=words,
+        flags=tuple(map(to_plain, view.flags)),
+        figures=tuple(_figures(view)),
+        colour=_DOTS[view.state],
+    )
+
+
+def _figures(view: PanelView) -> Iterable[_Figure]:
+    ceiling = "" if view.budget is None else f"of ${figures.ceiling(view.budget)}"
+    if view.cost is None:
+        yield _Figure("unknown cost", ceiling, "some calls have no known price")
+    else:
+        least = "at least " if view.cost_is_at_least else ""
+        title = "a call that failed is counted at its reservation" if least else ""
+        yield _Figure(f"{least}${figures.dollars(view.cost)}", ceiling, title, strong=True)
+    usage = view.usage
+    title = figures.tokens_title(usage)
+    yield _Figure(figures.tokens(usage.prompt_tokens, estimated=usage.estimated), "in", title)
+    yield _Figure(figures.tokens(usage.completion_tokens, estimated=usage.estimated), "out", title)
+    cached = f", {view.n_cached:,} cached" if view.n_cached else ""
+    number, noun = figures.count(view.n_calls, "call").split(" ")
+    yield _Figure(number, noun + cached)
+    yield _Figure(*_timed(view.seconds))
+
+
+def _timed(duration: float) -> tuple[str, str]:
+    value = figures.seconds(duration)
+    return (value, "") if " " in value else (value, "s")
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    html: str = ""
+    tail: str = ""
+    error: str = ""
+    notes: tuple[str, ...] = ()
+    bad: str = RED
+
+
+def _said(view: PanelView, limit: int, left_out: _LeftOut) -> _Said:
+    notes = tuple(map(to_plain, view.notes))
+    if view.state == "running":
+        return _Said(tail=_tail(view.text, 4 * _TAIL), notes=notes)
+    if len(view.text) > limit:
+        left_out.answers += 1
+    error = "" if view.error is None else to_plain(view.error)
+    return _Said(to_html(view.text, limit=limit), error=error[:2000], notes=notes)
+
+
+def _tail(text: str, width: int) -> str:
+    """Return the end of a text that is being written, as it may be shown at once."""
+    return to_plain(text) if len(text) <= width else "… " + to_plain(text[-width:])
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A stretch of the time line; the lengths are percentages of it."""
+
+    offset: str
+    width: str
+    height: str
+    colour: str
+    more: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    agent: str
+    model: str
+    title: str
+    times: str
+    bar: tuple[_Part, ...]
+    tokens: str
+    tokens_title: str
+    cost: str
+    cost_title: str
+    seconds: str
+    remark: str
+    colour: str
+    edge: str
+    waits: str = ""
+    first: str = ""
+    opens: bool = False
+    tail: str = ""
+    html: str = ""
+    same: str = ""
+    error: str = ""
+    facts: str = ""
+    reasoning: str = ""
+    prompt: tuple[Message, ...] = ()
+    prompt_title: str = ""
+
+
+def _call(
+    call: CallView,
+    scale: float,
+    *,
+    cap: int,
+    answer: str,
+    asked: str,
+    left_out: _LeftOut,
+    live: bool = False,
+) -> _Row:
+    remark, kind = figures.remarks(call)
+    usage = call.usage
+    nothing = usage.prompt_tokens is None and usage.completion_tokens is None
+    sent = figures.tokens(usage.prompt_tokens, estimated=usage.estimated)
+    came = figures.tokens(usage.completion_tokens, estimated=usage.estimated)
+    begun = call.state not in {"waiting", "queued"}
+    row = _Row(
+        agent=to_plain(call.agent),
+        model=to_plain(call.model),
+        title=to_plain(f"{call.agent} {call.model}"),
+        times=_times(call),
+        bar=tuple(_bar(call, scale)),
+        tokens=(figures.UNKNOWN if begun else "") if nothing else f"{sent} → {came}",
+        tokens_title=figures.tokens_title(usage) if begun else "",
+        cost=figures.dollars_briefly(call.cost) if call.is_over else "",
+        cost_title=_cost_title(call) if call.is_over else "",
+        seconds=figures.seconds(call.seconds) if call.state != "waiting" else "",
+        remark=to_plain(remark)[:200],
+        colour=_KINDS[kind],
+        edge=_EDGES.get(call.state, BLUE),
+    )
+    if live and not call.is_over:
+        if not begun:
+            return replace(row, waits=remark, remark="")
+        return replace(row, tail=" ".join(_tail(call.text, _TAIL).split()) or remark, remark="")
+    return _opened(row, call, cap=cap, answer=answer, asked=asked, left_out=left_out)
+
+
+def _cost_title(call: CallView) -> str:
+    if call.cost is None:
+        return "no known price"
+    return f"${figures.dollars(call.cost)}" if 0 < call.cost < figures.BRIEF else ""
+
+
+def _opened(row: _Row, call: CallView, *, cap: int, answer: str, asked: str, left_out: _LeftOut) -> _Row:
+    """Return ``row`` with what it shows when it is opened, each text cut at ``cap``."""
+    error, reasoning = call.error or "", call.reasoning or ""
+    is_answer = bool(call.text) and call.text == answer
+    left_out.answers += len(call.text) > cap and not is_answer
+    left_out.others += (len(error) > cap) + (len(reasoning) > cap)
+    prompt: tuple[Any, ...] = ()
+    title = ""
+    if call.prompt and asked != call.agent:
+        title = f"prompt: the same as {to_plain(asked)}'s"
+    elif call.prompt:
+        left_out.prompts += any(len(message.content) > cap for message in call.prompt)
+        prompt = tuple({"role": message.role, "content": _plain_cut(message.content, cap)} for message in call.prompt)
+        title = "prompt" if len(prompt) == 1 else f"prompt, {len(prompt)} messages"
+    return replace(
+        row,
+        first=first_line(error or call.text, 140) or ("" if error or not call.is_over else "(empty answer)"),
+        opens=bool(call.text or error or call.prompt or reasoning),
+        html="" if is_answer else to_html(call.text, limit=cap),
+        same="its answer stands above" if is_answer else "",
+        error=_plain_cut(error, cap),
+        facts=_facts(call),
+        reasoning=_plain_cut(reasoning, cap),
+        prompt=prompt,
+        prompt_title=title,
+    )
+
+
+def _plain_cut(text: str, cap: int) -> str:
+    return to_plain(text) if len(text) <= cap else f"{to_plain(text[:cap])}\n… {len(text) - cap:,} more characters"
+
+
+def _facts(call: CallView) -> str:
+    facts = [f"{name} {value}" for name, value in call.parameters]
+    if call.template:
+        facts.insert(0, f"template {call.template}")
+    if call.answered_by and not call.model.endswith(call.answered_by):
+        facts.insert(0, f"answered by {call.answered_by}")
+    return to_plain(", ".join(facts))[:400]
+
+
+def _times(call: CallView) -> str:
+    if call.state in {"waiting", "queued"}:
+        return ""
+    waited = _waited(call)
+    words = f"from {figures.seconds(call.started)} s"
+    if waited:
+        words += f", waited {figures.seconds(waited)} s"
+    return words if call.state == "failed" else f"{words}, answered in {figures.seconds(call.seconds - waited)} s"
+
+
+def _waited(call: CallView) -> float:
+    """Return the seconds before the answer began to come, as far as it is known."""
+    if call.state in {"failed", "queued"}:
+        return call.seconds
+    known = call.queued_seconds if call.first_token_seconds is None else call.first_token_seconds
+    return min(max(known, 0.0), call.seconds)
+
+
+def _bar(call: CallView, scale: float) -> Iterable[_Part]:
+    if call.state == "waiting":
+        return
+    share = 100 / scale if scale > 0 else 0.0
+    offset = min(call.started * share, 99.0)
+    if call.state == "cached":
+        yield _Part(f"{offset:.2f}", "0", ".75em", GREEN, "min-width:.22em")
+        return
+    colour = _EDGES.get(call.state, BLUE)
+    thin = min(_waited(call) * share, 100 - offset)
+    thick = min((call.seconds - _waited(call)) * share, 100 - offset - thin)
+    if thin:
+        waits = GREY if call.state == "queued" else colour
+        yield _Part(f"{offset:.2f}", f"{thin:.2f}", ".14em", waits)
+        offset = 0.0
+    if call.state == "failed":
+        yield _Part("0", "0", ".75em", colour, "min-width:.3em;margin-left:-.3em")
+    elif call.state != "queued":
+        more = "min-width:.15em" + (";opacity:.75" if call.state == "answering" else "")
+        yield _Part(f"{offset:.2f}", f"{thick:.2f}", ".75em", colour, more)
+
+
+def _capitalised(name: str) -> str:
+    return to_plain(name[:1].upper() + name[1:])

@@ -1,0 +1,402 @@
+r"""Text that a model wrote, made safe to show.
+
+Whatever a model says may have been put into its mouth by the data it read. So its text is parsed as
+Markdown with HTML switched off, built anew from the parsed tokens, and filtered once more through an
+allow-list. Pictures are named, never loaded: a picture's address can carry a secret away. Characters
+that hide or reorder others are shown as what they are.
+
+>>> to_plain("\x1b[31mred\x1b[0m")
+'red'
+>>> to_markdown("a <b>bold</b> claim")
+'a &lt;b&gt;bold&lt;/b&gt; claim'
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
+    from markdown_it.tree import SyntaxTreeNode
+
+__all__ = ["LIMIT", "first_line", "inline_markdown", "to_html", "to_markdown", "to_plain"]
+
+LIMIT = 50_000
+"""The most characters of one text that are shown; the rest is counted."""
+
+
+# -- characters -----------------------------------------------------------------------------------
+
+_TERMINAL = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # colours, cursor
+    r"|\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)"  # titles, links, device strings
+    r"|\x1b[ -/]*[0-~]?",
+)
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def to_plain(text: str) -> str:
+    """Return ``text`` as it may go to a terminal: no escape sequences, nothing that hides or reorders.
+
+    Bidirectional overrides are spelled out, control characters become their pictures, lone surrogates
+    the replacement character.
+
+    >>> to_plain("safe\u202egnp.exe")
+    'safe\\u202egnp.exe'
+    """
+    if not _CONTROL.search(text):
+        return text
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _CONTROL.sub(_visible, _TERMINAL.sub("", text))
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if 0xD800 <= code <= 0xDFFF:
+        return "\ufffd"
+    if code in {0x85, 0x2028, 0x2029}:
+        return "\n"
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else f"\\u{code:04x}"
+
+
+_MARKER = re.compile(r"(?:#{1,6}\s+|>\s*|[-*+]\s+|\d{1,3}[.)]\s+|\|\s*)+")
+_SIGNS = re.compile(r"\*\*|__|~~|`")
+
+
+def first_line(text: str, width: int = 140) -> str:
+    """Return the first line of ``text`` that says something, without Markdown's signs, as plain text.
+
+    >>> first_line("## **Summary**")
+    'Summary'
+    """
+    # Twice the width leaves room for the signs; a text is long and only its beginning is wanted.
+    for line in to_plain(text[: 2000 + 2 * width]).split("\n"):
+        said = _SIGNS.sub("", _MARKER.sub("", line.strip(), count=1) if _MARKER.match(line.strip()) else line).strip()
+        if any(character.isalnum() for character in said) and not line.lstrip().startswith(("```", "~~~")):
+            return said if len(said) <= width else said[:width].rstrip() + " …"
+    return _cut(to_plain(text[:width]).strip(), width)
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]} …"
+
+
+def _more(n: int) -> str:
+    return f"… {n:,} more character{'s' if n != 1 else ''}"
+
+
+# -- the parser -----------------------------------------------------------------------------------
+
+_OPEN_LINK = re.compile(r"(?:https?://|mailto:)[^\s]+", re.IGNORECASE)
+
+
+@functools.cache
+def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    class Parser(MarkdownIt):
+        def validateLink(self, url: str) -> bool:  # noqa: N802  # the library's name
+            # Every address is taken, so that pictures and odd links are recognised and then unmade.
+            return True
+
+    return Parser("commonmark", {"html": False}).enable(["table", "strikethrough"])
+
+
+def _parse(text: str) -> list[Token]:
+    """Return the tokens of ``text``, pictures replaced by their names and unwelcome links by their text."""
+    tokens = _parser().parse(text)
+    for token in tokens:
+        if token.children:
+            token.children = list(_unmade(token.children))
+    return tokens
+
+
+def _unmade(tokens: Sequence[Token]) -> Iterable[Token]:
+    refused: str | None = None
+    for token in tokens:
+        if token.type == "image":
+            alt = _parser().renderer.renderInlineAsText(token.children, _parser().options, {})
+            yield _text(f"[image: {alt}]" if alt.strip() else "[image]")
+        elif token.type == "link_open":
+            address = str(token.attrs.get("href", ""))
+            refused = None if _OPEN_LINK.fullmatch(address) else address
+            if refused is None:
+                # The address as a tooltip: a label may claim another one.
+                token.attrs = {"href": address, "title": address}
+                yield token
+        elif token.type == "link_close":
+            if refused is None:
+                yield token
+            elif refused:
+                yield _text(f" ({_cut(refused, 200)})")
+            refused = None
+        else:
+            yield token
+
+
+def _text(content: str) -> Token:
+    from markdown_it.token import Token
+
+    return Token("text", "", 0, content=content)
+
+
+# -- to HTML --------------------------------------------------------------------------------------
+
+_LINE = "1px solid #88888855"
+_CODE = "font-family:Menlo,Consolas,monospace;font-size:.92em"
+_CELL = f"border:{_LINE};padding:.2em .55em;text-align:left;vertical-align:top;background:transparent"
+_HEADING = {"h1": "1.2em", "h2": "1.12em", "h3": "1.05em"}
+_STYLES = {
+    "paragraph": ("div", "margin:0 0 .55em"),
+    "bullet_list": ("ul", "margin:0 0 .55em;padding-left:1.6em"),
+    "ordered_list": ("ol", "margin:0 0 .55em;padding-left:1.9em"),
+    "list_item": ("li", ""),
+    "blockquote": ("blockquote", "margin:0 0 .55em;padding:0 0 0 .8em;border-left:.2em solid #88888866"),
+    "tr": ("tr", "background:transparent"),
+    "td": ("td", _CELL),
+    # Not <th>: a strictly sanitised export knows <td> only, and would show the other as text.
+    "th": ("td", _CELL),
+}
+_TAGS = {"a", "blockquote", "br", "code", "div", "em", "li", "ol", "pre", "s", "strong", "table", "td", "tr", "ul"}
+_ATTRIBUTES = {tag: {"style"} for tag in _TAGS} | {"a": {"href", "title", "target"}, "ol": {"start", "style"}}
+_PROPERTIES = {
+    *("background", "background-color", "border", "border-collapse", "border-left", "border-radius", "border-top", "color"),
+    *("font-family", "font-size", "font-weight", "height", "line-height", "margin", "overflow-wrap", "overflow-x"),
+    *("padding", "padding-left", "text-align", "vertical-align", "white-space"),
+}
+
+
+def to_html(text: str, *, limit: int = LIMIT) -> str:
+    """Return ``text``, read as Markdown, as HTML that cannot run, load or reach anything.
+
+    Tables, lists, code and emphasis are kept, with inline styles; headings become bold lines, so that
+    a model's answer does not enter the notebook's table of contents. Characters after ``limit`` are
+    counted, not shown.
+    """
+    return _to_html(text, limit)
+
+
+@functools.lru_cache(maxsize=32)  # a panel is drawn again while it runs, and once more when it is done
+def _to_html(text: str, limit: int) -> str:
+    import nh3
+
+    if not text.strip():
+        return ""
+    tokens = _parse(to_plain(text[:limit]))
+    html = nh3.clean(
+        "".join(_drawn(tokens)),
+        tags=_TAGS,
+        attributes=_ATTRIBUTES,
+        url_schemes={"http", "https", "mailto"},
+        link_rel="noopener noreferrer nofollow",
+        set_tag_attribute_values={"a": {"target": "_blank"}},
+        filter_style_properties=_PROPERTIES,
+    )
+    if len(text) > limit:
+        html += f'<div style="opacity:.65">{_more(len(text) - limit)}</div>'
+    # The second value is for browsers; JupyterLab's sanitiser knows the first one only.
+    return f'<div style="overflow-wrap:break-word;overflow-wrap:anywhere">{html}</div>'
+
+
+def _drawn(tokens: Iterable[Token]) -> Iterable[str]:
+    for token in tokens:
+        kind, _, side = token.type.rpartition("_")
+        if token.hidden or token.type in {"thead_open", "thead_close", "tbody_open", "tbody_close"}:
+            if token.type == "paragraph_close":
+                yield "\n"
+        elif token.type == "inline":
+            yield from _drawn_inline(token.children or ())
+        elif token.type in {"fence", "code_block"}:
+            yield (
+                f'<pre style="{_CODE};line-height:1.45;margin:0 0 .55em;padding:.5em .7em;border-radius:.3em;'
+                f'background:#88888818;white-space:pre-wrap;overflow-wrap:break-word">'
+                f'<code style="{_CODE};background:transparent;padding:0">{escape(token.content)}</code></pre>'
+            )
+        elif token.type == "hr":
+            yield f'<div style="border-top:{_LINE};margin:.7em 0"></div>'
+        elif kind == "heading":
+            size = _HEADING.get(token.tag, "1em")
+            yield f'<div style="font-weight:600;font-size:{size};margin:.5em 0 .35em">' if side == "open" else "</div>\n"
+        elif kind == "table":
+            yield (
+                '<div style="overflow-x:auto;margin:0 0 .55em">'
+                '<table style="border-collapse:collapse;margin:0;font-size:1em;color:inherit">'
+                if side == "open"
+                else "</table></div>\n"
+            )
+        elif kind in _STYLES:
+            yield _block(token, *_STYLES[kind], opens=side == "open")
+
+
+def _block(token: Token, tag: str, style: str, *, opens: bool) -> str:
+    if not opens:
+        return "</strong></td>\n" if token.tag == "th" else f"</{tag}>\n"
+    if tag == "td" and "right" in str(token.attrs.get("style", "")):
+        style = style.replace("text-align:left", "text-align:right")
+    start = f' start="{int(token.attrs["start"])}"' if tag == "ol" and "start" in token.attrs else ""
+    opening = f'<{tag}{start} style="{style}">' if style else f"<{tag}>"
+    return f"{opening}<strong>" if token.tag == "th" else opening
+
+
+_PLAIN_TAGS = {"em_open", "em_close", "strong_open", "strong_close", "s_open", "s_close", "link_close"}
+
+
+def _drawn_inline(tokens: Iterable[Token]) -> Iterable[str]:
+    for token in tokens:
+        if token.type == "code_inline":
+            style = f"{_CODE};background:#88888822;padding:.08em .3em;border-radius:.25em"
+            yield f'<code style="{style}">{escape(token.content)}</code>'
+        elif token.type == "link_open":
+            address = escape(str(token.attrs["href"]))
+            yield f'<a href="{address}" title="{address}">'
+        elif token.type in _PLAIN_TAGS:
+            yield f"</{token.tag}>" if token.nesting < 0 else f"<{token.tag}>"
+        elif token.type == "hardbreak":
+            yield "<br>\n"
+        elif token.type == "softbreak":
+            yield "\n"
+        else:
+            yield escape(token.content)
+
+
+# -- to Markdown ----------------------------------------------------------------------------------
+
+_SIGNIFICANT = str.maketrans(
+    {
+        **{sign: f"\\{sign}" for sign in "*_[]~|"},
+        # Written as entities: several readers of Markdown look for mathematics and tags before they
+        # look for backslashes.
+        **{"<": "&lt;", ">": "&gt;", "&": "&amp;", "$": "&#36;", "\\": "&#92;", "`": "&#96;", "\n": " ", "\t": " "},
+    },
+)
+_LINE_START = re.compile(r"^(?:([#+=-])|(\d{1,9})([.)])(?=\s|$)|(:))", re.MULTILINE)
+_TAME_CODE = re.compile(r"(?:(?!!\[|\]\(|\]:)[^<&`])*")
+"""Code that stays harmless even for a reader that would not see it as code."""
+_CODE_ENTITIES = str.maketrans(
+    {character: f"&#{ord(character)};" for character in "<>&\"'`*_[]()!\\$|~#+-=:@{}\n\t"},
+)
+_ADDRESS = str.maketrans({character: f"%{ord(character):02X}" for character in "()<>\"'\\`$|[]{}*~^ "} | {"&": "&amp;"})
+
+
+def to_markdown(text: str, *, limit: int = LIMIT) -> str:
+    """Return ``text`` as Markdown that no reader of Markdown can turn into tags, pictures or odd links.
+
+    Emphasis, lists, tables, code and links to the open web are kept; headings are put at the lowest
+    levels. Every ``<`` is an entity, except around code with such signs in it, which stands in
+    ``<code>`` tags of our own. Characters after ``limit`` are counted, not shown.
+    """
+    from markdown_it.tree import SyntaxTreeNode
+
+    tree = SyntaxTreeNode(_parse(to_plain(text[:limit])))
+    lines = _blocks(tree.children)
+    if len(text) > limit:
+        lines += ["", f"*{_more(len(text) - limit)}*"]
+    return "\n".join(lines).strip("\n")
+
+
+def inline_markdown(text: str) -> str:
+    """Return plain ``text`` on one line with every sign of Markdown escaped.
+
+    >>> inline_markdown("a*b | <c>")
+    'a\\\\*b \\\\| &lt;c&gt;'
+    """
+    return _escaped_start(to_plain(text).translate(_SIGNIFICANT).strip())
+
+
+def _escaped_start(text: str) -> str:
+    return _LINE_START.sub(_escape_start, text)
+
+
+def _escape_start(match: re.Match[str]) -> str:
+    sign, number, dot, colon = match.groups()
+    if colon:
+        return "&#58;"
+    return f"\\{sign}" if sign else f"{number}\\{dot}"
+
+
+def _blocks(nodes: Sequence[SyntaxTreeNode], *, tight: bool = False) -> list[str]:
+    lines: list[str] = []
+    for node in nodes:
+        if lines and not tight:
+            lines.append("")
+        lines += _block_lines(node)
+    return lines
+
+
+def _block_lines(node: SyntaxTreeNode) -> list[str]:
+    if node.type == "paragraph":
+        return _escaped_start(_inlines(node)).split("\n")
+    if node.type == "heading":
+        return [f"{'#' * min(6, int(node.tag[1]) + 3)} {_one_line(node)}"]
+    if node.type in {"fence", "code_block"}:
+        return _code_lines(node.content.rstrip("\n"), node.info if node.type == "fence" else "")
+    if node.type == "blockquote":
+        return [f"> {line}".rstrip() for line in _blocks(node.children)]
+    if node.type in {"bullet_list", "ordered_list"}:
+        return _list_lines(node)
+    if node.type == "table":
+        return _table_lines(node)
+    return ["***"] if node.type == "hr" else []
+
+
+def _list_lines(node: SyntaxTreeNode) -> list[str]:
+    tight = not any(child.type == "paragraph" and not child.hidden for item in node.children for child in item.children)
+    first = int(node.attrs.get("start", 1)) if node.type == "ordered_list" else None
+    lines: list[str] = []
+    for place, item in enumerate(node.children):
+        marker = f"{node.markup} " if first is None else f"{first + place}{node.markup} "
+        inner = _blocks(item.children, tight=tight) or [""]
+        if lines and not tight:
+            lines.append("")
+        lines.append(f"{marker}{inner[0]}".rstrip())
+        lines += [f"{' ' * len(marker)}{line}".rstrip() for line in inner[1:]]
+    return lines
+
+
+def _table_lines(node: SyntaxTreeNode) -> list[str]:
+    rows = [row.children for part in node.children for row in part.children]
+    lines = ["| " + " | ".join(map(_one_line, row)) + " |" for row in rows]
+    right = ["right" in str(cell.attrs.get("style", "")) for cell in rows[0]]
+    return [lines[0], "|" + "|".join(" ---: " if side else " --- " for side in right) + "|", *lines[1:]]
+
+
+def _code_lines(code: str, info: str) -> list[str]:
+    if not _TAME_CODE.fullmatch(code):
+        # On one line, and nothing in it but letters and entities: there is no second way to read it.
+        return [f"<pre><code>{code.translate(_CODE_ENTITIES)}</code></pre>"]
+    language = re.match(r"[\w+#.-]*", info)
+    return [f"```{language[0] if language else ''}", *code.split("\n"), "```"]
+
+
+def _one_line(node: SyntaxTreeNode) -> str:
+    return _inlines(node).replace("\\\n", " ").replace("\n", " ")
+
+
+def _inlines(node: SyntaxTreeNode) -> str:
+    return "\n".join(line.strip() for line in "".join(map(_inline, node.children)).split("\n"))
+
+
+def _inline(node: SyntaxTreeNode) -> str:
+    if node.type == "code_inline":
+        code = node.content
+        if _TAME_CODE.fullmatch(code) and "|" not in code and code == code.strip() and code:
+            return f"`{code}`"
+        return f"<code>{code.translate(_CODE_ENTITIES)}</code>"
+    if node.type in {"softbreak", "hardbreak"}:
+        return "\n" if node.type == "softbreak" else "\\\n"
+    if node.type not in {"inline", "em", "strong", "s", "link"}:
+        return node.content.translate(_SIGNIFICANT)
+    inner = "".join(map(_inline, node.children))
+    if node.type == "link":
+        address = str(node.attrs["href"]).translate(_ADDRESS)
+        return f"[{inner.strip() or inline_markdown(str(node.attrs['href']))}]({address})"
+    mark = {"em": "*", "strong": "**", "s": "~~"}.get(node.type, "")
+    return f"{mark}{inner}{mark}" if inner.strip() else inner

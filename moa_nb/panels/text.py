@@ -1,0 +1,132 @@
+"""The panel as Markdown and as plain text, for readers of a saved file and for terminals."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from moa_nb.panels import figures
+from moa_nb.panels.markdown import first_line, inline_markdown, to_markdown, to_plain
+
+if TYPE_CHECKING:
+    from moa_nb.panels.view import CallView, PanelView
+
+__all__ = ["markdown", "plain"]
+
+_MARKDOWN_ANSWER = 20_000
+_MARKDOWN_ROWS = 60
+_ANSWER_LINES = 22
+_CALL_LINES = 12
+_WIDTH = 100
+
+
+def markdown(view: PanelView) -> str:
+    """Return the answer and a table of the calls as Markdown; amounts stand without dollar signs,
+    which many readers take for mathematics.
+    """
+    parts = []
+    if view.error is not None:
+        parts.append(f"**No answer.** {inline_markdown(view.error)}")
+    if view.text.strip():
+        parts.append(to_markdown(view.text, limit=_MARKDOWN_ANSWER))
+    parts += [f"*{inline_markdown(note)}*" for note in view.notes if note.strip()]
+    parts.append(f"**{inline_markdown(view.pipeline)}** {inline_markdown(_summary(view, 'USD '))}")
+    lines = ["| agent | model | in → out | USD | s | |", "| --- | --- | ---: | ---: | ---: | --- |"]
+    calls = view.calls
+    for layer in view.layers:
+        for call in layer.calls[: max(1, _MARKDOWN_ROWS // len(view.layers))]:
+            said = _said(call, 120)
+            cells = [call.agent, call.model, _tokens(call), figures.dollars(call.cost), figures.seconds(call.seconds), said]
+            lines.append("| " + " | ".join(map(inline_markdown, cells)) + " |")
+    if len(calls) > len(lines) - 2:
+        lines.append(f"| … {len(calls) - len(lines) + 2:,} more | | | | | |")
+    if calls:
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def plain(view: PanelView) -> str:
+    """Return the answer and a line per call, at most some forty lines, for a terminal."""
+    lines: list[str] = []
+    if view.error is not None:
+        lines += textwrap.wrap(f"No answer. {to_plain(view.error)}", _WIDTH)[:4]
+    lines += _answer_lines(view.text)
+    lines += [line for note in view.notes[:2] for line in textwrap.wrap(to_plain(note), _WIDTH)[:1]]
+    if lines:
+        lines.append("")
+    lines.append(to_plain(f"{view.pipeline}: {_summary(view, '$')}"))
+    calls = [(layer.name, call) for layer in view.layers for call in layer.calls]
+    shown = calls if len(calls) <= _CALL_LINES else [*calls[: _CALL_LINES - 2], calls[-1]]
+    rows = [_line(name, call) for name, call in shown]
+    widths = [max((len(row[place]) for row in rows), default=0) for place in range(5)]
+    drawn = [
+        f"  {row[0]:<{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:>{widths[3]}}"
+        f"  {row[4]:>{widths[4]}}  {row[5]}".rstrip()
+        for row in rows
+    ]
+    if len(shown) < len(calls):
+        drawn.insert(-1, f"  … {figures.count(len(calls) - len(shown), 'more call')}")
+    return "\n".join(lines + drawn)
+
+
+def _answer_lines(text: str) -> list[str]:
+    """Return the answer wrapped at words, as many lines as a glance takes in."""
+    # More than this can never fit into the lines there are.
+    said = to_plain(text[: 2 * _ANSWER_LINES * _WIDTH]).strip()
+    lines = [
+        part
+        for line in said.split("\n")
+        for part in (textwrap.wrap(line, _WIDTH, drop_whitespace=True, replace_whitespace=False) or [""])
+    ]
+    if len(lines) <= _ANSWER_LINES and len(said) == len(text.strip()):
+        return lines
+    shown = lines[: _ANSWER_LINES - 1]
+    n_more = max(1, len(text) - sum(map(len, shown)) - len(shown))
+    return [*shown, f"… {n_more:,} more characters"]
+
+
+def _summary(view: PanelView, sign: str) -> str:
+    cost = "unknown cost"
+    if view.cost is not None:
+        cost = f"{'at least ' if view.cost_is_at_least else ''}{sign}{figures.dollars(view.cost)}"
+    if view.budget is not None:
+        cost += f" of {figures.ceiling(view.budget)}"
+    usage = view.usage
+    cached = f" ({view.n_cached:,} cached)" if view.n_cached else ""
+    parts = [
+        ", ".join([view.state, *view.flags]),
+        cost,
+        f"{figures.tokens(usage.prompt_tokens, estimated=usage.estimated)} tokens in",
+        f"{figures.tokens(usage.completion_tokens, estimated=usage.estimated)} out",
+        f"{figures.count(view.n_calls, 'call')}{cached}",
+        _timed(view.seconds),
+    ]
+    return "; ".join([parts[0], ", ".join(parts[1:])])
+
+
+def _timed(duration: float) -> str:
+    value = figures.seconds(duration)
+    return value if " " in value else f"{value} s"
+
+
+def _tokens(call: CallView) -> str:
+    usage = call.usage
+    if usage.prompt_tokens is None and usage.completion_tokens is None:
+        return figures.UNKNOWN
+    sent = figures.tokens(usage.prompt_tokens, estimated=usage.estimated)
+    return f"{sent} → {figures.tokens(usage.completion_tokens, estimated=usage.estimated)}"
+
+
+def _said(call: CallView, width: int) -> str:
+    remark, _ = figures.remarks(call)
+    return ": ".join(part for part in (remark, first_line(call.error or call.text, width)) if part)
+
+
+def _line(layer: str, call: CallView) -> tuple[str, str, str, str, str, str]:
+    cost = figures.UNKNOWN if call.cost is None else f"${figures.dollars(call.cost)}"
+    who = " ".join(to_plain(f"{layer}: {call.agent} {call.model}").split())
+    return _short(who), _tokens(call), cost, _timed(call.seconds), "", _said(call, 60)
+
+
+def _short(words: str, width: int = 48) -> str:
+    return words if len(words) <= width else f"{words[: width - 1]}…"

@@ -1,0 +1,232 @@
+"""What a panel shows of a run, whether it is done or still going on.
+
+A view holds plain values and knows nothing of HTML. ``view_of`` makes one from a finished result; a
+running one is made by whoever watches the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from moa_nb.chat import Message, Usage
+
+if TYPE_CHECKING:
+    from moa_nb.pipeline.result import Call, Layer, Result
+
+__all__ = ["CallState", "CallView", "LayerView", "PanelView", "RunState", "caption_of", "flags_of", "view_of"]
+
+CallState = Literal["waiting", "queued", "answering", "done", "failed", "cached", "cancelled"]
+"""``waiting`` for an earlier layer, ``queued`` for a free slot, ``answering`` once it was sent."""
+
+RunState = Literal["running", "done", "failed", "stopped"]
+
+_STOPPED = {"stopped", "interrupted", "cancelled"}
+
+
+@dataclass(frozen=True, slots=True)
+class CallView:
+    """One call as a row of the panel."""
+
+    agent: str
+    model: str = ""
+    """``provider:model``."""
+    role_hint: str = ""
+    """``proposer``, ``aggregator``, ... where it is known."""
+    state: CallState = "done"
+    text: str = ""
+    """The answer, or as much of it as has come."""
+    usage: Usage = Usage()
+    cost: float | None = None
+    """Dollars; ``None`` where no price is known."""
+    started: float = 0.0
+    """Seconds after the run's start."""
+    queued_seconds: float = 0.0
+    first_token_seconds: float | None = None
+    """Seconds from the question to the answer's first piece; ``None`` when not streamed, or not yet."""
+    seconds: float = 0.0
+    """Seconds from the question to the answer, or until now."""
+    attempts: int = 1
+    error: str | None = None
+    prompt: tuple[Message, ...] = ()
+    note: str | None = None
+    reasoning: str | None = None
+    finish_reason: str | None = None
+    answered_by: str = ""
+    """The model that the service says answered."""
+    template: str | None = None
+    parameters: tuple[tuple[str, Any], ...] = ()
+    """The sampling parameters sent, by name."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will come."""
+        return self.state in {"done", "failed", "cached", "cancelled"}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerView:
+    """The calls that go out at the same time."""
+
+    name: str
+    calls: tuple[CallView, ...] = ()
+    caption: str = ""
+    """What happens in this layer, in a few words."""
+
+
+@dataclass(frozen=True, slots=True)
+class PanelView:
+    """A run as a panel shows it."""
+
+    pipeline: str
+    state: RunState = "done"
+    text: str = ""
+    """The answer; while it runs, as much of it as there is."""
+    error: str | None = None
+    """Why there is no answer."""
+    layers: tuple[LayerView, ...] = ()
+    usage: Usage = Usage()
+    cost: float | None = None
+    """Dollars; ``None`` where a call's price is not known."""
+    cost_is_at_least: bool = False
+    """Some call was paid for, and its service never said how much it took."""
+    budget: float | None = None
+    """The run's ceiling in dollars."""
+    seconds: float = 0.0
+    n_calls: int = 0
+    n_cached: int = 0
+    flags: tuple[str, ...] = ()
+    """What keeps the answer from being a full one, a few words each."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know, a sentence each."""
+
+    @property
+    def calls(self) -> tuple[CallView, ...]:
+        """All calls, layer by layer."""
+        return tuple(call for layer in self.layers for call in layer.calls)
+
+    @property
+    def span(self) -> float:
+        """Seconds that the time line covers."""
+        return max([self.seconds, *(call.started + call.seconds for call in self.calls)])
+
+
+def view_of(result: Result) -> PanelView:
+    """Return what a panel shows of a finished run."""
+    layers = tuple(
+        LayerView(
+            layer.name,
+            tuple(_call_view(call, _role_hint(layer, call)) for call in layer.calls),
+            caption_of(
+                place,
+                n_calls=len(layer.calls),
+                n_read=result.layers[place - 1].n_ok if place else 0,
+                agent=layer.calls[0].agent if layer.calls else "",
+                reads=any(call.template is not None for call in layer.calls),
+            ),
+        )
+        for place, layer in enumerate(result.layers)
+    )
+    state: RunState = "done"
+    if result.stop_reason in _STOPPED:
+        state = "stopped"
+    elif result.error is not None:
+        state = "failed"
+    return PanelView(
+        pipeline=result.pipeline,
+        state=state,
+        text=result.text,
+        error=result.error,
+        layers=layers,
+        usage=result.usage,
+        cost=result.cost,
+        # A failed call with a cost stands at its reservation: the service never reported on it.
+        cost_is_at_least=any(call.error is not None and bool(call.cost) for call in result.calls),
+        budget=result.budget,
+        seconds=result.seconds,
+        n_calls=result.n_calls,
+        n_cached=sum(call.cached for call in result.calls),
+        flags=flags_of(result),
+        notes=result.notes,
+    )
+
+
+def caption_of(place: int, *, n_calls: int, n_read: int = 0, agent: str = "", reads: bool = True) -> str:
+    """Return in a few words what the layer at ``place`` (from 0) does.
+
+    Args:
+        place: which layer of the run it is, from 0.
+        n_calls: how many calls it has.
+        n_read: how many answers the layer before it gave.
+        agent: the name of its only agent.
+        reads: whether its agents are shown those answers.
+
+    >>> caption_of(0, n_calls=3), caption_of(1, n_calls=1, n_read=3)
+    ('proposers answer side by side', 'the aggregator reads 3 answers')
+    """
+    answers = f"{n_read} answer{'s' if n_read != 1 else ''}"
+    if place and reads and n_read:
+        # A name such as 'judge' says more than 'aggregator'; a name such as 'alpha' does not.
+        known = agent if agent.isalpha() and agent.endswith(("or", "er", "ge", "ic")) else "aggregator"
+        return f"the {known} reads {answers}" if n_calls == 1 else f"{n_calls} agents read {answers}"
+    if n_calls > 1:
+        return "proposers answer side by side" if place == 0 else f"{n_calls} agents answer side by side"
+    return "one agent answers"
+
+
+def flags_of(result: Result) -> tuple[str, ...]:
+    """Return what keeps the answer of ``result`` from being a full one, a few words each."""
+    flags: list[str] = []
+    for place, layer in enumerate(result.layers):
+        n, n_ok = len(layer.calls), layer.n_ok
+        if 0 < n_ok < n:
+            who = "proposers" if place == 0 else "agents"
+            flags.append(f"degraded: {n_ok} of {n} {who} answered")
+    n_cut = sum(call.ok and call.finish_reason == "length" for call in result.calls)
+    if n_cut:
+        flags.append("truncated" if n_cut == result.n_calls else f"{n_cut} of {result.n_calls} answers truncated")
+    if result.degraded and not flags:
+        flags.append("degraded")
+    if result.converged is False:
+        flags.append("did not converge")
+    if result.accepted is False:
+        flags.append("not accepted")
+    if result.n_unparsed:
+        flags.append(f"{result.n_unparsed} answer{'s' if result.n_unparsed != 1 else ''} not understood")
+    if result.stop_reason not in {"done", *_STOPPED}:
+        flags.append(f"ended by: {result.stop_reason}")
+    return tuple(flags)
+
+
+def _role_hint(layer: Layer, call: Call) -> str:
+    if call.template is None:
+        return "proposer"
+    return "aggregator" if len(layer.calls) == 1 else ""
+
+
+def _call_view(call: Call, role_hint: str) -> CallView:
+    state: CallState = "cached" if call.cached else "done"
+    if call.error is not None:
+        state = "failed"
+    return CallView(
+        agent=call.agent,
+        model=call.model,
+        role_hint=role_hint,
+        state=state,
+        text=call.text,
+        usage=call.usage,
+        cost=call.cost,
+        started=call.started,
+        queued_seconds=call.queued_seconds,
+        first_token_seconds=call.first_token_seconds,
+        seconds=call.seconds,
+        attempts=call.attempts,
+        error=call.error,
+        prompt=call.prompt,
+        note=call.note,
+        reasoning=call.reasoning,
+        finish_reason=call.finish_reason,
+        answered_by=call.answered_by,
+        template=call.template,
+        parameters=call.parameters,
+    )

@@ -1,0 +1,258 @@
+"""The one door from strategies to models.
+
+It fills roles, renders templates, records every call under its layer and decides what a failure
+means. Whoever runs a strategy gives it the ``complete`` that answers: the gateway's, or an
+estimator's that answers nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
+
+from moa_nb import templating
+from moa_nb.chat import Completion, Message, Request
+from moa_nb.errors import LayerFailed, MoaError, PipelineError, RowError
+from moa_nb.pipeline.record import CallRecord, LayerRecord, RunRecord
+from moa_nb.pipeline.result import Call
+from moa_nb.pipeline.spec import Agent, Roles, resolve
+
+__all__ = ["Ask", "Candidate", "Complete", "Task"]
+
+_T = TypeVar("_T")
+
+
+class Complete(Protocol):
+    """What answers a request."""
+
+    def __call__(self, request: Request, *, layer: int, watch: CallRecord | None) -> Awaitable[Completion]:
+        """Return the completion; ``layer`` is 0 for the first."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a pipeline is asked: a conversation, and the text it is about where that is known."""
+
+    conversation: tuple[Message, ...]
+    material: str | None = None
+
+    @property
+    def question(self) -> str:
+        """The user's latest message."""
+        return next(message.content for message in reversed(self.conversation) if message.role == "user")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One agent's answer, as later layers see it."""
+
+    text: str
+    agent: str
+    finish_reason: str | None = None
+
+
+@dataclass
+class Ask:
+    """Asks agents on behalf of one run.
+
+    Args:
+        task: the conversation.
+        roles: who fills ``$proposers`` and the like.
+        complete: what answers.
+        record: where every call is written down.
+        secret: the key of the fences.
+        max_tokens: what a request carries whose agent says nothing; ``None``: nothing is sent.
+        watched: whether somebody looks on, so that answers are worth streaming.
+    """
+
+    task: Task
+    roles: Roles
+    complete: Complete
+    record: RunRecord
+    secret: bytes
+    max_tokens: int | None = None
+    watched: bool = False
+    decisions: dict[str, bool] = field(default_factory=dict)
+    """What an estimator forces ``decide`` to answer, by name."""
+    load: Callable[[str], templating.Template] = templating.load
+    """Finds a template by name."""
+    _draws: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+    async def layer(
+        self,
+        name: str,
+        agents: Iterable[Agent],
+        *,
+        see: Sequence[Candidate] = (),
+        template: str = "synthesize",
+        min_ok: int = 1,
+    ) -> list[Candidate]:
+        """Return the answers of ``agents``, asked side by side, in declaration order; who failed is missing.
+
+        Args:
+            name: the layer's name in the record.
+            agents: who is asked; roles are filled and samples counted out.
+            see: the answers that each of them reads; none: the bare conversation.
+            template: how those are quoted, for agents without a template of their own.
+            min_ok: how many must answer.
+
+        Raises:
+            LayerFailed: fewer did.
+            SetupError: at once, whatever the others do.
+        """
+        asked = resolve(agents, self.roles)
+        if min_ok > len(asked):
+            msg = f"{name}: min_ok is {min_ok}, but only {len(asked)} agents are asked"
+            raise PipelineError(msg)
+        layer = self.record.layer(name)
+        number = len(self.record.layers) - 1
+        calls = [self._call(layer, number, agent, see, agent.template or template) for agent in asked]
+        answers = await _together(calls)
+        candidates = [answer for answer in answers if isinstance(answer, Candidate)]
+        if len(candidates) < min_ok:
+            raise _too_few(name, answers, len(candidates), min_ok)
+        return candidates
+
+    async def one(self, name: str, agent: Agent, *, see: Sequence[Candidate] = (), template: str = "synthesize") -> Candidate:
+        """Return the answer of a single agent, in a layer of its own."""
+        (answer,) = await self.layer(name, [agent], see=see, template=template)
+        return answer
+
+    def decide(self, name: str, test: bool) -> bool:
+        """Return ``test``, or what an estimator forces under this name.
+
+        Every branch that depends on an answer goes through here, so that a price can be found for
+        each way.
+        """
+        return self.decisions.get(name, test)
+
+    def _call(self, layer: LayerRecord, number: int, agent: Agent, see: Sequence[Candidate], template: str) -> Coroutine[Any, Any, Candidate | MoaError]:
+        """Return the asking of one agent; prompt, sample and place in the record are settled before it is awaited."""
+        messages, quoted = self._messages(agent, see, template)
+        sampling = agent.sampling
+        if sampling.max_tokens is None and self.max_tokens is not None:
+            sampling = replace(sampling, max_tokens=self.max_tokens)
+        request = Request(
+            agent.model,
+            messages,
+            sampling,
+            references=tuple(candidate.text for candidate in see),
+            material=self.task.material,
+            function=agent.function,
+        )
+        # Equal questions of one run are independent draws: the first is sample 0, the second 1, and so on.
+        question = (agent.model, agent.function, messages, repr(sampling))
+        draw = self._draws.get(question, 0)
+        self._draws[question] = draw + 1
+        record = CallRecord(agent.label, agent.model, messages, self.record.seconds)
+        layer.calls.append(record)
+        return self._ask(replace(request, sample=draw), number, record, quoted)
+
+    async def _ask(self, request: Request, number: int, record: CallRecord, quoted: templating.Template | None) -> Candidate | MoaError:
+        watch = record if self.watched else None
+        sampling = request.sampling
+        parameters = tuple(
+            (key, value)
+            for key, value in (
+                *((key, getattr(sampling, key)) for key in ("temperature", "max_tokens", "top_p", "seed", "stop")),
+                *sampling.extra,
+            )
+            if value is not None
+        )
+        call = Call(
+            record.agent,
+            record.model,
+            record.prompt,
+            started=record.started,
+            parameters=parameters,
+            template=quoted.name if quoted else None,
+            template_digest=quoted.digest if quoted else None,
+        )
+        try:
+            completion = await self.complete(request, layer=number, watch=watch)
+            error = _no_answer(completion)
+        except MoaError as raised:
+            seconds = self.record.seconds() - record.started
+            record.finish(replace(call, seconds=seconds, attempts=raised.attempts, error=str(raised), error_kind=raised.kind))
+            if raised.kind in {"setup", "budget"}:
+                raise
+            return raised
+        record.finish(
+            replace(
+                call,
+                text=completion.text,
+                usage=completion.usage,
+                cost=0.0 if completion.cached else completion.cost,
+                queued_seconds=completion.queued_seconds,
+                first_token_seconds=completion.first_token_seconds,
+                seconds=0.0 if completion.cached else completion.seconds,
+                cached=completion.cached,
+                attempts=completion.attempts,
+                error=None if error is None else str(error),
+                error_kind=None if error is None else error.kind,
+                finish_reason=completion.finish_reason,
+                answered_by=completion.model,
+                reasoning=completion.reasoning,
+                note=completion.note,
+            ),
+        )
+        return error or Candidate(completion.text.strip(), record.agent, completion.finish_reason)
+
+    def _messages(self, agent: Agent, see: Sequence[Candidate], template: str) -> tuple[tuple[Message, ...], templating.Template | None]:
+        """Return what the agent is sent: the conversation, with one system message that says the rest."""
+        said = [message.content for message in self.task.conversation if message.role == "system"]
+        turns = [message for message in self.task.conversation if message.role != "system"]
+        parts = [agent.system] if agent.system else []
+        parts += said
+        quoted = None
+        if see:
+            quoted = self.load(template)
+            texts = [candidate.text for candidate in see]
+            parts.append(
+                quoted.render(
+                    {
+                        "references": texts,
+                        "fence": templating.fence(texts, self.secret),
+                        "question": self.task.question,
+                        "agent": agent.label,
+                    },
+                ).strip(),
+            )
+        system = [Message("system", "\n\n".join(parts))] if parts else []
+        return (*system, *turns), quoted
+
+
+def _no_answer(completion: Completion) -> RowError | None:
+    """Return why a completion is no answer; ``None`` if it is one."""
+    if completion.text.strip():
+        return None
+    if completion.finish_reason == "length":
+        return RowError("the answer was cut off before it began: allow more max_tokens")
+    if completion.finish_reason == "content_filter":
+        return RowError("the service's content filter withheld the answer")
+    if completion.reasoning:
+        return RowError("the model thought but did not answer: allow more max_tokens")
+    return RowError("the model answered with an empty text")
+
+
+def _too_few(name: str, answers: Sequence[Candidate | MoaError], n_ok: int, min_ok: int) -> MoaError:
+    errors = [answer for answer in answers if isinstance(answer, MoaError)]
+    if len(answers) == 1:
+        return errors[0]
+    first = f"{len(errors)} failed, the first with: {errors[0]}"
+    error = LayerFailed(f"{name}: {n_ok} of {len(answers)} agents answered, {min_ok} must; {first}")
+    error.kind = "service" if any(one.kind == "service" for one in errors) else "row"
+    return error
+
+
+async def _together(calls: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Return what all of ``calls`` return, in their order; the first exception cancels the others."""
+    tasks: list[asyncio.Task[_T]] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks.extend(group.create_task(call) for call in calls)
+    except BaseExceptionGroup as raised:
+        raise raised.exceptions[0] from None
+    return [task.result() for task in tasks]

@@ -1,0 +1,232 @@
+"""A pipeline as data: who is asked, in which layers, with which sampling. Frozen, and never code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from moa_nb.chat import Sampling
+from moa_nb.errors import PipelineError, nearest
+from moa_nb.settings import ROLES
+
+__all__ = ["Agent", "Agents", "Layer", "Params", "Pipeline", "Roles", "resolve"]
+
+Roles = Mapping[str, tuple[str, ...]]
+"""Model ids by role; one for every role but ``proposers``."""
+
+_SAMPLING = ("temperature", "max_tokens", "top_p", "seed", "stop")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Agent(_Strict):
+    """A model in a role, with its sampling and its template.
+
+    >>> Agent(model="openai:gpt-4o-mini", temperature=0.7).samples
+    1
+    """
+
+    model: str = ""
+    """``provider:model``, or a role such as ``$proposers``."""
+    name: str | None = None
+    """How panels and reports call it; the model's own name if ``None``."""
+    system: str | None = None
+    """A system prompt of its own, before the user's."""
+    template: str | None = None
+    """The template that quotes the references; ``synthesize`` if nobody says another."""
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    samples: int | None = Field(None, ge=1, le=1000)
+    """How many independent answers it gives."""
+    extra: Mapping[str, Any] = Field(default_factory=dict)
+    """Further fields of the request, as the service spells them."""
+    function: Callable[..., Any] | None = None
+    """The Python function that answers instead of a model."""
+
+    @model_validator(mode="after")
+    def _somebody_answers(self) -> Agent:
+        if not self.model and self.function is None:
+            msg = "an agent needs a model, such as 'openai:gpt-4o-mini' or '$proposers'"
+            raise ValueError(msg)
+        if self.model.startswith("$") and self.model[1:] not in ROLES:
+            msg = f"no role {self.model!r}; {nearest(self.model[1:], ROLES)}"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def sampling(self) -> Sampling:
+        """How its answers are drawn."""
+        return Sampling(
+            temperature=self.temperature,
+            max_tokens=self.max_tokens,
+            top_p=self.top_p,
+            seed=self.seed,
+            stop=self.stop,
+            extra=tuple(sorted(self.extra.items())),
+        )
+
+    @property
+    def label(self) -> str:
+        """Its name, or its model's without provider and folder."""
+        return self.name or self.model.partition(":")[2].rpartition("/")[2] or self.model
+
+    def under(self, layer: Layer) -> Agent:
+        """Return the agent with what its layer says where it says nothing itself."""
+        inherited = {
+            key: getattr(layer, key)
+            for key in (*_SAMPLING, "template", "samples")
+            if getattr(self, key) is None and getattr(layer, key) is not None
+        }
+        return self.model_copy(update=inherited) if inherited else self
+
+
+def _as_agent(value: Any) -> Any:
+    if isinstance(value, str):
+        return Agent(model=value)
+    if callable(value) and not isinstance(value, type | BaseModel):
+        return Agent(model=f"function:{getattr(value, '__name__', 'function')}", function=value)
+    return value
+
+
+def _as_agents(value: Any) -> Any:
+    if isinstance(value, str | Mapping | Agent) or callable(value):
+        value = [value]
+    return [_as_agent(entry) for entry in value] if isinstance(value, Iterable) else value
+
+
+Agents = Annotated[tuple[Agent, ...], BeforeValidator(_as_agents), Field(min_length=1)]
+"""Agents as users write them: roles, model ids, functions or tables, one or several."""
+
+
+class Layer(_Strict):
+    """Agents that are asked at the same time; what is set here holds for each that says nothing else."""
+
+    agents: Agents
+    name: str | None = None
+    min_ok: int = Field(1, ge=1)
+    """How many must answer for the run to go on."""
+    template: str | None = None
+    temperature: float | None = Field(None, ge=0, le=2)
+    max_tokens: int | None = Field(None, ge=1)
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    samples: int | None = Field(None, ge=1, le=1000)
+
+    @property
+    def members(self) -> tuple[Agent, ...]:
+        """Its agents, with what the layer says for all."""
+        return tuple(agent.under(self) for agent in self.agents)
+
+
+class Params(_Strict):
+    """What one strategy takes; a strategy's own parameters are a subclass."""
+
+    def agents(self) -> tuple[Agent, ...]:
+        """Return every agent that may be asked."""
+        raise NotImplementedError
+
+    def override(self, **changes: Any) -> Params:
+        """Return the parameters with the options of one call.
+
+        Raises:
+            PipelineError: the strategy has no such option.
+        """
+        for name, value in changes.items():
+            if value is not None:
+                msg = f"this pipeline takes no {name!r}"
+                raise PipelineError(msg)
+        return self
+
+
+class Pipeline:
+    """A named recipe: a strategy and its parameters. Immutable; ``override`` returns a new one.
+
+    Args:
+        strategy: who is asked when; ``layers`` unless said otherwise.
+        name: how results call it.
+        description: one line for lists.
+        **params: what the strategy takes; for ``layers`` it is ``layers=[[...], [...]]``.
+
+    Raises:
+        PipelineError: an unknown strategy or parameter; the message names the nearest.
+
+    >>> Pipeline(layers=[["offline:textrank", "offline:lead"], ["offline:consensus"]]).name
+    'custom'
+    """
+
+    def __init__(self, *, strategy: str = "layers", name: str = "custom", description: str = "", source: str = "", **params: Any) -> None:
+        from moa_nb.pipeline.strategies import find
+
+        self.name, self.description, self.strategy = name, description, strategy
+        self.source = source
+        try:
+            self.params = find(strategy).params.model_validate(params)
+        except ValidationError as error:
+            raise PipelineError(_say(error, source or f"pipeline {name!r}")) from None
+
+    def override(self, **changes: Any) -> Pipeline:
+        """Return a copy with the options of one call: samples, layers, temperature, max_tokens, template."""
+        wanted = {key: value for key, value in changes.items() if value is not None}
+        if not wanted:
+            return self
+        copy = object.__new__(Pipeline)
+        copy.__dict__.update(self.__dict__, params=self.params.override(**wanted))
+        return copy
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """The roles that its agents name."""
+        return frozenset(agent.model[1:] for agent in self.params.agents() if agent.model.startswith("$"))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Pipeline) and (self.strategy, self.params) == (other.strategy, other.params)
+
+    __hash__ = None  # type: ignore[assignment]  # holds mappings
+
+    def __repr__(self) -> str:
+        return f"<Pipeline {self.name!r}: {self.strategy}>"
+
+
+def resolve(agents: Iterable[Agent], roles: Roles) -> list[Agent]:
+    """Return one agent for each answer that is asked for: roles filled, samples counted out, names unlike.
+
+    Raises:
+        PipelineError: a role that nobody fills.
+    """
+    asked: list[Agent] = []
+    for agent in agents:
+        models = (agent.model,)
+        if agent.model.startswith("$"):
+            models = roles.get(agent.model[1:], ())
+            if not models:
+                msg = f"nobody fills the role {agent.model}: set {agent.model[1:]} in moa.toml or with moa.configure"
+                raise PipelineError(msg)
+        for model in models:
+            filled = agent.model_copy(update={"model": model}) if model != agent.model else agent
+            asked.extend([filled] * (agent.samples or 1))
+    counts: dict[str, int] = {}
+    labels = [agent.label for agent in asked]
+    named = []
+    for agent, label in zip(asked, labels, strict=True):
+        counts[label] = counts.get(label, 0) + 1
+        name = f"{label} {counts[label]}" if labels.count(label) > 1 else label
+        named.append(agent.model_copy(update={"name": name}))
+    return named
+
+
+def _say(error: ValidationError, source: str) -> str:
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = set(Agent.model_fields) | set(Layer.model_fields) if "." in path else {"layers", "strategy", "description"}
+        return f"{source}: unknown key {path!r}; {nearest(str(first['loc'][-1]), known)}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{source}: {path}: {message}" if path else f"{source}: {message}"

@@ -1,0 +1,93 @@
+"""Layers: proposers answer side by side, each next layer reads all answers of the one before."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from moa_nb.errors import PipelineError
+from moa_nb.pipeline.ask import Ask, Candidate, Task
+from moa_nb.pipeline.spec import Agent, Layer, Params
+from moa_nb.pipeline.strategies import strategy
+
+__all__ = ["Layers", "layers"]
+
+
+def _as_layers(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [{"agents": layer} if isinstance(layer, list | tuple | str) or callable(layer) else layer for layer in value]
+    return value
+
+
+class Layers(Params):
+    """Any depth and width; the last layer is one agent, the aggregator."""
+
+    layers: Annotated[tuple[Layer, ...], BeforeValidator(_as_layers), Field(min_length=1, max_length=50)]
+
+    @model_validator(mode="after")
+    def _ends_in_one(self) -> Layers:
+        last = self.layers[-1].members
+        if len(last) != 1 or last[0].model == "$proposers" or (last[0].samples or 1) != 1:
+            msg = "the last layer needs exactly one agent: the aggregator, asked once"
+            raise ValueError(msg)
+        return self
+
+    def agents(self) -> tuple[Agent, ...]:
+        """Return every agent of every layer."""
+        return tuple(agent for layer in self.layers for agent in layer.members)
+
+    def override(
+        self,
+        *,
+        samples: int | None = None,
+        layers: int | None = None,
+        template: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        **unknown: Any,
+    ) -> Layers:
+        """Return the layers with other samples per proposer, depth, template or sampling."""
+        super().override(**unknown)
+        *proposing, last = self.layers
+        if (layers or 1) > 1 and not proposing:
+            proposing = [Layer(agents=[Agent(model="$proposers")])]
+        if layers is not None:
+            if layers < 1:
+                msg = f"a pipeline has at least 1 layer, not {layers}"
+                raise PipelineError(msg)
+            # More layers repeat the last proposing one, fewer drop from the end.
+            proposing = (proposing + proposing[-1:] * layers)[: layers - 1]
+        if samples is not None and not proposing:
+            msg = "samples are drawn by a layer before the last, and this pipeline has none: use self-moa, or layers=2"
+            raise PipelineError(msg)
+        if samples is not None and samples < 1:
+            msg = f"an agent gives at least 1 sample, not {samples}"
+            raise PipelineError(msg)
+        proposing = [_with(layer, samples=samples) for layer in proposing]
+        changed = [_with(layer, temperature=temperature, max_tokens=max_tokens, template=template) for layer in (*proposing, last)]
+        return Layers(layers=changed)
+
+
+def _with(layer: Layer, **changes: Any) -> Layer:
+    wanted = {key: value for key, value in changes.items() if value is not None}
+    agents = [{**agent.model_dump(exclude_unset=True), **wanted} for agent in layer.agents]
+    return Layer.model_validate({**layer.model_dump(exclude_unset=True), "agents": agents}) if wanted else layer
+
+
+@strategy("layers", params=Layers)
+async def layers(task: Task, params: Layers, ask: Ask) -> Candidate:  # noqa: ARG001 - every strategy gets its task
+    """Mixture-of-Agents (Wang et al. 2024, arXiv 2406.04692, section 2.2): y_l = ⊕_i A_l,i(y_l-1) + x.
+
+    With one layer it is a single model, with one model sampled n times it is Self-MoA (Li et al.
+    2025, arXiv 2502.00674). ``layers[:-1]`` propose, ``layers[-1]`` aggregates.
+    """
+    references: list[Candidate] = []
+    for number, layer in enumerate(params.layers, start=1):
+        references = await ask.layer(
+            layer.name or f"layer {number}",
+            layer.members,
+            see=references,
+            min_ok=layer.min_ok,
+        )
+    return references[0]

@@ -1,0 +1,282 @@
+"""Jinja: find templates, render them, say what they need. The only importer of jinja2.
+
+Prompts are rendered in a sandbox and each value once: what a value holds is text, never template.
+Panels are rendered with everything escaped.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2 import meta
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from moa_nb import settings
+from moa_nb.errors import TemplateError, UnknownName, nearest
+
+__all__ = [
+    "Template",
+    "fence",
+    "load",
+    "names",
+    "panel_environment",
+    "parse",
+    "read",
+    "root",
+    "to_text",
+]
+
+_MAX_ROWS, _MAX_CELL = 20, 200
+
+
+def root() -> Traversable:
+    """Return the shipped ``templates/``: inside the wheel, or beside the package in a checkout."""
+    shipped = files("moa_nb").joinpath("templates")
+    return shipped if shipped.is_dir() else Path(__file__).parents[1] / "templates"
+
+
+def _folders(kind: str) -> list[tuple[str, Traversable]]:
+    places = ("project", "user")
+    own = [(place, folder / kind) for place, folder in zip(places, settings.template_folders(), strict=True)]
+    return [*own, ("built-in", root().joinpath(kind))]
+
+
+def read(kind: str, file: str) -> tuple[str, str] | None:
+    """Return a file's text and where it lies: the project's, the user's, or ours; ``None`` if nowhere.
+
+    Args:
+        kind: ``prompts``, ``pipelines`` or ``panels``.
+        file: its name with the ending, such as ``moa.toml``.
+    """
+    if ".." in Path(file).parts or Path(file).is_absolute():
+        return None
+    for _, folder in _folders(kind):
+        found = folder.joinpath(file)
+        if found.is_file():
+            return found.read_text("utf-8"), str(found)
+    return None
+
+
+def names(kind: str, ending: str) -> dict[str, str]:
+    """Return the names of all files of a kind, each with its place: project, user or built-in."""
+    found: dict[str, str] = {}
+    for place, folder in _folders(kind):
+        for name in _walk(folder, ending):
+            found.setdefault(name, place)
+    return dict(sorted(found.items()))
+
+
+def _walk(folder: Traversable, ending: str, prefix: str = "") -> Iterable[str]:
+    if not folder.is_dir():
+        return
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _walk(entry, ending, f"{prefix}{entry.name}/")
+        elif entry.name.endswith(ending):
+            yield prefix + entry.name.removesuffix(ending)
+
+
+# Prompts ----------------------------------------------------------------------------------------
+
+
+class _MissingVariable(Exception):
+    def __init__(self, name: str, owner: object) -> None:
+        super().__init__(name)
+        self.name, self.owner = name, owner
+
+
+class _Strict(jinja2.StrictUndefined):
+    @property
+    def _undefined_message(self) -> str:
+        # Asked for exactly when the hole is used: the one place that knows its name.
+        raise _MissingVariable(str(self._undefined_name), self._undefined_obj)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Templates may read values; they reach no attribute that starts with an underscore."""
+
+
+@functools.cache
+def _prompt_environment() -> jinja2.Environment:
+    return _Sandbox(
+        undefined=_Strict,
+        finalize=to_text,
+        keep_trailing_newline=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 - prompts are plain text; what people see is escaped by panels
+        loader=jinja2.FunctionLoader(_include),
+    )
+
+
+def _include(name: str) -> str | None:
+    found = read("prompts", f"{name}.jinja") or read("prompts", name)
+    return found[0] if found else None
+
+
+@dataclass(frozen=True)
+class Template:
+    """A parsed prompt template.
+
+    >>> parse("Hello {{ name }}").render({"name": "Ann"})
+    'Hello Ann'
+    """
+
+    source: str
+    name: str
+    """Its name, or ``text`` when it was given as source."""
+    where: str
+    """The file it came from, or how it was given."""
+    variables: frozenset[str]
+    """The names it takes from outside."""
+    digest: str
+    """Twelve hex digits of its source, for provenance."""
+    _compiled: jinja2.Template
+
+    def render(self, values: Mapping[str, Any]) -> str:
+        """Return the text with ``values`` filled in, each exactly as it is.
+
+        Raises:
+            TemplateError: a variable is missing (the message names the nearest), or an expression fails.
+        """
+        try:
+            return self._compiled.render(values)
+        except _MissingVariable as missing:
+            raise TemplateError(self._missing(missing, values)) from None
+        except jinja2.TemplateError as error:
+            msg = f"template {self.name!r}: {error.message or error}"
+            raise TemplateError(msg) from None
+        except (TypeError, ValueError, ZeroDivisionError, AttributeError, LookupError, OverflowError) as error:
+            msg = f"template {self.name!r}: {type(error).__name__}: {error}"
+            raise TemplateError(msg) from None
+
+    def _missing(self, missing: _MissingVariable, values: Mapping[str, Any]) -> str:
+        if missing.owner is jinja2.utils.missing:
+            return f"template {self.name!r} needs {missing.name!r}, which is not there; {nearest(missing.name, map(str, values))}"
+        owner = missing.owner
+        known = [str(key) for key in owner] if isinstance(owner, Mapping) else [a for a in dir(owner) if not a.startswith("_")]
+        return f"template {self.name!r}: {type(owner).__name__} has no {missing.name!r}; {nearest(missing.name, known)}"
+
+    def check(self, available: Iterable[str]) -> None:
+        """Return nothing if all variables are available.
+
+        Raises:
+            TemplateError: naming the first that is not, and the nearest that is.
+        """
+        known = list(available)
+        for name in sorted(self.variables - set(known)):
+            msg = f"template {self.name!r} needs {name!r}, which is not there; {nearest(name, known)}"
+            raise TemplateError(msg)
+
+
+@functools.lru_cache(maxsize=256)
+def parse(source: str, *, name: str = "text", where: str = "given as text") -> Template:
+    """Return the template of a Jinja source.
+
+    Raises:
+        TemplateError: with the line, when it does not parse.
+    """
+    environment = _prompt_environment()
+    try:
+        tree = environment.parse(source)
+        compiled = environment.from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        msg = f"template {name!r}, line {error.lineno}: {error.message}"
+        raise TemplateError(msg) from None
+    digest = hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+    return Template(source, name, where, frozenset(meta.find_undeclared_variables(tree)), digest, compiled)
+
+
+def load(name: str) -> Template:
+    """Return the prompt template of a name: the project's, the user's, or ours.
+
+    Raises:
+        UnknownName: there is none; the message names the nearest.
+        TemplateError: it does not parse.
+    """
+    found = read("prompts", f"{name}.jinja")
+    if found is None:
+        msg = f"no template {name!r}; {nearest(name, names('prompts', '.jinja'))}"
+        raise UnknownName(msg)
+    return parse(found[0], name=name, where=found[1])
+
+
+def fence(texts: Iterable[str], secret: bytes) -> str:
+    """Return a mark that stands in none of ``texts`` and that their authors cannot guess.
+
+    It is a keyed digest of the texts themselves, so that the same texts get the same mark on every
+    run and requests stay byte-identical.
+
+    >>> fence(["a", "b"], b"s") == fence(["a", "b"], b"s")
+    True
+    """
+    known = list(texts)
+    digest = hashlib.blake2b(digest_size=9, key=secret[:64])
+    for text in known:
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big") + data)
+    mark = digest.hexdigest()
+    while any(mark in text for text in known):
+        digest.update(b"again")
+        mark = digest.hexdigest()
+    return mark
+
+
+def to_text(value: Any) -> Any:
+    """Return a value as it stands in a prompt: frames and series as small Markdown tables.
+
+    >>> to_text(3)
+    3
+    """
+    if isinstance(value, str | int) or value is None or isinstance(value, jinja2.Undefined):
+        return value
+    kind = type(value)
+    if kind.__module__.partition(".")[0] != "pandas":
+        return value
+    if kind.__name__ == "Series":
+        label = "value" if value.name is None else value.name
+        return _markdown_table([value.index.name or "", label], list(value.head(_MAX_ROWS).items()), len(value))
+    if kind.__name__ == "DataFrame":
+        rows = list(value.head(_MAX_ROWS).itertuples(name=None))
+        return _markdown_table([value.index.name or "", *value.columns], rows, len(value))
+    return value
+
+
+def _markdown_table(header: list[Any], rows: list[tuple[Any, ...]], total: int) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    text = "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
+    return text if total <= len(rows) else f"{text}\n({total - len(rows)} more rows)"
+
+
+def _cell(value: Any) -> str:
+    text = str(value).replace("\n", " ").replace("|", "\\|")
+    return text if len(text) <= _MAX_CELL else text[: _MAX_CELL - 1] + "…"
+
+
+# Panels -----------------------------------------------------------------------------------------
+
+
+@functools.cache
+def panel_environment() -> jinja2.Environment:
+    """Return the environment of what people see: everything escaped, templates from ``templates/``."""
+    return jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(_shipped),
+    )
+
+
+def _shipped(name: str) -> str | None:
+    # Panels are ours alone: a template from the working folder must not decide what is shown unescaped.
+    found = root().joinpath(*name.split("/"))
+    return found.read_text("utf-8") if found.is_file() else None
