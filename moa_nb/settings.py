@@ -219,10 +219,11 @@ class Provider:
 def services() -> dict[str, Service]:
     """Return the known services by name, in the order in which they are looked for."""
     data = tomllib.loads(Path(__file__).with_name("services.toml").read_text("utf-8"))
-    return {
-        name: Service(name, **{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
-        for name, entry in data.items()
-    }
+    known = {}
+    for name, entry in data.items():
+        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+        known[name] = Service(name, **values)
+    return known
 
 
 def services_with_keys() -> list[Service]:
@@ -314,7 +315,7 @@ _state = _Configured()
 
 
 def configure(**values: Any) -> None:
-    """Return nothing; set values for this session, over every file and the environment.
+    """Set values for this session, over every file and the environment.
 
     The keys are those of ``moa.toml``; ``None`` takes a value back.
 

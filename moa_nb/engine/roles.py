@@ -92,7 +92,7 @@ async def _probe(service: Service, gateway: Gateway) -> list[str]:
         gateway.get(host + path, _PROBE_SECONDS),
         gateway.get(service.base_url + "/models", _PROBE_SECONDS),
     )
-    if marked is None or marked.status != 200 or word.encode() not in marked.body or listed is None:  # noqa: PLR2004
+    if marked is None or marked.status != 200 or word.encode() not in marked.body or listed is None:
         return []
     try:
         names = [entry["id"] for entry in orjson.loads(listed.body)["data"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -161,6 +161,6 @@ def _value(value: Any) -> Any:
     """Return a cell as a template should see it: missing ones as empty text."""
     if isinstance(value, str):
         return value
-    if cast("bool", pd.api.types.is_scalar(value)) and pd.isna(value):
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return ""
     return value

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from moa_nb.engine import Estimate, current
-from moa_nb.engine.estimate import make_estimate
+from moa_nb.engine.forecast import make_estimate
 from moa_nb.engine.loop import Job
 from moa_nb.engine.plan import Options, Plan
-from moa_nb.engine.run import Engine, new_run_id
+from moa_nb.engine.engine import Engine, new_run_id
 from moa_nb.errors import MoaError, SetupError, SpendingNotAgreed, UnknownName
 from moa_nb.frames.outcome import Outcome, Progress, Tally, as_row
 from moa_nb.frames.rows import Rows
@@ -434,4 +434,4 @@ def _digest(task: Task) -> bytes:
 
 def _text_dtype() -> Any:
     """Return the dtype of texts that pandas itself would choose: ``str`` from 3.0 on, ``string`` before."""
-    return "str" if int(pd.__version__.partition(".")[0]) >= 3 else "string"  # noqa: PLR2004
+    return "str" if int(pd.__version__.partition(".")[0]) >= 3 else "string"

@@ -432,9 +432,9 @@ class Gateway:
         elif status in {401, 403}:
             where = f"check the variable {provider.key_env}" if provider.key_env else f"name its variable as providers.{provider.name}.key_env"
             error = KeyRejected(f"{provider.name} refuses the key ({status}): {said}; {where}")
-        elif status in {402, 429} and ("quota" in said.lower() or "balance" in said.lower() or status == 402):  # noqa: PLR2004
+        elif status in {402, 429} and ("quota" in said.lower() or "balance" in said.lower() or status == 402):
             error = SetupError(f"{provider.name} wants payment ({status}): {said}")
-        elif status == 404:  # noqa: PLR2004
+        elif status == 404:
             error = UnknownName(f"{provider.name} has no {route.model!r} (404): {said}; {await self._near(route, headers)}")
         elif fault.kind == "final" and status is None:
             error = SetupError(f"{provider.name}: {said}")
@@ -469,8 +469,8 @@ class Gateway:
         try:
             answer = await self._http.get(provider.base_url + "/models", headers, timeout=10)
             if answer.status == _OK:
-                entries = orjson.loads(answer.body)
-                entries = entries.get("data", entries.get("models", [])) if isinstance(entries, dict) else entries
+                listed = orjson.loads(answer.body)
+                entries = (listed.get("data") or listed.get("models") or []) if isinstance(listed, dict) else listed
                 return sorted({str(entry.get("id") or entry.get("name")) for entry in entries if isinstance(entry, dict)})
             said = _without_key(_said(answer), headers)
         except (Failed, ValueError) as error:
@@ -508,6 +508,6 @@ def _without_key(text: str, headers: dict[str, str]) -> str:
     if key:
         text = text.replace(key, "[key]")
         # Some services echo the key with its middle starred out; its ends are still secret.
-        if len(key) > 8:  # noqa: PLR2004
+        if len(key) > 8:
             text = " ".join("[key]" if word.startswith(key[:4]) and "*" in word else word for word in text.split(" "))
     return text

@@ -85,7 +85,7 @@ class Http:
         """
         try:
             async with self._session.post(url, data=body, headers=headers, timeout=aiohttp.ClientTimeout(total=timeout)) as response:
-                if response.status != 200 or "event-stream" not in response.headers.get("Content-Type", ""):  # noqa: PLR2004
+                if response.status != 200 or "event-stream" not in response.headers.get("Content-Type", ""):
                     return Answer(response.status, response.headers, await response.read())
                 async for events in _events(response.content):
                     for event in events:
@@ -145,10 +145,10 @@ def fault_of(answer: Answer, message: str) -> Fault:
     """Return what an answer with an error status means for asking again."""
     status = answer.status
     seconds = retry_after(answer.headers)
-    if status == 429 and "insufficient_quota" in message:  # noqa: PLR2004 - the protocol's numbers
+    if status == 429 and "insufficient_quota" in message:
         return Fault("final", message, status)
-    if status == 429:  # noqa: PLR2004
+    if status == 429:
         return Fault("rate limit", message, status, seconds)
-    if status in {408, 409, 425} or status >= 500:  # noqa: PLR2004
+    if status in {408, 409, 425} or status >= 500:
         return Fault("server", message, status, seconds)
     return Fault("final", message, status)

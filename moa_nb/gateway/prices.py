@@ -41,8 +41,13 @@ def price_of(model: str, provider: Provider, configured: ModelSettings | None) -
     """Return the price of a ``provider:model``; ``None`` when nobody knows it."""
     if configured and (configured.prompt_price is not None or configured.completion_price is not None):
         prompt, cached = configured.prompt_price or 0.0, configured.cached_prompt_price
-        rates = {"prompt": prompt, "cached": prompt if cached is None else cached, "completion": configured.completion_price or 0.0}
-        return Price(functools.partial(_linear, **rates), "settings")
+        linear = functools.partial(
+            _linear,
+            prompt=prompt,
+            cached=prompt if cached is None else cached,
+            completion=configured.completion_price or 0.0,
+        )
+        return Price(linear, "settings")
     if provider.is_free:
         return FREE
     if provider.prices is None:

@@ -150,7 +150,7 @@ class _LeftOut:
             said.append(f"{_joined(shortened)} shortened")
         if self.calls:
             said.append(f"{figures.count(self.calls, 'call')} left out")
-        return f"{_joined(said)}; the whole text is in result.layers" if said else ""
+        return f"{', '.join(said)}; the whole text is in result.layers" if said else ""
 
 
 def _joined(words: Sequence[str]) -> str:
@@ -358,7 +358,7 @@ def _call(
 
 def _cost_title(call: CallView) -> str:
     if call.cost is None:
-        return "no known price"
+        return "nothing reported" if call.state in {"failed", "cancelled"} else "no known price"
     return f"${figures.dollars(call.cost)}" if 0 < call.cost < figures.BRIEF else ""
 
 
@@ -434,10 +434,11 @@ def _bar(call: CallView, scale: float) -> Iterable[_Part]:
     thick = min((call.seconds - _waited(call)) * share, 100 - offset - thin)
     if thin:
         waits = GREY if call.state == "queued" else colour
-        yield _Part(f"{offset:.2f}", f"{thin:.2f}", ".14em", waits)
+        yield _Part(f"{offset:.2f}", f"{thin:.2f}", ".16em", waits)
         offset = 0.0
     if call.state == "failed":
-        yield _Part("0", "0", ".75em", colour, "min-width:.3em;margin-left:-.3em")
+        # The mark ends where the time line does, not after it.
+        yield _Part(f"{offset:.2f}", "0", ".75em", colour, "min-width:.3em" + (";margin-left:-.3em" if thin else ""))
     elif call.state != "queued":
         more = "min-width:.15em" + (";opacity:.75" if call.state == "answering" else "")
         yield _Part(f"{offset:.2f}", f"{thick:.2f}", ".75em", colour, more)

@@ -203,7 +203,7 @@ def resolve(agents: Iterable[Agent], roles: Roles) -> list[Agent]:
     """
     asked: list[Agent] = []
     for agent in agents:
-        models = (agent.model,)
+        models: tuple[str, ...] = (agent.model,)
         if agent.model.startswith("$"):
             models = roles.get(agent.model[1:], ())
             if not models:

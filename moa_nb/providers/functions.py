@@ -40,7 +40,7 @@ def agent(name: str | None = None, *, version: str | None = None) -> Callable[[C
     """
 
     def register(call: Callable[..., Any]) -> Callable[..., Any]:
-        known = Function(name or getattr(call, "__name__", "function"), call, version)
+        known = Function(name or str(getattr(call, "__name__", "function")), call, version)
         _registered[known.name] = known
         return call
 

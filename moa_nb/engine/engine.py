@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from moa_nb import settings as configuration
 from moa_nb.chat import Completion, Message, Request, conversation
-from moa_nb.engine.estimate import Estimate, make_estimate
+from moa_nb.engine.forecast import Estimate, make_estimate
 from moa_nb.engine.loop import Job, Loop, on_kernel_loop
 from moa_nb.engine.options import RunOptions, spelled_out
 from moa_nb.engine.plan import Options, Plan, check_conversation, make_plan, prompt_template
