@@ -44,9 +44,10 @@ def root() -> Traversable:
 
 
 def _folders(kind: str) -> list[tuple[str, Traversable]]:
-    places = ("project", "user")
-    own = [(place, folder / kind) for place, folder in zip(places, settings.template_folders(), strict=True)]
-    return [*own, ("built-in", root().joinpath(kind))]
+    project, user = settings.template_folders()
+    shipped = root()
+    own = [(place, folder / kind) for place, folder in (("project", project), ("user", user)) if folder != shipped]
+    return [*own, ("built-in", shipped.joinpath(kind))]
 
 
 def read(kind: str, file: str) -> tuple[str, str] | None:
@@ -192,7 +193,7 @@ def parse(source: str, *, name: str = "text", where: str = "given as text") -> T
         msg = f"template {name!r}, line {error.lineno}: {error.message}"
         raise TemplateError(msg) from None
     digest = hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
-    return Template(source, name, where, frozenset(meta.find_undeclared_variables(tree)), digest, compiled)
+    return Template(source, name, where, frozenset(meta.find_undeclared_variables(tree) - set(environment.globals)), digest, compiled)
 
 
 def load(name: str) -> Template:

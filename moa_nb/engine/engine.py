@@ -86,6 +86,11 @@ class Engine:
         self._cast = (settings, time.monotonic(), found)
         return found
 
+    async def who_answers(self) -> Cast:
+        """Return the models of each role under the settings that hold now."""
+        settings = configuration.current()
+        return await self.cast(settings, self.gateway(settings))
+
     # Running ----------------------------------------------------------------------------------
 
     def start(self, coroutine: Coroutine[Any, Any, _T]) -> Job[_T]:

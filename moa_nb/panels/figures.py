@@ -4,21 +4,38 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from moa_nb.panels.markdown import to_plain
+
 if TYPE_CHECKING:
     from moa_nb.chat import Usage
     from moa_nb.panels.view import CallView
 
-__all__ = ["BRIEF", "UNKNOWN", "ceiling", "count", "dollars", "dollars_briefly", "remarks", "seconds", "tokens", "tokens_title"]
+__all__ = [
+    "BRIEF",
+    "UNKNOWN",
+    "ceiling",
+    "count",
+    "dollars",
+    "dollars_briefly",
+    "remarks",
+    "seconds",
+    "tokens",
+    "tokens_title",
+]
 
-UNKNOWN = "–"
+UNKNOWN = "\N{EN DASH}"
 """What stands where nothing is known."""
+
+
+_FOUR_PLACES_DO = 0.00095
+_MINUTES_FROM, _WHOLE_FROM = 120, 99.95
 
 
 def dollars(amount: float | None) -> str:
     """Return ``amount`` without the sign, precise enough to tell small costs apart.
 
-    >>> dollars(0.01234), dollars(0), dollars(12.3456), dollars(0.00000123), dollars(None)
-    ('0.0123', '0', '12.35', '0.0000012', '–')
+    >>> dollars(0.01234), dollars(0), dollars(12.3456), dollars(0.00000123)
+    ('0.0123', '0', '12.35', '0.0000012')
     """
     if amount is None:
         return UNKNOWN
@@ -26,7 +43,7 @@ def dollars(amount: float | None) -> str:
         return "0"
     if abs(amount) >= 1:
         return f"{amount:,.2f}"
-    if abs(amount) >= 0.00095:
+    if abs(amount) >= _FOUR_PLACES_DO:
         return f"{amount:.4f}"
     return f"{float(f'{amount:.2g}'):.10f}".rstrip("0")
 
@@ -52,14 +69,16 @@ def ceiling(amount: float) -> str:
     >>> ceiling(0.05), ceiling(5.0), ceiling(1234.5)
     ('0.05', '5', '1,234.50')
     """
-    return f"{amount:,.0f}" if amount == int(amount) else dollars(amount) if amount >= 1 else dollars(amount).rstrip("0")
+    if amount == int(amount):
+        return f"{amount:,.0f}"
+    return dollars(amount) if amount >= 1 else dollars(amount).rstrip("0")
 
 
 def tokens(number: int | None, *, estimated: bool = False) -> str:
     """Return a count of tokens; estimated ones are marked.
 
-    >>> tokens(2140), tokens(12, estimated=True), tokens(None)
-    ('2,140', '≈12', '–')
+    >>> tokens(2140), tokens(12, estimated=True)
+    ('2,140', '≈12')
     """
     return UNKNOWN if number is None else f"{'≈' if estimated else ''}{number:,}"
 
@@ -83,9 +102,9 @@ def seconds(duration: float) -> str:
     >>> seconds(6.41), seconds(0), seconds(99.96), seconds(3725)
     ('6.4', '0.0', '100', '62 min')
     """
-    if duration >= 120:
+    if duration >= _MINUTES_FROM:
         return f"{duration / 60:.0f} min"
-    return f"{duration:.0f}" if duration >= 99.95 else f"{duration:.1f}"
+    return f"{duration:.0f}" if duration >= _WHOLE_FROM else f"{duration:.1f}"
 
 
 def count(number: int, noun: str) -> str:
@@ -97,6 +116,7 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+_NOTE = 160
 _WAITING = {"waiting": "waiting", "queued": "queued", "answering": "answering …"}
 
 
@@ -118,5 +138,5 @@ def remarks(call: CallView) -> tuple[str, str]:
     elif call.finish_reason == "content_filter":
         said, kind = [*said, "cut by the service's filter"], "odd"
     if call.note:
-        said.append(call.note)
+        said.append(" ".join(to_plain(call.note[:_NOTE]).split()))
     return ", ".join(said), kind

@@ -61,13 +61,17 @@ def panel(view: PanelView, *, max_bytes: int = MAX_BYTES) -> str:
             return html
         if cap:
             # Markup and other alphabets take more than a byte a character: measure, and try again.
-            cap = int(min(cap, max(map(len, texts), default=0)) * min(0.8, max_bytes / size)) if cap > 80 else 0
+            cap = int(min(cap, max(map(len, texts))) * min(0.8, max_bytes / size))
+            cap = cap if cap > _LEAST else 0
         else:
-            shown = max(len(view.layers), int(shown * 0.8) if shown > 4 else 0)
+            shown = max(len(view.layers), int(shown * 0.8))
 
 
 _ROW_BYTES = 2100
 """What a row takes before any text, about."""
+
+_LEAST = 80
+"""Characters below which the rest of a text is not worth its markup."""
 
 
 def _texts(view: PanelView) -> list[str]:
@@ -345,7 +349,7 @@ def _call(
         cost=figures.dollars_briefly(call.cost) if call.is_over else "",
         cost_title=_cost_title(call) if call.is_over else "",
         seconds=figures.seconds(call.seconds) if call.state != "waiting" else "",
-        remark=to_plain(remark)[:200],
+        remark=remark,
         colour=_KINDS[kind],
         edge=_EDGES.get(call.state, BLUE),
     )

@@ -42,7 +42,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\u
 
 
 def to_plain(text: str) -> str:
-    """Return ``text`` as it may go to a terminal: no escape sequences, nothing that hides or reorders.
+    r"""Return ``text`` as it may go to a terminal: no escape sequences, nothing that hides or reorders.
 
     Bidirectional overrides are spelled out, control characters become their pictures, lone surrogates
     the replacement character.
@@ -58,13 +58,13 @@ def to_plain(text: str) -> str:
 
 def _visible(match: re.Match[str]) -> str:
     code = ord(match[0])
-    if 0xD800 <= code <= 0xDFFF:
+    if "\ud800" <= match[0] <= "\udfff":
         return "\ufffd"
-    if code in {0x85, 0x2028, 0x2029}:
+    if match[0] in "\x85\u2028\u2029":
         return "\n"
-    if code < 0x20:
+    if match[0] < " ":
         return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"\\u{code:04x}"
+    return "\u2421" if match[0] == "\x7f" else f"\\u{code:04x}"
 
 
 _MARKER = re.compile(r"(?:#{1,6}\s+|>\s*|[-*+]\s+|\d{1,3}[.)]\s+|\|\s*)+")
@@ -103,7 +103,7 @@ def _parser() -> MarkdownIt:
     from markdown_it import MarkdownIt
 
     class Parser(MarkdownIt):
-        def validateLink(self, url: str) -> bool:  # noqa: N802  # the library's name
+        def validateLink(self, url: str) -> bool:  # noqa: ARG002, N802  # the library's names
             # Every address is taken, so that pictures and odd links are recognised and then unmade.
             return True
 
@@ -123,8 +123,8 @@ def _unmade(tokens: Sequence[Token]) -> Iterable[Token]:
     refused: str | None = None
     for token in tokens:
         if token.type == "image":
-            alt = _parser().renderer.renderInlineAsText(token.children, _parser().options, {})
-            yield _text(f"[image: {alt}]" if alt.strip() else "[image]")
+            alt = _words(token).strip()
+            yield _text(f"[image: {alt}]" if alt else "[image]")
         elif token.type == "link_open":
             address = str(token.attrs.get("href", ""))
             refused = None if _OPEN_LINK.fullmatch(address) else address
@@ -140,6 +140,10 @@ def _unmade(tokens: Sequence[Token]) -> Iterable[Token]:
             refused = None
         else:
             yield token
+
+
+def _words(token: Token) -> str:
+    return "".join(map(_words, token.children)) if token.children else token.content
 
 
 def _text(content: str) -> Token:
@@ -168,7 +172,16 @@ _STYLES = {
 _TAGS = {"a", "blockquote", "br", "code", "div", "em", "li", "ol", "pre", "s", "strong", "table", "td", "tr", "ul"}
 _ATTRIBUTES = {tag: {"style"} for tag in _TAGS} | {"a": {"href", "title", "target"}, "ol": {"start", "style"}}
 _PROPERTIES = {
-    *("background", "background-color", "border", "border-collapse", "border-left", "border-radius", "border-top", "color"),
+    *(
+        "background",
+        "background-color",
+        "border",
+        "border-collapse",
+        "border-left",
+        "border-radius",
+        "border-top",
+        "color",
+    ),
     *("font-family", "font-size", "font-weight", "height", "line-height", "margin", "overflow-wrap", "overflow-x"),
     *("padding", "padding-left", "text-align", "vertical-align", "white-space"),
 }
@@ -224,7 +237,9 @@ def _drawn(tokens: Iterable[Token]) -> Iterable[str]:
             yield f'<div style="border-top:{_LINE};margin:.7em 0"></div>'
         elif kind == "heading":
             size = _HEADING.get(token.tag, "1em")
-            yield f'<div style="font-weight:600;font-size:{size};margin:.5em 0 .35em">' if side == "open" else "</div>\n"
+            yield (
+                f'<div style="font-weight:600;font-size:{size};margin:.5em 0 .35em">' if side == "open" else "</div>\n"
+            )
         elif kind == "table":
             yield (
                 '<div style="overflow-x:auto;margin:0 0 .55em">'
@@ -271,10 +286,19 @@ def _drawn_inline(tokens: Iterable[Token]) -> Iterable[str]:
 
 _SIGNIFICANT = str.maketrans(
     {
-        **{sign: f"\\{sign}" for sign in "*_[]~|"},
-        # Written as entities: several readers of Markdown look for mathematics and tags before they
-        # look for backslashes.
-        **{"<": "&lt;", ">": "&gt;", "&": "&amp;", "$": "&#36;", "\\": "&#92;", "`": "&#96;", "\n": " ", "\t": " "},
+        **{sign: f"\\{sign}" for sign in "*_~|"},
+        # Written as entities: several readers of Markdown look for mathematics, tags and addresses
+        # before they look for backslashes.
+        "[": "&#91;",
+        "]": "&#93;",
+        "<": "&lt;",
+        ">": "&gt;",
+        "&": "&amp;",
+        "$": "&#36;",
+        "\\": "&#92;",
+        "`": "&#96;",
+        "\n": " ",
+        "\t": " ",
     },
 )
 _LINE_START = re.compile(r"^(?:([#+=-])|(\d{1,9})([.)])(?=\s|$)|(:))", re.MULTILINE)
@@ -303,10 +327,10 @@ def to_markdown(text: str, *, limit: int = LIMIT) -> str:
 
 
 def inline_markdown(text: str) -> str:
-    """Return plain ``text`` on one line with every sign of Markdown escaped.
+    r"""Return plain ``text`` on one line with every sign of Markdown escaped.
 
     >>> inline_markdown("a*b | <c>")
-    'a\\\\*b \\\\| &lt;c&gt;'
+    'a\\*b \\| &lt;c&gt;'
     """
     return _escaped_start(to_plain(text).translate(_SIGNIFICANT).strip())
 
@@ -381,7 +405,17 @@ def _one_line(node: SyntaxTreeNode) -> str:
 
 
 def _inlines(node: SyntaxTreeNode) -> str:
-    return "\n".join(line.strip() for line in "".join(map(_inline, node.children)).split("\n"))
+    return "\n".join(line.strip() for line in _said(node).split("\n"))
+
+
+def _said(node: SyntaxTreeNode) -> str:
+    said = ""
+    for child in node.children:
+        if child.type == "link" and said.endswith("!"):
+            # An exclamation mark, escaped by its author, must not make a picture of the link after it.
+            said = said[:-1] + "&#33;"
+        said += _inline(child)
+    return said
 
 
 def _inline(node: SyntaxTreeNode) -> str:
@@ -394,7 +428,7 @@ def _inline(node: SyntaxTreeNode) -> str:
         return "\n" if node.type == "softbreak" else "\\\n"
     if node.type not in {"inline", "em", "strong", "s", "link"}:
         return node.content.translate(_SIGNIFICANT)
-    inner = "".join(map(_inline, node.children))
+    inner = _said(node)
     if node.type == "link":
         address = str(node.attrs["href"]).translate(_ADDRESS)
         return f"[{inner.strip() or inline_markdown(str(node.attrs['href']))}]({address})"

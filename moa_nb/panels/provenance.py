@@ -42,8 +42,7 @@ def record(result: Result, *, max_characters: int = MAX_CHARACTERS) -> dict[str,
         "value": _plain(result.value),
         "error": _clean_or_none(result.error),
         "layers": [
-            {"name": _clean(layer.name), "calls": [_call(call, cap) for call in layer.calls]}
-            for layer in result.layers
+            {"name": _clean(layer.name), "calls": [_call(call, cap) for call in layer.calls]} for layer in result.layers
         ],
         "totals": {
             "calls": result.n_calls,
@@ -70,9 +69,7 @@ def _call(call: Call, cap: int) -> dict[str, Any]:
         "agent": _clean(call.agent),
         "model": _clean(call.model),
         "answered_by": _clean(call.answered_by),
-        "parameters": {
-            _clean(name): "…" if _SECRET.search(name) else _plain(value) for name, value in call.parameters
-        },
+        "parameters": {_clean(name): "…" if _SECRET.search(name) else _plain(value) for name, value in call.parameters},
         "template": _clean_or_none(call.template),
         "template_digest": _clean_or_none(call.template_digest),
         "prompt_digest": _digest((message.role, message.content) for message in call.prompt) if call.prompt else None,

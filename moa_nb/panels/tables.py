@@ -7,6 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from moa_nb.panels.figures import UNKNOWN
 from moa_nb.panels.markdown import inline_markdown, to_plain
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ class TableDisplay:
     def _aligns(self) -> tuple[str, ...]:
         """Right for a column of numbers, else left."""
         return tuple(
-            "right" if self.rows and all(_align(row[place]) == "right" or row[place] is None for row in self.rows) else "left"
+            "right"
+            if self.rows and all(_align(row[place]) == "right" or row[place] is None for row in self.rows)
+            else "left"
             for place in range(len(self.headers))
         )
 
@@ -84,7 +87,7 @@ def _align(cell: object) -> str:
 
 def _written(cell: object) -> str:
     if cell is None:
-        return "–"
+        return UNKNOWN
     if isinstance(cell, bool):
         return "yes" if cell else "no"
     if isinstance(cell, int):

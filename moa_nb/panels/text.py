@@ -36,7 +36,14 @@ def markdown(view: PanelView) -> str:
     for layer in view.layers:
         for call in layer.calls[: max(1, _MARKDOWN_ROWS // len(view.layers))]:
             said = _said(call, 120)
-            cells = [call.agent, call.model, _tokens(call), figures.dollars(call.cost), figures.seconds(call.seconds), said]
+            cells = [
+                call.agent,
+                call.model,
+                _tokens(call),
+                figures.dollars(call.cost),
+                figures.seconds(call.seconds),
+                said,
+            ]
             lines.append("| " + " | ".join(map(inline_markdown, cells)) + " |")
     if len(calls) > len(lines) - 2:
         lines.append(f"| … {len(calls) - len(lines) + 2:,} more | | | | | |")

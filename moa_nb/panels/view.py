@@ -21,6 +21,7 @@ CallState = Literal["waiting", "queued", "answering", "done", "failed", "cached"
 
 RunState = Literal["running", "done", "failed", "stopped"]
 
+_NOTHING_REPORTED = Usage()
 _STOPPED = {"stopped", "interrupted", "cancelled"}
 
 
@@ -36,7 +37,7 @@ class CallView:
     state: CallState = "done"
     text: str = ""
     """The answer, or as much of it as has come."""
-    usage: Usage = Usage()
+    usage: Usage = _NOTHING_REPORTED
     cost: float | None = None
     """Dollars; ``None`` where no price is known."""
     started: float = 0.0
@@ -85,7 +86,7 @@ class PanelView:
     error: str | None = None
     """Why there is no answer."""
     layers: tuple[LayerView, ...] = ()
-    usage: Usage = Usage()
+    usage: Usage = _NOTHING_REPORTED
     cost: float | None = None
     """Dollars; ``None`` where a call's price is not known."""
     cost_is_at_least: bool = False

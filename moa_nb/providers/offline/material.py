@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from moa_nb.chat import Request
 from moa_nb.providers.offline.sentences import split
@@ -64,14 +65,13 @@ def _without(text: str, quoted: Sequence[str]) -> str:
     return "\n\n".join(block for block in blocks if not any(mark in block for mark in marks)).strip()
 
 
-_FENCED = re.compile(
-    r"^[ \t]*(?P<ticks>`{3,}|~{3,})[ \t]*(?:text|txt|plain|plaintext|markdown|md|html|json|csv)?[ \t]*\n(?P<in_ticks>.*?)\n[ \t]*(?P=ticks)[ \t]*$"
-    r"|\"\"\"(?P<in_quotes>.*?)\"\"\""
-    r"|'''(?P<in_primes>.*?)'''"
-    r"|<(?P<tag>[A-Za-z][\w-]{0,60})(?:\s[^<>\n]{0,200})?>(?P<in_tag>.*?)</(?P=tag)>"
-    r"|<<<+(?P<in_angles>.*?)>>>+"
-    r"|^(?P<mark>\[[^\[\]\n]{1,80}\]|[^\w\s>|`~]{3,20}[^\n]{0,80})\n(?P<in_marks>.+?)\n(?P=mark)[ \t]*$",
-    re.DOTALL | re.MULTILINE,
+_OPENING = re.compile(
+    r"^[ \t]*(?P<ticks>`{3,}|~{3,})[ \t]*[\w+-]{0,20}[ \t]*\n"
+    r"|(?P<quotes>\"{3}|'{3})"
+    r"|<(?P<tag>[A-Za-z][\w-]{0,60})(?:\s[^<>\n]{0,200})?>"
+    r"|(?P<angles><{3,})"
+    r"|^[ \t]*(?P<mark>\[[^\[\]\n]{1,80}\]|[^\w\s>|`~\"']{3,20}[^\n]{0,80})[ \t]*\n",
+    re.MULTILINE,
 )
 _QUOTED_LINE = re.compile(r"^[ \t]{0,3}>[ \t]?(?P<text>.*)$", re.MULTILINE)
 
@@ -155,20 +155,40 @@ def part(text: str) -> tuple[str, str | None]:
 
 def _fenced(text: str) -> tuple[str, str] | None:
     inside: list[str] = []
-    for match in _FENCED.finditer(text):
-        found = next(
-            match[name]
-            for name in ("in_ticks", "in_quotes", "in_primes", "in_tag", "in_angles", "in_marks")
-            if match[name] is not None
-        )
-        if found.strip():
-            inside.append(found.strip("\n"))
-    outside = _FENCED.sub("\n", text).strip()
-    if not inside or (outside and not _is_around(outside)):
+    outside: list[str] = []
+    at = 0
+    for start, inner, inner_end, end in _fences(text):
+        outside.append(text[at:start])
+        inside.append(text[inner:inner_end].strip("\r\n"))
+        at = end
+    around = "\n".join([*outside, text[at:]]).strip()
+    material = "\n\n".join(part_of_it for part_of_it in inside if part_of_it.strip())
+    if not material or (around and not _is_around(around)):
         return None
-    material = "\n\n".join(inside)
     # Emphasis in the middle of a text is no fence around it.
-    return (outside, material) if _n_words(material) * 2 >= _n_words(outside) else None
+    return (around, material) if _n_words(material) * 2 >= _n_words(around) else None
+
+
+def _fences(text: str) -> Iterator[tuple[int, int, int, int]]:
+    """Yield where each fence begins, its inside begins and ends, and it ends itself."""
+    unclosed: set[str] = set()
+    at = 0
+    while opening := _OPENING.search(text, at):
+        at = opening.end()
+        kind = opening.lastgroup or ""
+        mark = opening[kind]
+        closing = {"tag": f"</{mark}>", "angles": ">" * len(mark), "quotes": mark}.get(kind, f"\n{mark}")
+        # A mark that is not closed from here on is not closed later either.
+        if closing in unclosed:
+            continue
+        end = text.find(closing, max(opening.start() + 1, at - 1))
+        while kind in {"ticks", "mark"} and end >= 0 and text[end + len(closing) :].partition("\n")[0].strip():
+            end = text.find(closing, end + 1)
+        if end < 0:
+            unclosed.add(closing)
+            continue
+        yield opening.start(), at, max(at, end), end + len(closing)
+        at = end + len(closing)
 
 
 def _quoted(text: str) -> tuple[str, str] | None:
@@ -234,7 +254,7 @@ def _without_tail(instruction: str, material: str) -> tuple[str, str]:
 
 def _by_blocks(text: str) -> tuple[str, str] | None:
     """Return instruction and material where blank lines part them."""
-    spans = _spans(r"(?:(?!\n\s*\n).)+", text)
+    spans = _spans(r"\n\s*\n", text)
     blocks = [text[start:end] for start, end in spans]
     first, last = 0, len(blocks)
     while first < last - 1 and _opens(blocks[first], is_first=first == 0):
@@ -293,14 +313,16 @@ def _by_lead_in(text: str) -> tuple[str, str] | None:
     return _without_tail(instruction, material) if _n_words(material) >= enough else None
 
 
-def _spans(pattern: str, text: str) -> list[tuple[int, int]]:
-    """Return where the parts of ``text`` that are not blank begin and end."""
-    return [match.span() for match in re.finditer(pattern, text, re.DOTALL) if match.group().strip()]
+def _spans(gap: str, text: str) -> list[tuple[int, int]]:
+    """Return where the parts of ``text`` between the gaps begin and end, without blank ones."""
+    gaps = [(0, 0), *(match.span() for match in re.finditer(gap, text)), (len(text), len(text))]
+    spans = [(before[1], after[0]) for before, after in pairwise(gaps)]
+    return [(start, end) for start, end in spans if text[start:end].strip()]
 
 
 def _by_lines(text: str) -> tuple[str, str] | None:
     """Return instruction and material where a line break parts them."""
-    spans = _spans(r"[^\n]+", text)
+    spans = _spans(r"\n", text)
     lines = [text[start:end] for start, end in spans]
     first, last = 0, len(lines)
     while first < last - 1 and _opens(lines[first], is_first=first == 0) and not lines[first + 1].lstrip()[:1].islower():

@@ -1,0 +1,32 @@
+"""The notebook: ``%%moa`` and ``%moa``, and the panel while it runs. The only importer of IPython and ipywidgets."""
+
+from __future__ import annotations
+
+from IPython.core.interactiveshell import InteractiveShell
+
+from moa_nb.engine.engine import current, stop
+from moa_nb.errors import MoaError
+
+__all__ = ["load", "unload"]
+
+
+def load(shell: InteractiveShell) -> None:
+    """Register the magics, and say in one line what they will use; loading again changes nothing."""
+    from moa_nb.notebook.magic import MoaMagics
+
+    if "moa" not in shell.magics_manager.magics["cell"]:
+        shell.register_magics(MoaMagics)
+    try:
+        engine = current()
+        print(f"moa-nb {engine.finish(engine.who_answers()).why}")  # noqa: T201 - the one line of the extension
+    except MoaError as error:
+        print(f"moa-nb: {error}")  # noqa: T201
+
+
+def unload(shell: InteractiveShell) -> None:
+    """Take the magics back and end the engine: its thread, its connections, its open file."""
+    manager = shell.magics_manager
+    for kind in ("line", "cell"):
+        manager.magics[kind].pop("moa", None)
+    manager.registry.pop("MoaMagics", None)
+    stop()

