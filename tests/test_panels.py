@@ -378,6 +378,7 @@ def test_the_panel_has_the_answer_first_and_every_figure() -> None:
     assert words.index("Churn rose because") < words.index("Layer 1") < words.index("Layer 2")
     for figure in ("$0.0123 of $0.05", "2,140 in", "890 out", "5 calls, 1 cached", "6.4 s", "412 → 180", "0.0098"):
         assert figure in words
+    assert "sk-12345" not in words
     for remark in ("2 tries", "cached", "failed after 3 tries", "lab does not answer", "temperature 0.7"):
         assert remark in words
 

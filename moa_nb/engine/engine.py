@@ -163,7 +163,7 @@ class Engine:
         try:
             final = await find(plan.pipeline.strategy).run(task, plan.pipeline.params, ask)
         except MoaError as error:
-            error.result = record.finish(error=str(error), stop_reason=error.kind)
+            error.result = record.finish(error=str(error), stop_reason="budget" if error.kind == "budget" else "failed")
             raise
         except asyncio.CancelledError:
             record.finish(error="stopped", stop_reason="stopped")

@@ -39,7 +39,10 @@ class Estimate:
     """The run with its rendered prompts, answers left open; ``None`` for a frame."""
 
     def __str__(self) -> str:
-        cost = f"{self.n_unpriced} of them of unknown price" if self.cost is None else f"at most ${self.cost:.4f}"
+        if self.cost is None:
+            cost = f"{self.n_unpriced} of them of unknown price"
+        else:
+            cost = f"at most ${self.cost:.4f}" if self.cost else "free"
         cached = f" ({self.n_cached} more cached)" if self.n_cached else ""
         return (
             f"{self.pipeline}: {self.n_calls} calls{cached}, {self.prompt_tokens:,} tokens in,"

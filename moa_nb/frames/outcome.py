@@ -1,30 +1,32 @@
-"""What became of each row, and what the rows took together. Small: no prompts, no proposals."""
+"""What became of each row: small, no prompts and no proposals."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
-
-import pandas as pd
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from moa_nb.errors import MoaError
 from moa_nb.pipeline.result import Result
-from moa_nb.store.runs import LedgerRow
 
-__all__ = ["Outcome", "Progress", "Tally"]
+__all__ = ["Outcome", "Outcomes", "Progress"]
+
+_OVER = frozenset({"done", "failed", "skipped", "duplicate"})
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One row when it is over."""
+    """One row, as far as it came."""
 
     text: str | None
     state: str
-    """``done``, ``failed``, ``skipped`` (no text) or ``duplicate`` (of an earlier row, and as it ended)."""
+    """``done``, ``failed``, ``skipped`` (no text), ``duplicate`` (of an earlier row, and as it ended),
+    ``stopped`` (some of its calls had answered) or ``not asked``."""
     n_calls: int = 0
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: int | None = 0
+    """Of all its calls, cached ones with what they once took; ``None`` where nothing was reported."""
+    completion_tokens: int | None = 0
     cost: float | None = 0.0
+    """Dollars paid now; ``None`` where a price is not known."""
     seconds: float = 0.0
     n_cached: int = 0
     degraded: bool = False
@@ -49,84 +51,25 @@ class Outcome:
     @classmethod
     def failed(cls, error: MoaError) -> Outcome:
         """Return the outcome of a row that has no answer."""
-        known = cls.of(error.result) if error.result is not None else cls(None, "failed")
-        values = {name: getattr(known, name) for name in cls.__slots__}
-        return cls(**{**values, "text": None, "state": "failed", "error_kind": error.kind, "error": str(error)})
+        known = cls(None, "failed") if error.result is None else cls.of(error.result)
+        return replace(known, text=None, state="failed", error_kind=error.kind, error=str(error))
+
+    @classmethod
+    def unfinished(cls, result: Result | None, error: MoaError | None = None) -> Outcome:
+        """Return the outcome of a row that the run was stopped in, by the user or by ``error``."""
+        known = cls(None, "not asked", cost=None, prompt_tokens=None, completion_tokens=None)
+        if result is not None and any(call.ok for call in result.calls):
+            known = replace(cls.of(result), text=None, state="stopped")
+        return known if error is None else replace(known, error_kind=error.kind, error=str(error))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the row needs no more asking in this run."""
+        return self.state in _OVER
 
     def as_duplicate(self) -> Outcome:
         """Return the outcome of a row with the same prompt, which took nothing."""
         return Outcome(self.text, "duplicate", degraded=self.degraded, error_kind=self.error_kind, error=self.error)
-
-
-@dataclass
-class _Count:
-    calls: int = 0
-    cached: int = 0
-    failed: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float = 0.0
-    unpriced: int = 0
-    saved: float = 0.0
-    seconds: float = 0.0
-
-
-@dataclass
-class Tally:
-    """Sums by layer and model."""
-
-    counts: dict[tuple[str, str], _Count] = field(default_factory=dict)
-
-    def add(self, result: Result) -> None:
-        """Return nothing; count a row's calls."""
-        for layer in result.layers:
-            for call in layer.calls:
-                count = self.counts.setdefault((layer.name, call.model), _Count())
-                count.calls += 1
-                count.cached += call.cached
-                count.failed += not call.ok
-                if not call.cached:
-                    count.prompt_tokens += call.usage.prompt_tokens or 0
-                    count.completion_tokens += call.usage.completion_tokens or 0
-                    count.seconds += call.seconds
-                    count.cost += call.cost or 0.0
-                    count.unpriced += call.ok and call.cost is None
-
-    def frame(self) -> pd.DataFrame:
-        """Return a row for each layer and model: calls, tokens, dollars, mean seconds of a call."""
-        rows = [
-            {
-                "layer": layer,
-                "model": model,
-                "calls": count.calls,
-                "cached": count.cached,
-                "failed": count.failed,
-                "prompt_tokens": count.prompt_tokens,
-                "completion_tokens": count.completion_tokens,
-                "cost": None if count.unpriced else count.cost,
-                "mean_seconds": count.seconds / max(count.calls - count.cached, 1),
-            }
-            for (layer, model), count in self.counts.items()
-        ]
-        columns = "layer model calls cached failed prompt_tokens completion_tokens cost mean_seconds".split()
-        return pd.DataFrame(rows, columns=columns).astype({"cost": "Float64"})
-
-    def ledger(self) -> list[LedgerRow]:
-        """Return a row for each model, as the store keeps it."""
-        rows: dict[str, LedgerRow] = {}
-        for (_, model), count in self.counts.items():
-            known = rows.get(model, LedgerRow(model, 0, 0, 0, 0, 0.0, None, 0))
-            rows[model] = LedgerRow(
-                model,
-                known.calls + count.calls,
-                known.cached + count.cached,
-                (known.prompt_tokens or 0) + count.prompt_tokens,
-                (known.completion_tokens or 0) + count.completion_tokens,
-                (known.cost or 0.0) + count.cost,
-                None,
-                known.unpriced + count.unpriced,
-            )
-        return list(rows.values())
 
 
 @dataclass(frozen=True)
@@ -151,10 +94,10 @@ class Progress:
             return None
         return self.cost / self.done * self.rows
 
-    def __str__(self) -> str:
-        parts = [f"{self.done} of {self.rows} rows"]
-        if self.failed:
-            parts.append(f"{self.failed} failed")
+    @property
+    def figures(self) -> str:
+        """Failures, cached calls and dollars in a few words."""
+        parts = [f"{self.failed} failed"] if self.failed else []
         if self.cached_calls:
             parts.append(f"{self.cached_calls} of {self.calls} calls cached")
         parts.append("unknown cost" if self.cost is None else f"${self.cost:.4f}")
@@ -162,20 +105,80 @@ class Progress:
             parts.append(f"${self.projected_cost:.4f} in the end")
         return ", ".join(parts)
 
+    def __str__(self) -> str:
+        return f"{self.done} of {self.rows} rows, {self.figures}"
 
-def as_row(outcome: Outcome | None) -> dict[str, Any]:
-    """Return an outcome as a row of the report; ``None`` is a row that was not asked."""
-    if outcome is None:
-        outcome = Outcome(None, "not asked", cost=None)
-    return {
-        "state": outcome.state,
-        "n_calls": outcome.n_calls,
-        "prompt_tokens": outcome.prompt_tokens,
-        "completion_tokens": outcome.completion_tokens,
-        "cost": outcome.cost,
-        "seconds": outcome.seconds,
-        "n_cached": outcome.n_cached,
-        "degraded": outcome.degraded,
-        "error_kind": outcome.error_kind,
-        "error": outcome.error,
-    }
+
+class Outcomes:
+    """The outcomes of all rows, and their sums so far.
+
+    Rows with the same prompt are asked once: the first of them leads, the others follow and end as it does.
+    """
+
+    def __init__(self, n_rows: int) -> None:
+        self.rows: list[Outcome | None] = [None] * n_rows
+        """``None`` for a row that did not begin, or goes on."""
+        self.n_done = self.n_failed = self.n_skipped = self.n_calls = self.n_cached = 0
+        self.cost: float | None = 0.0
+        self._leaders: dict[bytes, int] = {}
+        self._followers: dict[int, list[int]] = {}
+
+    @property
+    def open(self) -> Iterator[int]:
+        """The positions that have no outcome, in order."""
+        return (position for position, outcome in enumerate(self.rows) if outcome is None)
+
+    def lead(self, digest: bytes, position: int) -> bool:
+        """Return whether this row is the first with its prompt; another one will end as the first does."""
+        leader = self._leaders.setdefault(digest, position)
+        if leader == position:
+            return True
+        known = self.rows[leader]
+        if known is None:
+            self._followers.setdefault(leader, []).append(position)
+        else:
+            self.settle(position, known.as_duplicate())
+        return False
+
+    def leader(self, digest: bytes, position: int) -> int:
+        """Return the first row with this prompt: ``position`` itself where none is known."""
+        return self._leaders.get(digest, position)
+
+    def settle(self, position: int, outcome: Outcome) -> None:
+        """Return nothing; keep how a row ended, and count it."""
+        self.rows[position] = outcome
+        self.n_calls += outcome.n_calls
+        self.n_cached += outcome.n_cached
+        if outcome.state != "not asked":
+            self.cost = None if self.cost is None or outcome.cost is None else self.cost + outcome.cost
+        followers = self._followers.pop(position, ())
+        if outcome.is_over:
+            self.n_done += 1
+            self.n_failed += outcome.error is not None
+            self.n_skipped += outcome.state == "skipped"
+            for follower in followers:
+                self.settle(follower, outcome.as_duplicate())
+
+    def answered(self) -> Outcomes:
+        """Return a copy that has only the rows that need no more asking, and whose sums begin at nothing."""
+        again = Outcomes(len(self.rows))
+        for position, outcome in enumerate(self.rows):
+            if outcome is not None and outcome.is_over and outcome.error is None:
+                again.settle(position, outcome)
+        again._leaders = {digest: position for digest, position in self._leaders.items() if again.rows[position]}
+        again.n_calls = again.n_cached = 0
+        again.cost = 0.0
+        return again
+
+    def progress(self, seconds: float) -> Progress:
+        """Return how far the rows are."""
+        return Progress(
+            rows=len(self.rows),
+            done=self.n_done,
+            failed=self.n_failed,
+            skipped=self.n_skipped,
+            cached_calls=self.n_cached,
+            calls=self.n_calls,
+            cost=self.cost,
+            seconds=seconds,
+        )

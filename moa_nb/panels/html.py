@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from moa_nb.panels import figures
 from moa_nb.panels.markdown import LIMIT, first_line, to_html, to_plain
+from moa_nb.panels.provenance import is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,6 +33,7 @@ _DOTS = {"running": BLUE, "done": GREEN, "failed": RED, "stopped": AMBER}
 _KINDS = {"good": GREEN, "bad": RED, "odd": AMBER, "plain": ""}
 _EDGES = {"cached": GREEN, "failed": RED, "cancelled": AMBER}
 _TAIL = 280
+_NAME, _NOTE, _NOTES = 120, 600, 12
 
 
 @functools.cache
@@ -110,7 +112,7 @@ def _whole(view: PanelView, cap: int, shown: int) -> str:
     rows = [macros.axis(f"{figures.seconds(scale)} s")] if view.calls else []
     prompts: dict[tuple[Message, ...], str] = {}
     for layer, n_shown in zip(view.layers, _shares([len(layer.calls) for layer in view.layers], shown), strict=True):
-        rows.append(macros.layer(_capitalised(layer.name), to_plain(layer.caption)))
+        rows.append(macros.layer(_capitalised(layer.name), _name(layer.caption)))
         for call in layer.calls[:n_shown]:
             asked = prompts.setdefault(call.prompt, call.agent) if call.prompt else call.agent
             piece = _call(call, scale, cap=cap, answer=view.text, asked=asked, left_out=left_out)
@@ -183,7 +185,7 @@ def axis(scale_seconds: float) -> str:
 def layer_heading(layer: LayerView) -> str:
     """Return the line above a layer's rows."""
     macros = _macros()
-    return _fragment(macros.table(macros.layer(_capitalised(layer.name), layer.caption)))
+    return _fragment(macros.table(macros.layer(_capitalised(layer.name), _name(layer.caption))))
 
 
 def row(call: CallView, scale_seconds: float, *, live: bool = True) -> str:
@@ -228,7 +230,7 @@ def _head(view: PanelView) -> _Head:
         n_over = sum(call.is_over for call in view.calls)
         words = f"running, {n_over} of {len(view.calls)} answered" if view.calls else "running"
     return _Head(
-        pipeline=to_plain(view.pipeline),
+        pipeline=_name(view.pipeline),
         words=words,
         flags=tuple(map(to_plain, view.flags)),
         figures=tuple(_figures(view)),
@@ -269,13 +271,13 @@ class _Said:
 
 
 def _said(view: PanelView, limit: int, left_out: _LeftOut) -> _Said:
-    notes = tuple(map(to_plain, view.notes))
+    notes = tuple(_plain_cut(note, _NOTE) for note in view.notes[:_NOTES])
     if view.state == "running":
         return _Said(tail=_tail(view.text, 4 * _TAIL), notes=notes)
     if len(view.text) > limit:
         left_out.answers += 1
-    error = "" if view.error is None else to_plain(view.error)
-    return _Said(to_html(view.text, limit=limit), error=error[:2000], notes=notes)
+    error = "" if view.error is None else _plain_cut(view.error, 4 * _NOTE)
+    return _Said(to_html(view.text, limit=limit), error=error, notes=notes)
 
 
 def _tail(text: str, width: int) -> str:
@@ -339,9 +341,9 @@ def _call(
     came = figures.tokens(usage.completion_tokens, estimated=usage.estimated)
     begun = call.state not in {"waiting", "queued"}
     row = _Row(
-        agent=to_plain(call.agent),
-        model=to_plain(call.model),
-        title=to_plain(f"{call.agent} {call.model}"),
+        agent=_name(call.agent),
+        model=_name(call.model),
+        title=f"{_name(call.agent)} {_name(call.model)}",
         times=_times(call),
         bar=tuple(_bar(call, scale)),
         tokens=(figures.UNKNOWN if begun else "") if nothing else f"{sent} → {came}",
@@ -375,7 +377,7 @@ def _opened(row: _Row, call: CallView, *, cap: int, answer: str, asked: str, lef
     prompt: tuple[Any, ...] = ()
     title = ""
     if call.prompt and asked != call.agent:
-        title = f"prompt: the same as {to_plain(asked)}'s"
+        title = f"prompt: the same as {_name(asked)}'s"
     elif call.prompt:
         left_out.prompts += any(len(message.content) > cap for message in call.prompt)
         prompt = tuple({"role": message.role, "content": _plain_cut(message.content, cap)} for message in call.prompt)
@@ -399,7 +401,7 @@ def _plain_cut(text: str, cap: int) -> str:
 
 
 def _facts(call: CallView) -> str:
-    facts = [f"{name} {value}" for name, value in call.parameters]
+    facts = [f"{name} {value}" for name, value in call.parameters if not is_secret(name)]
     if call.template:
         facts.insert(0, f"template {call.template}")
     if call.answered_by and not call.model.endswith(call.answered_by):
@@ -449,4 +451,8 @@ def _bar(call: CallView, scale: float) -> Iterable[_Part]:
 
 
 def _capitalised(name: str) -> str:
-    return to_plain(name[:1].upper() + name[1:])
+    return _name(name[:1].upper() + name[1:])
+
+
+def _name(name: str) -> str:
+    return to_plain(name if len(name) <= _NAME else f"{name[:_NAME]}…")

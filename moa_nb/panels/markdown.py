@@ -77,12 +77,13 @@ def first_line(text: str, width: int = 140) -> str:
     >>> first_line("## **Summary**")
     'Summary'
     """
-    # Twice the width leaves room for the signs; a text is long and only its beginning is wanted.
-    for line in to_plain(text[: 2000 + 2 * width]).split("\n"):
-        said = _SIGNS.sub("", _MARKER.sub("", line.strip(), count=1) if _MARKER.match(line.strip()) else line).strip()
-        if any(character.isalnum() for character in said) and not line.lstrip().startswith(("```", "~~~")):
+    # A text can be long, and only its beginning is wanted.
+    for line in map(str.strip, to_plain(text[: 2000 + 2 * width]).split("\n")):
+        marker = _MARKER.match(line)
+        said = _SIGNS.sub("", line[marker.end() :] if marker else line).strip()
+        if any(map(str.isalnum, said)) and not line.startswith(("```", "~~~")):
             return said if len(said) <= width else said[:width].rstrip() + " …"
-    return _cut(to_plain(text[:width]).strip(), width)
+    return " ".join(to_plain(text[:width]).split())[:width]
 
 
 def _cut(text: str, limit: int) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from moa_nb.chat import Message, Usage
     from moa_nb.pipeline.result import Call, Result
 
-__all__ = ["MAX_CHARACTERS", "MIME_TYPE", "record"]
+__all__ = ["MAX_CHARACTERS", "MIME_TYPE", "is_secret", "record"]
 
 MIME_TYPE = "application/vnd.moa.run+json"
 
@@ -64,12 +64,21 @@ def record(result: Result, *, max_characters: int = MAX_CHARACTERS) -> dict[str,
     }
 
 
+def is_secret(name: str) -> bool:
+    """Return whether a parameter of this name may hold a key, so that its value is not to be shown.
+
+    >>> is_secret("api_key"), is_secret("max_tokens")
+    (True, False)
+    """
+    return _SECRET.search(name) is not None
+
+
 def _call(call: Call, cap: int) -> dict[str, Any]:
     return {
         "agent": _clean(call.agent),
         "model": _clean(call.model),
         "answered_by": _clean(call.answered_by),
-        "parameters": {_clean(name): "…" if _SECRET.search(name) else _plain(value) for name, value in call.parameters},
+        "parameters": {_clean(name): "…" if is_secret(name) else _plain(value) for name, value in call.parameters},
         "template": _clean_or_none(call.template),
         "template_digest": _clean_or_none(call.template_digest),
         "prompt_digest": _digest((message.role, message.content) for message in call.prompt) if call.prompt else None,
@@ -154,7 +163,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return _clean(value)
     if isinstance(value, dict):
-        return {_clean(str(name)): "…" if _SECRET.search(str(name)) else _plain(item) for name, item in value.items()}
+        return {_clean(str(name)): "…" if is_secret(str(name)) else _plain(item) for name, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
     if hasattr(value, "model_dump"):

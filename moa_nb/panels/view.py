@@ -194,7 +194,7 @@ def flags_of(result: Result) -> tuple[str, ...]:
         flags.append("not accepted")
     if result.n_unparsed:
         flags.append(f"{result.n_unparsed} answer{'s' if result.n_unparsed != 1 else ''} not understood")
-    if result.stop_reason not in {"done", *_STOPPED}:
+    if result.stop_reason not in {"done", "failed", *_STOPPED}:
         flags.append(f"ended by: {result.stop_reason}")
     return tuple(flags)
 
@@ -224,7 +224,7 @@ def _call_view(call: Call, role_hint: str) -> CallView:
         attempts=call.attempts,
         error=call.error,
         prompt=call.prompt,
-        note=call.note,
+        # Notes of calls stand once at the top, among the run's.
         reasoning=call.reasoning,
         finish_reason=call.finish_reason,
         answered_by=call.answered_by,

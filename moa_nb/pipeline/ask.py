@@ -239,12 +239,17 @@ def _no_answer(completion: Completion) -> RowError | None:
 
 def _too_few(name: str, answers: Sequence[Candidate | MoaError], n_ok: int, min_ok: int) -> MoaError:
     errors = [answer for answer in answers if isinstance(answer, MoaError)]
-    if len(answers) == 1:
+    if len(answers) == 1 or (not n_ok and len({_without_model(error) for error in errors}) == 1):
         return errors[0]
     first = f"{len(errors)} failed, the first with: {errors[0]}"
     error = LayerFailed(f"{name}: {n_ok} of {len(answers)} agents answered, {min_ok} must; {first}")
     error.kind = "service" if any(one.kind == "service" for one in errors) else "row"
     return error
+
+
+def _without_model(error: MoaError) -> str:
+    """Return what went wrong, whoever it happened to: an error begins with its model or provider."""
+    return str(error).partition(" ")[2]
 
 
 async def _together(calls: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:

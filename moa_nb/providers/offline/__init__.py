@@ -67,5 +67,5 @@ def answer(request: Request) -> Completion:
         ),
         cost=0.0,
         seconds=time.perf_counter() - began,
-        note=f"extractive: sentences chosen from your text by {name}; not a language model",
+        note="extractive: these sentences are picked from your text, not written by a language model",
     )

@@ -52,7 +52,9 @@ def choose(
         if any(is_near_duplicate(bags[at], bags[other], marks[at], marks[other]) for other in chosen):
             continue
         # What is written between the sentences takes room too.
-        if bounds and not _fits(written([sentences[one] for one in sorted([*chosen, at])], is_list=length.is_list), bounds):
+        if bounds and not _fits(
+            written([sentences[one] for one in sorted([*chosen, at])], is_list=length.is_list), bounds
+        ):
             continue
         chosen.append(at)
         used = [have + size for have, size in zip(used, sizes, strict=True)]

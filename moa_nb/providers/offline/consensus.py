@@ -96,7 +96,9 @@ def agreement(reading: Reading, references: Sequence[str]) -> list[float]:
         n_references += 1
         for at in reading.compared:
             total[at] += max(
-                1.0 if candidate.sentence == reading.sentences[at] else cosine(candidate.bag, reading.bags[at], reading.rarity) ** 2
+                1.0
+                if candidate.sentence == reading.sentences[at]
+                else cosine(candidate.bag, reading.bags[at], reading.rarity) ** 2
                 for candidate in ballot.candidates
             )
     return [value / max(1, n_references) for value in total]
@@ -121,7 +123,9 @@ def _ballot(texts: Sequence[str], reading: Reading | None, focus: Sequence[float
     if focus:
         ranks = tuple(rank + near for rank, near in zip(ranks, focus, strict=True))
         ranks = tuple(rank / max(max(ranks), 1e-9) for rank in ranks)
-    known = {} if reading is None else {_key(unit.text): at for at, unit in reversed(list(enumerate(reading.sentences)))}
+    known = (
+        {} if reading is None else {_key(unit.text): at for at, unit in reversed(list(enumerate(reading.sentences)))}
+    )
     ballot = _Ballot()
     numbers: dict[str, int] = {}
     for text in texts:
@@ -164,9 +168,7 @@ def _free(unit: Sentence, code: str, place: float, reading: Reading | None, rank
     bag = Counter(terms(unit.text, code))
     if reading is None:
         return _Candidate(unit, bag, marks(unit.text), place, 0.0)
-    near, at = max(
-        ((cosine(bag, reading.bags[at], reading.rarity), -at) for at in reading.compared), default=(0.0, 0)
-    )
+    near, at = max(((cosine(bag, reading.bags[at], reading.rarity), -at) for at in reading.compared), default=(0.0, 0))
     if not near:
         return _Candidate(unit, bag, marks(unit.text), place * len(reading.sentences), 0.0)
     return _Candidate(unit, bag, marks(unit.text), -at, near * ranks[-at])

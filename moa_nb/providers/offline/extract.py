@@ -29,13 +29,20 @@ _NEARNESS = 0.6
 _ABOUT_THE_TASK = frozenset(
     term
     for term in terms(
-        "summarize summarise summary summaries sentence sentences line lines word words text texts following above below "
-        "please give write tell short brief briefly concise concisely bullet bullets point points key main important most "
-        "article review reviews document paragraph passage report reader executive board member manager one two three four "
-        "five explain describe list extract find show say said use using based answer question tl dr tldr overview content "
-        "information provide return output only help want need understand read highlight highlights takeaway takeaways "
-        "abstract paper note notes email mail message comment feedback ticket conversation transcript plain simple language "
-        "english style tone bullet-point max maximum least less more than under within about detail details detailed gist "
+        "summarize summarise summary summaries sentence sentences line lines word words text texts "
+        "following above below "
+        "please give write tell short brief briefly concise concisely bullet bullets point points key "
+        "main important most "
+        "article review reviews document paragraph passage report reader executive board member manager "
+        "one two three four "
+        "five explain describe list extract find show say said use using based answer question tl dr "
+        "tldr overview content "
+        "information provide return output only help want need understand read highlight highlights "
+        "takeaway takeaways "
+        "abstract paper note notes email mail message comment feedback ticket conversation transcript "
+        "plain simple language "
+        "english style tone bullet-point max maximum least less more than under within about detail "
+        "details detailed gist "
         "condense shorten rewrite paraphrase describe synthesize combine single clear customer client user product",
         "en",
     )
@@ -55,7 +62,8 @@ def extract(name: str, request: Request) -> tuple[str, bool]:
     references = tuple(text for text in request.references if text.strip())
     if task.material is None and not (name == "consensus" and references):
         msg = (
-            f"offline:{name} picks sentences from a text and this has none to pick from: put the text into the cell, or {_FIX}"
+            f"offline:{name} picks sentences from a text and this has none to pick from: "
+            f"put the text into the cell, or {_FIX}"
         )
         raise RowError(msg)
     length = asked(task.instruction)
@@ -65,7 +73,12 @@ def extract(name: str, request: Request) -> tuple[str, bool]:
 
 
 def _text(
-    name: str, reading: Reading | None, instruction: str, length: Length, references: tuple[str, ...], max_tokens: int | None
+    name: str,
+    reading: Reading | None,
+    instruction: str,
+    length: Length,
+    references: tuple[str, ...],
+    max_tokens: int | None,
 ) -> str:
     is_consensus_of_others = name == "consensus" and bool(references)
     if reading is not None:

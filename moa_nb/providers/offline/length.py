@@ -32,17 +32,21 @@ _BETWEEN = (
     r"(?:most )?important|kurzen|kurze|courtes?)){0,3}[\s‑-]{0,3}"
 )
 _ASKED = re.compile(
-    rf"(?<!\bthe )(?<!\bthese )(?<!\bthose )(?:(?:\d+|\b(?:{_COUNT}))\s*(?:-|–|to|or|bis|à|a|до)\s*)?(?<![A-Za-zÀ-ÿ0-9_.])(?<!\bthe )(?<!\bthese )(?<!\bthose )(?P<count>\d{{1,5}}|{_COUNT}){_BETWEEN}"
+    rf"(?<!\bthe )(?<!\bthese )(?<!\bthose )(?:(?:\d+|\b(?:{_COUNT}))\s*(?:-|–|to|or|bis|à|a|"
+    rf"до)\s*)?(?<![A-Za-zÀ-ÿ0-9_.])(?<!\bthe )(?<!\bthese )(?<!\bthose )(?P<count>\d{{1,5}}|{_COUNT}){_BETWEEN}"
     rf"(?:(?P<sentences>{_UNITS['sentences']})|(?P<points>{_UNITS['points']})|(?P<words>{_UNITS['words']})|"
     rf"(?P<characters>{_UNITS['characters']}))(?![a-zäöüßéèà'’])",
     re.IGNORECASE,
 )
 _POINTS = re.compile(r"\bbullet(?:ed)?\b|\bbullets\b|\bkey points\b|\bstichpunkt|要点|箇条書き", re.IGNORECASE)
 _SHORT = re.compile(
-    r"\b(?:brief(?:ly)?|short(?:ly)?|concise(?:ly)?|tersely|succinct(?:ly)?|tl;?dr|nutshell|few words|kurz|bref|brève(?:ment)?|breve(?:mente)?|кратко)\b|简短|簡潔|简洁",
+    r"\b(?:brief(?:ly)?|short(?:ly)?|concise(?:ly)?|tersely|succinct(?:ly)?|tl;?dr|nutshell|few words|"
+    r"kurz|bref|brève(?:ment)?|breve(?:mente)?|кратко)\b|简短|簡潔|简洁",
     re.IGNORECASE,
 )
-_DETAILED = re.compile(r"\b(?:detailed|in detail|thorough(?:ly)?|comprehensive(?:ly)?|at length|ausführlich)\b|详细|詳しく", re.IGNORECASE)
+_DETAILED = re.compile(
+    r"\b(?:detailed|in detail|thorough(?:ly)?|comprehensive(?:ly)?|at length|ausführlich)\b|详细|詳しく", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)

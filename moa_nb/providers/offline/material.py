@@ -76,32 +76,49 @@ _OPENING = re.compile(
 _QUOTED_LINE = re.compile(r"^[ \t]{0,3}>[ \t]?(?P<text>.*)$", re.MULTILINE)
 
 _VERBS = (
-    "summari[sz]e|sum up|condense|shorten|compress|abridge|distil+|recap|boil (?:it |this )?down|paraphrase|rephrase|rewrite|reword|"
-    "synthesi[sz]e|simplify|explain|describe|extract|list|outline|highlight|identify|find|pick|select|choose|quote|give|tell|"
-    "write|compose|draft|create|generate|produce|provide|make|turn|convert|translate|analy[sz]e|review|read|answer|respond|reply|"
+    "summari[sz]e|sum up|condense|shorten|compress|abridge|distil+|recap|boil (?:it |this )?down|"
+    "paraphrase|rephrase|rewrite|reword|"
+    "synthesi[sz]e|simplify|explain|describe|extract|list|outline|highlight|identify|find|pick|select|"
+    "choose|quote|give|tell|"
+    "write|compose|draft|create|generate|produce|provide|make|turn|convert|translate|analy[sz]e|review|"
+    "read|answer|respond|reply|"
     "discuss|compare|evaluate|assess|judge|rate|score|grade|rank|classify|categori[sz]e|label|tag|decide|determine|"
-    "state|name|define|suggest|recommend|propose|plan|design|develop|implement|solve|compute|calculate|count|prove|show|imagine|"
-    "pretend|act|assume|consider|edit|correct|fix|improve|proofread|help|can you|could you|would you|will you|please|kindly|"
-    "i want you to|i need|i'd like|let's|tl;?dr|in (?:one|two|three|a|\\d+)\\b|use|using|based on|using only|keep|begin|start|take|"
-    "here is|here's|here are|below is|below are|the following|following is|add|format|present|report|detail|do not|don't|return|"
-    "as a|you are|your task|note the|craft|given|suppose|each problem|brainstorm|complete|continue|fill|guess|sort|organi[sz]e|structure|"
-    "fasse?n?|gib|schreibe?|erkläre?|nenne|beschreibe?|kürze|bitte|résume[zr]?|donne[zr]?|écri[st]|expli\\w+|resum\\w+|escrib\\w+|"
+    "state|name|define|suggest|recommend|propose|plan|design|develop|implement|solve|compute|calculate|"
+    "count|prove|show|imagine|"
+    "pretend|act|assume|consider|edit|correct|fix|improve|proofread|help|can you|could you|would you|"
+    "will you|please|kindly|"
+    "i want you to|i need|i'd like|let's|tl;?dr|in (?:one|two|three|a|\\d+)\\b|use|using|based on|using "
+    "only|keep|begin|start|take|"
+    "here is|here's|here are|below is|below are|the following|following is|add|format|present|report|"
+    "detail|do not|don't|return|"
+    "as a|you are|your task|note the|craft|given|suppose|each problem|brainstorm|complete|continue|fill|"
+    "guess|sort|organi[sz]e|structure|"
+    "fasse?n?|gib|schreibe?|erkläre?|nenne|beschreibe?|kürze|bitte|résume[zr]?|donne[zr]?|écri[st]|"
+    "expli\\w+|resum\\w+|escrib\\w+|"
     "riassum\\w+|scriv\\w+|spiega\\w*|vat|geef|schrijf|резюмир\\w+|кратко|напиши|перескажи|суммируй|подведи|özetle"
 )
-_INSTRUCTS = re.compile(rf"\W*(?:(?:now|then|next|first|also|and|so|ok|okay|hi|hello|hey)[\s,.!]+)?(?:{_VERBS})(?![\w'])", re.IGNORECASE)
+_INSTRUCTS = re.compile(
+    rf"\W*(?:(?:now|then|next|first|also|and|so|ok|okay|hi|hello|hey)[\s,.!]+)?(?:{_VERBS})(?![\w'])", re.IGNORECASE
+)
 _SUMMING_UP = re.compile(
-    r"\b(?:summar\w+|sum(?:s|med)? (?:it |this |that )?up|tl;?dr|condense|shorten|shorter|recap|gist|key points|takeaways?|"
-    r"synthesi[sz]e|synthesis|boil|abstract|digest|nutshell|zusammenfass\w*|fasse?\b.*\bzusammen|kürze\w*|résum\w+|resum\w+|"
+    r"\b(?:summar\w+|sum(?:s|med)? (?:it |this |that )?up|tl;?dr|condense|shorten|shorter|recap|gist|key "
+    r"points|takeaways?|"
+    r"synthesi[sz]e|synthesis|boil|abstract|digest|nutshell|zusammenfass\w*|fasse?\b.*\bzusammen|kürze\w*|"
+    r"résum\w+|resum\w+|"
     r"riassu\w+|samenvat\w*|vat\b.*\bsamen|резюм\w+|кратк\w+|özet\w*|main (?:point|idea)s?)"
     r"|总结|總結|概括|摘要|要約|まとめ|요약|สรุป|संक्षेप|सारांश|لخص|تلخيص|סכם",
     re.IGNORECASE,
 )
 _REFERS = re.compile(
-    r"\b(?:above|below|following|this (?:text|review|article|passage|paragraph|message|email|e-mail|document|abstract|note|"
-    r"ticket|conversation|report|story|post|comment|transcript|paper)|the (?:text|review|article|passage|document|context|abstract))\b",
+    r"\b(?:above|below|following|this (?:text|review|article|passage|paragraph|message|email|e-mail|"
+    r"document|abstract|note|"
+    r"ticket|conversation|report|story|post|comment|transcript|paper)|the (?:text|review|article|passage|"
+    r"document|context|abstract))\b",
     re.IGNORECASE,
 )
-_UNSPACED_INSTRUCTS = re.compile(r"请|請|总结|總結|概括|摘要|要約|まとめ|ください|요약|สรุป|翻译|翻訳|解释|説明|लिखिए|सारांश|لخص|סכם")
+_UNSPACED_INSTRUCTS = re.compile(
+    r"请|請|总结|總結|概括|摘要|要約|まとめ|ください|요약|สรุป|翻译|翻訳|解释|説明|लिखिए|सारांश|لخص|סכם"
+)
 _QUESTION = re.compile(r"[?？؟]['\"”’)\]]*\s*$")
 _VERDICT = re.compile(
     r"\b(?:act as|you are|be) (?:an? )?(?:\w+ ){0,2}(?:judge|evaluator|grader|referee)\b"
@@ -109,9 +126,12 @@ _VERDICT = re.compile(
     re.IGNORECASE,
 )
 _JUDGING = re.compile(
-    r"\bwhich (?:(?:one|of|the|these|two|following|candidate|assistant|model)\s+)*(?:answers?|responses?|repl(?:y|ies)|assistants?|"
-    r"outputs?|candidates?|summar(?:y|ies)|proposals?|options?)?\s*(?:is|are|was|does)\b[^.?\n]{0,30}\b(?:better|best|worse|worst|preferable|correct|superior)\b"
-    r"|\b(?:evaluate|compare|judge|rank|grade|score|rate|assess)\b[^.?\n]{0,60}\b(?:answers?|responses?|repl(?:y|ies)|assistants?|candidates?|outputs?|proposals?|solutions?)\b"
+    r"\bwhich (?:(?:one|of|the|these|two|following|candidate|assistant|model)\s+)*(?:answers?|responses?|"
+    r"repl(?:y|ies)|assistants?|"
+    r"outputs?|candidates?|summar(?:y|ies)|proposals?|options?)?\s*(?:is|are|was|"
+    r"does)\b[^.?\n]{0,30}\b(?:better|best|worse|worst|preferable|correct|superior)\b"
+    r"|\b(?:evaluate|compare|judge|rank|grade|score|rate|assess)\b[^.?\n]{0,60}\b(?:answers?|responses?|"
+    r"repl(?:y|ies)|assistants?|candidates?|outputs?|proposals?|solutions?)\b"
     r"|\b(?:on|using|with) an? (?:\w+[ -])?scale (?:of|from)\b|\bscale of \d"
     r"|\b(?:rate|score|grade)\b[^.\n]{0,60}\b(?:from|between|out of)\s*\d"
     r"|\b(?:score|rating|grade) (?:from|between|of) \d+ (?:to|and|-) ?\d+"
@@ -122,7 +142,8 @@ _JUDGING = re.compile(
 )
 _LABELLING = re.compile(
     r"(?:^|[.!?:]\s+|\n\s*)(?:please\s+|now\s+)?(?:classify|categori[sz]e|label|tag|judge|rate|score|grade|rank)\b"
-    r"|\b(?:choose|pick|select|assign|answer with|reply with|respond with)\b[^.\n]{0,40}\b(?:labels?|categor(?:y|ies)|class(?:es)?)\b",
+    r"|\b(?:choose|pick|select|assign|answer with|reply with|respond with)\b[^.\n]{0,40}\b(?:labels?|"
+    r"categor(?:y|ies)|class(?:es)?)\b",
     re.IGNORECASE,
 )
 
@@ -215,7 +236,10 @@ def _is_around(outside: str) -> bool:
 def _n_words(text: str) -> int:
     """Return the words of ``text``; two characters make one where there are no spaces."""
     unspaced = re.findall(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]", text)
-    return len(re.findall(r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+", text)) + len(unspaced) // 2
+    return (
+        len(re.findall(r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+", text))
+        + len(unspaced) // 2
+    )
 
 
 def _instructs(text: str) -> bool:
@@ -225,7 +249,10 @@ def _instructs(text: str) -> bool:
         return False
     return bool(
         _INSTRUCTS.match(text)
-        or (_n_words(text) <= 40 and (_UNSPACED_INSTRUCTS.search(text) or (_SUMMING_UP.search(text) and _REFERS.search(text))))
+        or (
+            _n_words(text) <= 40
+            and (_UNSPACED_INSTRUCTS.search(text) or (_SUMMING_UP.search(text) and _REFERS.search(text)))
+        )
     )
 
 
@@ -325,7 +352,9 @@ def _by_lines(text: str) -> tuple[str, str] | None:
     spans = _spans(r"\n", text)
     lines = [text[start:end] for start, end in spans]
     first, last = 0, len(lines)
-    while first < last - 1 and _opens(lines[first], is_first=first == 0) and not lines[first + 1].lstrip()[:1].islower():
+    while (
+        first < last - 1 and _opens(lines[first], is_first=first == 0) and not lines[first + 1].lstrip()[:1].islower()
+    ):
         first += 1
     # A line of a wrapped paragraph may begin with a verb: an instruction begins anew.
     while last - 1 > first and _closes(lines[last - 1], is_last=last == len(lines)):
@@ -351,7 +380,9 @@ def _by_sentences(text: str) -> tuple[str, str | None]:
     if first == last:
         return text, None
     if first > 0 or last < len(units):
-        material = text[units[first - 1].end if first else 0 : units[last].start if last < len(units) else len(text)].strip()
+        material = text[
+            units[first - 1].end if first else 0 : units[last].start if last < len(units) else len(text)
+        ].strip()
         instruction = " ".join(unit.text for unit in [*units[:first], *units[last:]])
         if _n_words(material) >= 2 and not all(_instructs(unit.text) or _asks(unit.text) for unit in units[first:last]):
             return instruction, material
@@ -381,5 +412,9 @@ def _bare(text: str, sentences: Sequence[str]) -> tuple[str, str | None]:
     return "", text
 
 
-_EXERCISE = re.compile(r"(?:^|[,.]\s+)(?:then )?(?:calculate|compute|solve)\b|\bhow (?:many|much)\b[^.]*\?", re.IGNORECASE)
-_WONDERS = re.compile(r"\W*(?:how|what|why|when|where|who|whom|whose|which|is|are|can|do|does|did|should|could|would)\b", re.IGNORECASE)
+_EXERCISE = re.compile(
+    r"(?:^|[,.]\s+)(?:then )?(?:calculate|compute|solve)\b|\bhow (?:many|much)\b[^.]*\?", re.IGNORECASE
+)
+_WONDERS = re.compile(
+    r"\W*(?:how|what|why|when|where|who|whom|whose|which|is|are|can|do|does|did|should|could|would)\b", re.IGNORECASE
+)

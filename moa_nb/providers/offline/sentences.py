@@ -87,7 +87,9 @@ _BEFORE_WORD = re.compile(
     r"dr|mr|mrs|ms|prof|st|sr|jr|rev|gen|sen|rep|gov|hon|mme|mlle|herr|hr|fr)\.\s*$",
     re.IGNORECASE,
 )
-_TITLE = re.compile(r"(?:^|[\s(\[])(?:dr|mr|mrs|ms|prof|rev|gen|sen|rep|gov|hon|mme|mlle|hr|cf|vs|e\.\s?g|i\.\s?e|viz)\.\s*$", re.I)
+_TITLE = re.compile(
+    r"(?:^|[\s(\[])(?:dr|mr|mrs|ms|prof|rev|gen|sen|rep|gov|hon|mme|mlle|hr|cf|vs|e\.\s?g|i\.\s?e|viz)\.\s*$", re.I
+)
 _INITIALS = re.compile(r"(?:^|[\s(.])[A-Z]\.\s*$")
 _QUOTING = re.compile(r"と[言い思書述聞答話呼感考]|って|という|などと|との")
 _WORDISH = re.compile(r"[A-Z][a-z]*(?:['’][a-z]+)?(?:[\s,;:)]|$)|[A-Z][a-z]+[.!?](?:\s|$)|[\"“‘(\[]")
@@ -133,7 +135,10 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def _lines(text: str) -> list[_Line]:
-    return [_Line(match.group(1), match.start()) for match in re.finditer(r"([^\r\n\u2028\u2029\x85]*)(?:\r\n|[\r\n\u2028\u2029\x85]|$)", text)]
+    return [
+        _Line(match.group(1), match.start())
+        for match in re.finditer(r"([^\r\n\u2028\u2029\x85]*)(?:\r\n|[\r\n\u2028\u2029\x85]|$)", text)
+    ]
 
 
 def _runs(text: str) -> Iterator[_Run]:
@@ -258,7 +263,9 @@ def _paragraph(text: str, lines: list[_Line], block: int) -> Iterator[_Run]:
         opener = following.text.lstrip()[:1]
         # A line that ends well before the margin, followed by a capital, was broken by hand.
         by_hand = (
-            not opener.islower() and len(here.text) < 0.6 * widest and not here.text.rstrip().endswith((",", "-", "，", "、"))
+            not opener.islower()
+            and len(here.text) < 0.6 * widest
+            and not here.text.rstrip().endswith((",", "-", "，", "、"))
         ) or here.text.endswith(("  ", "\\"))
         both_short = widest < 45 and not opener.islower() and opener.isalpha() and not here.text.rstrip().endswith(",")
         if by_hand or both_short or (are_lines and speaks) or _ENDED.search(here.text):
@@ -303,8 +310,7 @@ def _prose(text: str, start: int, end: int, code: str) -> list[tuple[int, int]]:
             merged[-1] = (merged[-1][0], piece[1])
         else:
             merged.append(piece)
-    pieces = [part for piece in merged for part in _at_last_resort(text, start + piece[0], start + piece[1])]
-    return pieces
+    return [part for piece in merged for part in _at_last_resort(text, start + piece[0], start + piece[1])]
 
 
 def _segments(flat: str, code: str) -> list[tuple[int, int]]:
@@ -384,8 +390,16 @@ def _belong_together(flat: str, before: tuple[int, int], after: tuple[int, int])
         return True
     if _TITLE.search(tail) or (first.islower() and _BEFORE_WORD.search(tail)):
         return True
-    if first.isupper() and _INITIALS.search(tail) and re.match(r"\s*[A-Z](?:\.|[a-z]+\b)", head) and len(tail.split()) > 1:
-        return bool(re.search(r"[A-Z][a-z]+\s+[A-Z]\.\s*$|(?:^|\s)[A-Z]\.\s?[A-Z]\.\s*$|^[A-Z]\.\s*$", tail)) and not spaced
+    if (
+        first.isupper()
+        and _INITIALS.search(tail)
+        and re.match(r"\s*[A-Z](?:\.|[a-z]+\b)", head)
+        and len(tail.split()) > 1
+    ):
+        return (
+            bool(re.search(r"[A-Z][a-z]+\s+[A-Z]\.\s*$|(?:^|\s)[A-Z]\.\s?[A-Z]\.\s*$|^[A-Z]\.\s*$", tail))
+            and not spaced
+        )
     if tail.endswith((".", "!", "?")) and not spaced and first.isascii() and first.isalnum():
         return not _WORDISH.match(head)
     return bool(re.search(r"[」』]\s*$", tail)) and bool(_QUOTING.match(head.lstrip()))

@@ -14,7 +14,8 @@ _STOP: Mapping[str, frozenset[str]] = {
     code: frozenset(words.split())
     for code, words in {
         "en": "a about above after again all also although am among an and any are as at be because been before being "
-        "between both but by can cannot could did do does doing done during each either etc every few for from further "
+        "between both but by can cannot could did do does doing done during each either etc every few "
+        "for from further "
         "get gets got had has have having he hence her here hers him his how however i if in into is it its itself "
         "just let like made make many may me might more most much must my of off on once one only onto or other our "
         "ours out over own per rather same shall she should since so some such than that the their theirs them then "
@@ -29,22 +30,26 @@ _STOP: Mapping[str, frozenset[str]] = {
         "mais me même mes mon n nos notre nous on ont ou où par plus pour qu que qui s sa se ses si son sont sous sur "
         "ta te tout tous très tu un une vos votre vous y",
         "es": "a al algo ante antes así aun aunque cada como con cual cuando de del desde donde dos el ella ellos en "
-        "entre era es esa ese eso esta está este esto fue ha han hasta hay la las le les lo los más me mi mientras muy "
+        "entre era es esa ese eso esta está este esto fue ha han hasta hay la las le les lo los más me "
+        "mi mientras muy "
         "o para pero por porque que qué se ser si sin sobre son su sus también te tiene todo tu un una uno y ya yo",
         "it": "a ai al alla alle anche che chi ci come con cui da dal dalla dei del della delle di dove due e è ed era "
         "fra gli ha hanno i il in io la le lei lo loro lui ma mi mia nel nella o per perché più qua quando quella "
         "questa questo se si sia sono su sua sul sulla suo tra tutto un una uno",
         "pt": "a ao aos as até com como da das de do dos e é ela ele eles em entre era essa esse esta está este eu foi "
-        "há isso isto já la mais mas me mesmo muito na nas no nos o os ou para pela pelo por porque quando que quem se "
+        "há isso isto já la mais mas me mesmo muito na nas no nos o os ou para pela pelo por porque "
+        "quando que quem se "
         "ser seu só sua são também te tem um uma você",
         "nl": "aan al als bij dan dat de deze die dit door een en er had heb hebben heeft het hij hoe ik in is je kan "
-        "maar me meer met mijn na naar nog nu of om onder ook op over te tot uit van voor waar was wat we werd wij wordt "
+        "maar me meer met mijn na naar nog nu of om onder ook op over te tot uit van voor waar was wat "
+        "we werd wij wordt "
         "worden zal ze zich zij zijn zo zou",
         "sv": "alla att av blev bli de dem den denna det detta du där efter ej eller en ett för från ha hade han har hon "
         "hur i jag kan kunde man med men mot mycket när någon nu och om oss på sig sin ska som till under upp ut var "
         "vara vi vid vilken än är över",
         "pl": "a aby ale bardzo był była było być co czy dla do gdy i ich ile jak jako jest jego jej już każdy kiedy "
-        "która które który lub ma mi może na nad o od on ona oni oraz po pod przez przy się są ta tak także tam te tego "
+        "która które który lub ma mi może na nad o od on ona oni oraz po pod przez przy się są ta tak "
+        "także tam te tego "
         "tej to tu tym w we więc z za ze że",
         "tr": "acaba ama ancak bana bazı belki ben beni benim bir biz bu bunu çok çünkü da daha de diye en gibi hem hep "
         "her için ile ise kadar ki kim mı mi mu mü ne neden o olan olarak oldu onlar onun sen siz şey şu tüm var ve "
@@ -57,7 +62,8 @@ _STOP: Mapping[str, frozenset[str]] = {
     }.items()
 }
 _NEGATORS = frozenset(
-    "no not never none nor neither without cannot nicht kein keine nie pas jamais sans non ni nunca jamás sin mai senza "
+    "no not never none nor neither without cannot nicht kein keine nie pas jamais sans non ni nunca "
+    "jamás sin mai senza "
     "não nem nunca sem niet geen nooit inte aldrig nie bez değil yok не нет ни никогда не ні".split()
 )
 _SCRIPTS = (
