@@ -39,6 +39,7 @@ __all__ = [
     "SpendingNotAgreed",
     "TemplateError",
     "UnknownName",
+    "gravest",
     "nearest",
 ]
 
@@ -109,6 +110,19 @@ class BudgetExceeded(MoaError):
     """The worst case of the next call does not fit into what is left of the budget."""
 
     kind = "budget"
+
+
+_GRAVITY = ("setup", "budget", "service", "row")
+
+
+def gravest(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the exception of a group that tells most: a fault of the code, then setup, budget, service, row.
+
+    >>> gravest(BaseExceptionGroup("", [RowError("too long"), SetupError("no key")]))
+    SetupError('no key')
+    """
+    flat = [gravest(one) if isinstance(one, BaseExceptionGroup) else one for one in group.exceptions]
+    return min(flat, key=lambda one: _GRAVITY.index(one.kind) if isinstance(one, MoaError) else -1)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

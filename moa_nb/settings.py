@@ -7,6 +7,7 @@ This is the only reader of the environment and of the settings files.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import tomllib
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import platformdirs
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from moa_nb.errors import KeyRejected, SettingsError, UnknownName, nearest
 
@@ -44,6 +45,8 @@ ROLES = ("proposers", "aggregator", "judge", "small", "strong")
 
 _PREFIX = "MOA_NB_"
 _HOME = "MOA_NB_HOME"
+_TABLE = re.compile(rb"^\s*\[tool\.moa_nb[.\]]", re.MULTILINE)
+_SECRET = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 
 
 class _Strict(BaseModel):
@@ -56,14 +59,23 @@ class ProviderSettings(_Strict):
     wire: Literal["openai"] = "openai"
     base_url: str
     key_env: str | None = None
-    """The name of the environment variable that holds the key."""
+    """The name of the environment variable that holds the key, never the key itself."""
     key: SecretStr | Callable[[], str] | None = None
     """Only through ``configure``: the key, or a function that returns a fresh one."""
     concurrency: int | None = Field(None, ge=1)
     """The most calls in flight."""
     requests_per_minute: int | None = Field(None, ge=1)
     tokens_per_minute: int | None = Field(None, ge=1)
-    headers: Mapping[str, str] = Field(default_factory=dict)
+    headers: Mapping[str, str] = Field(default_factory=dict, repr=False)
+    """Sent with each request; some services take their key here."""
+
+    @field_validator("key_env")
+    @classmethod
+    def _is_a_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            msg = "key_env takes the name of an environment variable, such as LAB_KEY, not the key itself"
+            raise ValueError(msg)
+        return name
 
 
 class ModelSettings(_Strict):
@@ -149,7 +161,12 @@ class Service:
 
     def roles(self) -> dict[str, tuple[str, ...]]:
         """Return its default models by role, as ``provider:model``."""
-        named = {"proposers": self.proposers, "aggregator": (self.aggregator,), "strong": (self.strong,), "small": (self.small,)}
+        named = {
+            "proposers": self.proposers,
+            "aggregator": (self.aggregator,),
+            "strong": (self.strong,),
+            "small": (self.small,),
+        }
         return {role: tuple(f"{self.name}:{model}" for model in models if model) for role, models in named.items()}
 
 
@@ -203,16 +220,29 @@ class Provider:
         """
         given = self.settings.key if self.settings else None
         if isinstance(given, SecretStr):
-            return given.get_secret_value()
+            return self._usable(given.get_secret_value(), "key")
         if given is not None:
-            return given()
+            try:
+                fresh = given()
+            except Exception as error:  # anybody's code; its words may hold the key
+                msg = f"{self.name} needs a key, and the function that should give it raised {type(error).__name__}"
+                raise KeyRejected(msg) from error
+            return self._usable(fresh, "function for the key")
         if not self.key_env:
             return None
-        key = os.environ.get(self.key_env, "").strip()
+        key = self._usable(os.environ.get(self.key_env, ""), f"variable {self.key_env}")
         if not key:
             msg = f"{self.name} needs a key: set the environment variable {self.key_env} (its value is read when a call is made)"
             raise KeyRejected(msg)
         return key
+
+    def _usable(self, key: object, source: str) -> str:
+        if not isinstance(key, str) or not key.strip().isprintable():
+            msg = (
+                f"the {source} of {self.name} holds something that cannot be sent as a key: it must be one line of text"
+            )
+            raise KeyRejected(msg)
+        return key.strip()
 
 
 @cache
@@ -221,14 +251,18 @@ def services() -> dict[str, Service]:
     data = tomllib.loads(Path(__file__).with_name("services.toml").read_text("utf-8"))
     known = {}
     for name, entry in data.items():
-        values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()
+        }
         known[name] = Service(name, **values)
     return known
 
 
 def services_with_keys() -> list[Service]:
     """Return the known services whose key is in the environment, in the stated order."""
-    return [service for service in services().values() if service.key_env and os.environ.get(service.key_env, "").strip()]
+    return [
+        service for service in services().values() if service.key_env and os.environ.get(service.key_env, "").strip()
+    ]
 
 
 # Where things are -------------------------------------------------------------------------------
@@ -263,7 +297,7 @@ def _project_file() -> Path | None:
         if (folder / "moa.toml").is_file():
             return folder / "moa.toml"
         pyproject = folder / "pyproject.toml"
-        if pyproject.is_file() and b"[tool.moa_nb" in pyproject.read_bytes():
+        if pyproject.is_file() and _TABLE.search(pyproject.read_bytes()):
             return pyproject
     return None
 
@@ -368,7 +402,7 @@ def explain() -> list[tuple[str, Any, str]]:
             for name, entry in value.items():
                 for part in entry.model_fields_set:
                     path = f"{key}.{name}.{part}"
-                    shown = "(set)" if part == "key" else getattr(entry, part)
+                    shown = "(set)" if part in {"key", "headers"} else getattr(entry, part)
                     rows.append((path, shown, _state.sources.get(path, "built-in")))
         else:
             rows.append((key, value, _state.sources.get(key, "built-in")))
@@ -378,7 +412,11 @@ def explain() -> list[tuple[str, Any, str]]:
 def _fingerprint() -> tuple[Any, ...]:
     files = (user_folder() / "moa.toml", _project_file())
     stamps = tuple((str(file), file.stat().st_mtime_ns) if file and file.is_file() else None for file in files)
-    return (stamps, tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_PREFIX))), id(_state.values))
+    return (
+        stamps,
+        tuple(sorted((name, value) for name, value in os.environ.items() if name.startswith(_PREFIX))),
+        id(_state.values),
+    )
 
 
 def _load() -> tuple[Settings, dict[str, str]]:
@@ -402,7 +440,9 @@ def _layers() -> list[tuple[str, dict[str, Any]]]:
     project = _project_file()
     if project and project != user:
         data = _read(project)
-        layers.append((str(project), data["tool"]["moa_nb"] if project.name == "pyproject.toml" else data))
+        layers.append(
+            (str(project), data.get("tool", {}).get("moa_nb", {}) if project.name == "pyproject.toml" else data)
+        )
     for source, values in layers:
         _refuse_keys(source, values)
     layers.extend(_environment())
@@ -420,16 +460,25 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _refuse_keys(source: str, values: Mapping[str, Any]) -> None:
-    for name, entry in values.get("providers", {}).items():
-        if isinstance(entry, Mapping) and "key" in entry:
-            msg = f"{source}: providers.{name}.key would write the key into a file; put it into an environment variable and name that as key_env"
+    providers = values.get("providers")
+    for name, entry in providers.items() if isinstance(providers, Mapping) else ():
+        if not isinstance(entry, Mapping):
+            continue
+        headers = entry.get("headers")
+        secret = [header for header in headers if _SECRET.search(header)] if isinstance(headers, Mapping) else []
+        path = "key" if "key" in entry else f"headers.{secret[0]}" if secret else None
+        if path:
+            msg = (
+                f"{source}: providers.{name}.{path} would write the key into a file; put it into an environment"
+                " variable and name that as key_env, or pass it to moa.configure"
+            )
             raise SettingsError(msg)
 
 
 def _environment() -> list[tuple[str, dict[str, Any]]]:
     layers = []
     for name, text in os.environ.items():
-        if not name.startswith(_PREFIX) or name == _HOME:
+        if not name.startswith(_PREFIX) or name == _HOME or not text.strip():
             continue
         key = name.removeprefix(_PREFIX).lower()
         if key not in Settings.model_fields or key in {"providers", "models"}:
@@ -452,7 +501,7 @@ def _paths(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     paths = []
     for key, value in values.items():
         path = f"{prefix}{key}"
-        nested = isinstance(value, Mapping) and prefix.count(".") < 2  # noqa: PLR2004 - providers.NAME.field
+        nested = isinstance(value, Mapping) and prefix.count(".") < 2
         paths.extend(_paths(value, f"{path}.") if nested else [path])
     return paths
 
@@ -460,10 +509,25 @@ def _paths(values: Mapping[str, Any], prefix: str = "") -> list[str]:
 def _say(error: ValidationError, sources: Mapping[str, str]) -> str:
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
-    source = next((where for key, where in sources.items() if path.startswith(key)), "settings")
+    source = _source(path, sources)
     if first["type"] == "extra_forbidden":
-        kind = {1: Settings, 3: ProviderSettings if path.startswith("providers") else ModelSettings}.get(len(first["loc"]), Settings)
+        kind: type[BaseModel] = Settings
+        if len(first["loc"]) == 3:
+            kind = ProviderSettings if path.startswith("providers") else ModelSettings
         return f"{source}: unknown key {path!r}; {nearest(str(first['loc'][-1]), kind.model_fields)}"
     if first["type"] == "missing":
         return f"{source}: {path} is missing"
-    return f"{source}: {path}: {first['msg'].lower()} (got {first['input']!r:.60})"
+    message = first["msg"].removeprefix("Value error, ")
+    got = "" if path.startswith("providers") else f" (got {first['input']!r:.60})"  # may be a key in the wrong place
+    return f"{source}: {path}: {message[:1].lower()}{message[1:]}{got}"
+
+
+def _source(path: str, sources: Mapping[str, str]) -> str:
+    """Return where a value came from; for one that is missing, where its neighbours did."""
+    parts = path.split(".")
+    for length in range(len(parts), 0, -1):
+        stem = ".".join(parts[:length])
+        found = [where for key, where in sources.items() if key == stem or key.startswith(f"{stem}.")]
+        if found:
+            return found[-1]
+    return "settings"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -62,7 +62,11 @@ def read(kind: str, file: str) -> tuple[str, str] | None:
     for _, folder in _folders(kind):
         found = folder.joinpath(file)
         if found.is_file():
-            return found.read_text("utf-8"), str(found)
+            try:
+                return found.read_text("utf-8"), str(found)
+            except UnicodeDecodeError as error:
+                msg = f"{found} is not UTF-8 text: {error.reason} at byte {error.start}"
+                raise TemplateError(msg) from None
     return None
 
 
@@ -113,14 +117,19 @@ def _prompt_environment() -> jinja2.Environment:
         keep_trailing_newline=False,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # noqa: S701 - prompts are plain text; what people see is escaped by panels
+        autoescape=False,
         loader=jinja2.FunctionLoader(_include),
     )
 
 
-def _include(name: str) -> str | None:
-    found = read("prompts", f"{name}.jinja") or read("prompts", name)
-    return found[0] if found else None
+def _include(name: str) -> tuple[str, str, Callable[[], bool]] | None:
+    found = _find_included(name)
+    # Asked before each use, so that an edited file or another folder counts at once.
+    return None if found is None else (*found, lambda: _find_included(name) == found)
+
+
+def _find_included(name: str) -> tuple[str, str] | None:
+    return read("prompts", f"{name}.jinja") or read("prompts", name)
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,9 @@ class Template:
             return self._compiled.render(values)
         except _MissingVariable as missing:
             raise TemplateError(self._missing(missing, values)) from None
+        except jinja2.TemplateNotFound as error:
+            msg = f"template {self.name!r} includes {error.name!r}, which is not there; {nearest(str(error.name), names('prompts', '.jinja'))}"
+            raise TemplateError(msg) from None
         except jinja2.TemplateError as error:
             msg = f"template {self.name!r}: {error.message or error}"
             raise TemplateError(msg) from None
@@ -163,7 +175,11 @@ class Template:
         if missing.owner is jinja2.utils.missing:
             return f"template {self.name!r} needs {missing.name!r}, which is not there; {nearest(missing.name, map(str, values))}"
         owner = missing.owner
-        known = [str(key) for key in owner] if isinstance(owner, Mapping) else [a for a in dir(owner) if not a.startswith("_")]
+        known = (
+            [str(key) for key in owner]
+            if isinstance(owner, Mapping)
+            else [a for a in dir(owner) if not a.startswith("_")]
+        )
         return f"template {self.name!r}: {type(owner).__name__} has no {missing.name!r}; {nearest(missing.name, known)}"
 
     def check(self, available: Iterable[str]) -> None:
@@ -193,7 +209,14 @@ def parse(source: str, *, name: str = "text", where: str = "given as text") -> T
         msg = f"template {name!r}, line {error.lineno}: {error.message}"
         raise TemplateError(msg) from None
     digest = hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
-    return Template(source, name, where, frozenset(meta.find_undeclared_variables(tree) - set(environment.globals)), digest, compiled)
+    return Template(
+        source,
+        name,
+        where,
+        frozenset(meta.find_undeclared_variables(tree) - set(environment.globals)),
+        digest,
+        compiled,
+    )
 
 
 def load(name: str) -> Template:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from moa_nb.engine.engine import Engine, arun, current, estimate, run
 from moa_nb.engine.forecast import Estimate
 from moa_nb.engine.plan import Plan
-from moa_nb.engine.engine import Engine, arun, current, estimate, run
 
 __all__ = ["Engine", "Estimate", "Plan", "arun", "current", "estimate", "run"]

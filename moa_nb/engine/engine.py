@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import secrets
+import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from moa_nb import settings as configuration
 from moa_nb.chat import Completion, Message, Request, conversation
 from moa_nb.engine.forecast import Estimate, make_estimate
-from moa_nb.engine.loop import Job, Loop, on_kernel_loop
+from moa_nb.engine.loop import Job, Loop, on_kernel_loop, ticking
 from moa_nb.engine.options import RunOptions, spelled_out
 from moa_nb.engine.plan import Options, Plan, check_conversation, make_plan, prompt_template
 from moa_nb.engine.roles import Cast, cast
 from moa_nb.errors import MoaError, SetupError
-from moa_nb.gateway import Gateway
+from moa_nb.gateway import Gateway, Http
 from moa_nb.pipeline.ask import Ask, Task
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.result import Result
 from moa_nb.pipeline.strategies import find
-from moa_nb.settings import Settings, fence_secret
+from moa_nb.settings import Settings, fence_secret, services_with_keys
 from moa_nb.store import Store, StoreWarning
 from moa_nb.store.runs import LedgerRow, RunRow
 
@@ -41,14 +44,26 @@ _CAST_SECONDS = 5.0
 """How long a look for local servers holds."""
 
 
+class _Place:
+    """What one event loop has: its connections, and a gateway for the settings that hold."""
+
+    def __init__(self) -> None:
+        self.http = Http()
+        self.gateway: Gateway | None = None
+        """That of the latest settings."""
+        self.gateways: weakref.WeakValueDictionary[int, Gateway] = weakref.WeakValueDictionary()
+        """That one, and those of runs that began under earlier settings and go on."""
+
+
 class Engine:
     """Runs pipelines: one loop in a thread of its own, one store, one gateway a loop."""
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._loop: Loop | None = None
-        self._gateways: dict[tuple[int, int], tuple[Settings, Gateway]] = {}
+        self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Place] = weakref.WeakKeyDictionary()
         self._stores: dict[str, Store] = {}
-        self._cast: tuple[Settings, float, Cast] | None = None
+        self._cast: tuple[Settings, tuple[str, ...], float, Cast] | None = None
         self.latest: Any = None
         """The last run of this session, whatever started it: a ``Result`` or a ``FrameRun``."""
 
@@ -57,33 +72,43 @@ class Engine:
     @property
     def loop(self) -> Loop:
         """The thread's loop, started when it is first needed."""
-        if self._loop is None:
-            self._loop = Loop()
-        return self._loop
+        with self._lock:
+            if self._loop is None:
+                self._loop = Loop()
+            return self._loop
 
     def store(self, settings: Settings) -> Store:
         """Return the store that these settings ask for."""
         path = None if settings.store == "none" else configuration.data_folder() / "store.sqlite"
         name = str(path)
-        if name not in self._stores:
-            self._stores[name] = Store(path)
-        return self._stores[name]
+        with self._lock:
+            if name not in self._stores:
+                self._stores[name] = Store(path)
+            return self._stores[name]
 
     def gateway(self, settings: Settings) -> Gateway:
         """Return the gateway of the running loop."""
-        key = (id(asyncio.get_running_loop()), id(settings))
-        known = self._gateways.get(key)
-        if known is None or known[0] is not settings:
-            known = self._gateways[key] = (settings, Gateway(settings, self.store(settings)))
-        return known[1]
+        loop = asyncio.get_running_loop()
+        place = self._places.get(loop)
+        if place is None:
+            place = self._places[loop] = _Place()
+        known = place.gateways.get(id(settings))
+        if known is None:
+            # It lives as long as these settings hold or a plan made under them does.
+            known = place.gateways[id(settings)] = Gateway(settings, self.store(settings), place.http)
+            place.gateway = known
+        return known
 
     async def cast(self, settings: Settings, gateway: Gateway) -> Cast:
         """Return who answers; a look for local servers holds for a few seconds."""
-        known = self._cast
-        if known is not None and known[0] is settings and (not known[2].is_offline or time.monotonic() - known[1] < _CAST_SECONDS):
-            return known[2]
+        keys = tuple(service.name for service in services_with_keys())
+        if self._cast is not None:
+            under, with_keys, at, known = self._cast
+            is_fresh = not known.is_offline or time.monotonic() - at < _CAST_SECONDS
+            if under is settings and with_keys == keys and is_fresh:
+                return known
         found = await cast(settings, gateway)
-        self._cast = (settings, time.monotonic(), found)
+        self._cast = (settings, keys, time.monotonic(), found)
         return found
 
     async def who_answers(self) -> Cast:
@@ -103,9 +128,10 @@ class Engine:
         Raises:
             KeyboardInterrupt: the user interrupted.
         """
-        if configuration.current().loop == "kernel" and _is_loop_running():
-            return on_kernel_loop(coroutine)
-        result = self.start(coroutine).wait(tick)
+        if _is_loop_running() and _is_in_kernel_mode(coroutine):
+            result = on_kernel_loop(coroutine, tick)
+        else:
+            result = self.start(coroutine).wait(tick)
         self.complain()
         return result
 
@@ -113,7 +139,16 @@ class Engine:
         """Return the coroutine's result; await it on whatever loop the caller has."""
         if self._loop is not None and self._loop.is_current:
             return await coroutine
-        result = await self.start(coroutine).wait_async()
+        if _is_in_kernel_mode(coroutine):
+            task = asyncio.get_running_loop().create_task(coroutine)
+            try:
+                await ticking(task)
+            except asyncio.CancelledError:
+                task.cancel()
+                raise
+            result = task.result()
+        else:
+            result = await self.start(coroutine).wait_async()
         self.complain()
         return result
 
@@ -145,10 +180,12 @@ class Engine:
         Raises:
             MoaError: with the finished layers as its ``result``.
         """
-        gateway = self.gateway(plan.settings)
+        gateway = plan.gateway
 
         async def complete(request: Request, *, layer: int, watch: CallRecord | None) -> Completion:
-            return await gateway.complete(request, priority=(row, -layer), budget=plan.budget, cache=plan.cache, watch=watch)
+            return await gateway.complete(
+                request, priority=(row, -layer), budget=plan.budget, cache=plan.cache, watch=watch
+            )
 
         ask = Ask(
             task,
@@ -168,9 +205,14 @@ class Engine:
         except asyncio.CancelledError:
             record.finish(error="stopped", stop_reason="stopped")
             raise
+        except Exception as error:  # a strategy may be anybody's code; what it has paid for is shown
+            record.finish(error=f"{type(error).__name__}: {error}", stop_reason="failed")
+            raise
         return record.finish(final.text)
 
-    async def answer_and_keep(self, plan: Plan, task: Task, record: RunRecord, *, kind: str, watched: bool = False) -> Result:
+    async def answer_and_keep(
+        self, plan: Plan, task: Task, record: RunRecord, *, kind: str, watched: bool = False
+    ) -> Result:
         """Return the result of one run that the store remembers, however it ends."""
         began = time.time()
         try:
@@ -182,19 +224,22 @@ class Engine:
 
     async def aclose(self) -> None:
         """Return once the connections of the running loop are closed."""
-        here = id(asyncio.get_running_loop())
-        for key in [key for key in self._gateways if key[0] == here]:
-            await self._gateways.pop(key)[1].close()
+        place = self._places.pop(asyncio.get_running_loop(), None)
+        if place is not None:
+            await place.http.close()
 
     def close(self) -> None:
         """Return once the loop has ended, the connections are closed and everything is written."""
-        if self._loop is not None:
-            self._loop.stop(self.aclose())
-            self._loop = None
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.stop(self.aclose())
+        for place in list(self._places.values()):
+            place.http.abandon()
+        self._places.clear()
         for store in self._stores.values():
             store.close()
         self._stores.clear()
-        self._gateways.clear()
 
 
 def new_run_id() -> str:
@@ -246,6 +291,14 @@ def ledger_rows(result: Result) -> list[LedgerRow]:
     return rows
 
 
+def _is_in_kernel_mode(coroutine: Coroutine[Any, Any, Any]) -> bool:
+    try:
+        return configuration.current().loop == "kernel"
+    except MoaError:
+        coroutine.close()
+        raise
+
+
 def _is_loop_running() -> bool:
     try:
         asyncio.get_running_loop()
@@ -257,28 +310,36 @@ def _is_loop_running() -> bool:
 # The engine of this process ----------------------------------------------------------------------
 
 _engine: Engine | None = None
+_engine_lock = threading.Lock()
 _left_behind: list[Engine] = []
 
 
 def current() -> Engine:
     """Return the engine of this process, made when it is first needed."""
     global _engine  # noqa: PLW0603 - one a process
-    if _engine is None:
-        _engine = Engine()
-    return _engine
+    with _engine_lock:
+        if _engine is None:
+            _engine = Engine()
+        return _engine
 
 
 def stop() -> None:
     """Return once the engine of this process, if there is one, has ended."""
-    global _engine  # noqa: PLW0603 - one a process
-    if _engine is not None:
+    global _engine
+    with _engine_lock:
         engine, _engine = _engine, None
+    if engine is not None:
         engine.close()
+
+
+# The interpreter would end the thread in the middle of whatever it does.
+atexit.register(stop)
 
 
 def _forget() -> None:
     """A forked child has neither the thread nor the right to the parent's connections."""
-    global _engine  # noqa: PLW0603 - one a process
+    global _engine, _engine_lock  # noqa: PLW0603 - one a process
+    _engine_lock = threading.Lock()  # the parent's may be held for ever here
     if _engine is not None:
         # Kept unreachable but alive: closing them here would disturb the parent's.
         _left_behind.append(_engine)

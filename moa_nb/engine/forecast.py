@@ -102,7 +102,9 @@ def _shown(result: Result) -> Result:
                 replace(
                     call,
                     text=_FILLING.sub("", call.text),
-                    prompt=tuple(replace(message, content=_FILLING.sub("", message.content)) for message in call.prompt),
+                    prompt=tuple(
+                        replace(message, content=_FILLING.sub("", message.content)) for message in call.prompt
+                    ),
                 )
                 for call in layer.calls
             ),

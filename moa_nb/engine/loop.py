@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from moa_nb.errors import SetupError
 
-__all__ = ["Job", "Loop", "on_kernel_loop"]
+__all__ = ["Job", "Loop", "on_kernel_loop", "ticking"]
 
 _T = TypeVar("_T")
 
@@ -45,7 +45,7 @@ class Job(Generic[_T]):
 
     def _finish(self, task: asyncio.Task[_T]) -> None:
         if task.cancelled():
-            self.future.set_exception(concurrent.futures.CancelledError())
+            self.future.set_exception(asyncio.CancelledError())
         elif (error := task.exception()) is not None:
             self.future.set_exception(error)
         else:
@@ -83,18 +83,15 @@ class Job(Generic[_T]):
             raise
 
     async def wait_async(self) -> _T:
-        """Return the result, on another loop; cancelling the wait cancels the job.
-
-        An idle kernel loop notices an interrupt only when something happens on it, so a ticker does.
-        """
+        """Return the result, on another loop; cancelling the wait cancels the job."""
         waiting = asyncio.wrap_future(self.future)
+        waiting.add_done_callback(_look_at)
         try:
-            while not waiting.done():
-                await asyncio.wait([waiting], timeout=_POLL_SECONDS)
-            return waiting.result()
+            await ticking(waiting)
         except asyncio.CancelledError:
             self.cancel()
             raise
+        return waiting.result()
 
 
 class Loop:
@@ -102,12 +99,18 @@ class Loop:
 
     def __init__(self) -> None:
         self.loop = _new_event_loop()
+        self._stopping = False
         self.thread = threading.Thread(target=self._run, name="moa-nb-engine", daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        while not self._stopping:
+            try:
+                self.loop.run_forever()
+            except (KeyboardInterrupt, SystemExit):
+                # Raised by somebody's callback; whoever asked for it gets it from the job, and the loop goes on.
+                continue
 
     def submit(self, coroutine: Coroutine[Any, Any, _T]) -> Job[_T]:
         """Return the job of a coroutine that now runs here.
@@ -131,11 +134,40 @@ class Loop:
         if not self.thread.is_alive():
             closing.close()
             return
-        self.submit(closing).wait()
+        self._stopping = True
+        goodbye = Job(self.loop, _last(closing))
+        # Code that blocks the loop must not hold up whoever stops it, nor the end of the interpreter.
+        concurrent.futures.wait([goodbye.future], timeout=_GOODBYE_SECONDS)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(_GOODBYE_SECONDS)
         if not self.loop.is_running():
             self.loop.close()
+
+
+async def _last(closing: Coroutine[Any, Any, None]) -> None:
+    """Return once every other task has seen its cancellation and ``closing`` is done."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    if others:
+        await asyncio.wait(others, timeout=_GOODBYE_SECONDS / 2)
+    await closing
+    await asyncio.get_running_loop().shutdown_asyncgens()
+
+
+async def ticking(waiting: asyncio.Future[Any]) -> None:
+    """Return when ``waiting`` is done.
+
+    An idle kernel loop notices an interrupt only when something happens on it, so something does.
+    """
+    while not waiting.done():
+        await asyncio.wait([waiting], timeout=_POLL_SECONDS)
+
+
+def _look_at(future: asyncio.Future[Any]) -> None:
+    """Return nothing; an exception that nobody waits for any more is not worth a message."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
@@ -149,7 +181,7 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 _warned = False
 
 
-def on_kernel_loop(coroutine: Coroutine[Any, Any, _T]) -> _T:
+def on_kernel_loop(coroutine: Coroutine[Any, Any, _T], tick: Callable[[], None] | None = None) -> _T:
     """Return the coroutine's result, run on the loop that already runs in this thread.
 
     For agents that are tied to the kernel's own loop (``loop = "kernel"``). It patches asyncio for
@@ -157,18 +189,39 @@ def on_kernel_loop(coroutine: Coroutine[Any, Any, _T]) -> _T:
 
     Raises:
         SetupError: the running loop cannot be patched (uvloop).
+        KeyboardInterrupt: the user interrupted; everything in flight is cancelled and closed.
     """
-    global _warned  # noqa: PLW0603 - said once a process
     loop = asyncio.get_running_loop()
     if not isinstance(loop, asyncio.BaseEventLoop):
         coroutine.close()
-        msg = f"loop = 'kernel' needs asyncio's own event loop, and this is {type(loop).__module__}: use loop = 'thread'"
+        msg = (
+            f"loop = 'kernel' needs asyncio's own event loop, and this is {type(loop).__module__}: use loop = 'thread'"
+        )
         raise SetupError(msg)
+    _patch(loop)
+    task = loop.create_task(coroutine)
+    try:
+        loop.run_until_complete(_waited(task, tick))
+    except KeyboardInterrupt:
+        task.cancel()
+        loop.run_until_complete(asyncio.wait([task], timeout=_GOODBYE_SECONDS))
+        raise
+    return task.result()
+
+
+async def _waited(task: asyncio.Task[Any], tick: Callable[[], None] | None) -> None:
+    while not task.done():
+        await asyncio.wait([task], timeout=_POLL_SECONDS)
+        if tick:
+            tick()
+
+
+def _patch(loop: asyncio.AbstractEventLoop) -> None:
+    global _warned  # noqa: PLW0603 - said once a process
     import nest_asyncio2
 
     nest_asyncio2.apply(loop)
     if not _warned:
         _warned = True
         text = "loop = 'kernel' patches asyncio for this whole kernel, which slows every task in it; 'thread' does not"
-        warnings.warn(text, RuntimeWarning, stacklevel=3)
-    return loop.run_until_complete(coroutine)
+        warnings.warn(text, RuntimeWarning, stacklevel=4)

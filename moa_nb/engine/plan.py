@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 from moa_nb import templating
 from moa_nb.chat import Message
+from moa_nb.engine.options import CacheMode
 from moa_nb.engine.roles import Cast
 from moa_nb.errors import PipelineError, SetupError
 from moa_nb.gateway import Budget, Gateway
-from moa_nb.engine.options import CacheMode
 from moa_nb.gateway.gateway import no_price
 from moa_nb.pipeline import presets
+from moa_nb.pipeline.ask import quoting
 from moa_nb.pipeline.spec import Pipeline, Roles, resolve
 from moa_nb.settings import Settings
 
@@ -51,6 +52,8 @@ class Plan:
     load: Callable[[str], templating.Template]
     models: tuple[str, ...]
     """Every model that may be asked."""
+    gateway: Gateway
+    """Where it asks; kept alive with its limits for as long as somebody runs this plan."""
 
     @property
     def max_tokens(self) -> int | None:
@@ -70,11 +73,11 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
         temperature=options.temperature,
         max_tokens=options.max_tokens,
     )
-    roles = dict(cast.roles)
-    if options.models:
-        roles["proposers"] = tuple(_model_name(model) for model in options.models)
+    roles: dict[str, tuple[str | Callable[..., object], ...]] = dict(cast.roles)
+    if options.models is not None:
+        roles["proposers"] = _proposers(options.models)
         _fills(pipeline, "proposers", "models")
-        if options.aggregator is None and cast.is_offline and not all(name.startswith("offline:") for name in roles["proposers"]):
+        if options.aggregator is None and cast.is_offline and not all(map(_is_offline, roles["proposers"])):
             # Offline consensus would only pick sentences from what these models wrote.
             roles["aggregator"] = roles["proposers"][:1]
     if options.aggregator:
@@ -83,24 +86,47 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
     agents = resolve(pipeline.params.agents(), roles)
     models = tuple(dict.fromkeys(agent.model for agent in agents))
     load = functools.cache(templating.load)
+    for name in dict.fromkeys(agent.template or "synthesize" for agent in agents):
+        # Rendered once on nothing: what is wrong with it shows before anything is paid.
+        load(name).render(quoting(["…"], "0", "…", "…"))
     for agent in agents:
-        load(agent.template or "synthesize")
         if agent.function is None:
             _check_model(agent.model, gateway)
-    limit = settings.budget if options.budget is None else options.budget
-    if limit is not None and limit < 0:
+    budget = _budget(settings.budget if options.budget is None else options.budget, models, gateway)
+    return Plan(settings, pipeline, roles, cast.why, options.cache, budget, load, models, gateway)
+
+
+def _proposers(
+    models: str | Callable[..., object] | Sequence[str | Callable[..., object]],
+) -> tuple[str | Callable[..., object], ...]:
+    listed = (models,) if isinstance(models, str) or callable(models) else tuple(models)
+    if not listed:
+        msg = "models is empty: name at least one, as in models=['openai:gpt-4o-mini']"
+        raise PipelineError(msg)
+    return tuple(model if isinstance(model, str) else _registered(model) for model in listed)
+
+
+def _registered(call: Callable[..., object]) -> str | Callable[..., object]:
+    from moa_nb.providers import functions
+
+    known = functions.registration(call)
+    return call if known is None else f"function:{known.name}"
+
+
+def _is_offline(model: str | Callable[..., object]) -> bool:
+    return isinstance(model, str) and model.startswith("offline:")
+
+
+def _budget(limit: float | None, models: Iterable[str], gateway: Gateway) -> Budget | None:
+    if limit is None or math.isinf(limit):
+        return None
+    if not limit >= 0:
         msg = f"a budget is dollars, 0 or more, not {limit}"
         raise SetupError(msg)
-    budget = None if limit is None or math.isinf(limit) else Budget(limit)
-    if budget:
-        for model in models:
-            if gateway.price(model) is None:
-                raise SetupError(no_price(model))
-    return Plan(settings, pipeline, roles, cast.why, options.cache, budget, load, models)
-
-
-def _model_name(model: str | Callable[..., object]) -> str:
-    return model if isinstance(model, str) else f"function:{getattr(model, '__name__', 'function')}"
+    for model in models:
+        if gateway.price(model) is None:
+            raise SetupError(no_price(model))
+    return Budget(limit)
 
 
 def _fills(pipeline: Pipeline, role: str, option: str) -> None:

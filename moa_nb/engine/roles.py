@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import orjson
 
 from moa_nb.gateway import Gateway
-from moa_nb.pipeline.spec import Roles
 from moa_nb.settings import Service, Settings, services, services_with_keys
 
 __all__ = ["Cast", "cast"]
@@ -18,7 +17,9 @@ _PROBE_SECONDS = 0.2
 _MOST_LOCAL = 4
 _NOT_FOR_CHAT = ("embed", "rerank", "whisper", "tts", "clip", "bge-")
 
-_OFFLINE: Roles = {
+_Models = Mapping[str, tuple[str, ...]]
+
+_OFFLINE: _Models = {
     "proposers": ("offline:textrank", "offline:lexrank", "offline:lsa", "offline:lead"),
     "aggregator": ("offline:consensus",),
 }
@@ -28,7 +29,8 @@ _OFFLINE: Roles = {
 class Cast:
     """The models of every role, and why these."""
 
-    roles: Roles
+    roles: _Models
+    """Model ids by role; one for every role but ``proposers``."""
     why: str
     """One line for people."""
     is_offline: bool = False
@@ -41,7 +43,9 @@ async def cast(settings: Settings, gateway: Gateway) -> Cast:
         names = ", ".join(dict.fromkeys(configured.get("proposers", ()) + configured.get("aggregator", ())))
         return Cast(_complete(configured), f"uses {names} (configured)")
     for service in services_with_keys():
-        return Cast(_complete(service.roles()), f"uses {service.name} ({service.key_env} is set): {_list(service.proposers)}")
+        return Cast(
+            _complete(service.roles()), f"uses {service.name} ({service.key_env} is set): {_list(service.proposers)}"
+        )
     local = await _local_server(gateway)
     if local:
         return local
@@ -60,10 +64,12 @@ def _configured(settings: Settings) -> dict[str, tuple[str, ...]]:
     return {role: models for role, models in roles.items() if models}
 
 
-def _complete(roles: Roles) -> Roles:
+def _complete(roles: _Models) -> _Models:
     """Return all roles: who is not named is played by the nearest one that is."""
     full = dict(roles)
-    strongest = next(full[role] for role in ("aggregator", "strong", "judge", "proposers", "small") if full.get(role))[:1]
+    strongest = next(full[role] for role in ("aggregator", "strong", "judge", "proposers", "small") if full.get(role))[
+        :1
+    ]
     full.setdefault("aggregator", strongest)
     full.setdefault("proposers", full["aggregator"] * 3)
     full.setdefault("strong", full["aggregator"])
@@ -74,7 +80,7 @@ def _complete(roles: Roles) -> Roles:
 
 async def _local_server(gateway: Gateway) -> Cast | None:
     local = [service for service in services().values() if service.local]
-    found = await asyncio.gather(*(_probe(service, gateway) for service in local))  # noqa: TID251 - none of them raises
+    found = await asyncio.gather(*(_probe(service, gateway) for service in local))
     for service, models in zip(local, found, strict=True):
         if models:
             chosen = tuple(f"{service.name}:{model}" for model in models[:_MOST_LOCAL])
@@ -88,7 +94,7 @@ async def _probe(service: Service, gateway: Gateway) -> list[str]:
     assert service.mark is not None
     path, word = service.mark
     host = service.base_url.removesuffix("/v1")
-    marked, listed = await asyncio.gather(  # noqa: TID251 - neither raises
+    marked, listed = await asyncio.gather(
         gateway.get(host + path, _PROBE_SECONDS),
         gateway.get(service.base_url + "/models", _PROBE_SECONDS),
     )

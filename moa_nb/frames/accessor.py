@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import inspect
+from collections.abc import Callable, Hashable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import pandas as pd
@@ -20,7 +23,34 @@ __all__ = ["Accessor", "OnError", "Verbs", "register"]
 OnError = Literal["null", "raise"]
 
 _T = TypeVar("_T")
+_F = TypeVar("_F", bound=Callable[..., Any])
 
+_OPTIONS = ("pipeline", "models", "aggregator", "samples", "layers", "temperature", "max_tokens", "budget", "cache")
+"""What ``RunOptions`` holds, which is not imported here: ``import moa_nb`` stays quick."""
+
+
+def _verb(method: _F) -> _F:
+    """Return the method with ``**options`` shown as the keywords that they are, and unknown ones refused."""
+    signature = inspect.signature(method)
+    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    known = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default="use" if name == "cache" else None)
+        for name in _OPTIONS
+    ]
+    names = [parameter.name for parameter in (*own, *known)]
+
+    @functools.wraps(method)
+    def checked(*arguments: Any, **keywords: Any) -> Any:
+        for name in keywords:
+            if name not in names:
+                close = get_close_matches(name, names, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                msg = f"{method.__name__}() got an unexpected keyword argument {name!r}{hint}"
+                raise TypeError(msg)
+        return method(*arguments, **keywords)
+
+    checked.__signature__ = signature.replace(parameters=[*own, *known])  # type: ignore[attr-defined]  # for inspect
+    return checked  # type: ignore[return-value]  # called as the method is
 
 
 class Verbs(Generic[_T]):
@@ -33,9 +63,10 @@ class Verbs(Generic[_T]):
     def __init__(self, data: pd.DataFrame | pd.Series[Any], do: Callable[..., _T]) -> None:
         self._data, self._do = data, do
 
+    @_verb
     def synthesize(
         self,
-        column: str | None = None,
+        column: Hashable = None,
         *,
         instruction: str | None = None,
         template: str | None = None,
@@ -52,9 +83,9 @@ class Verbs(Generic[_T]):
             template: Jinja source, or a template's name, over the row's columns; ``row["any name"]``
                 works for every name, and ``text`` is the column's value or the Series'.
             on_error: ``null`` leaves a failed row missing and warns once; ``raise`` stops at the first.
-            na: a row with missing text is left missing (``skip``), sent as empty text (``pass``) or
-                refused (``raise``).
-            progress: whether to show a bar; ``None``: when something takes a while.
+            na: a row with missing text is left missing (``skip``), sent with empty text in its place
+                (``pass``) or refused (``raise``). A row that says nothing at all is always left missing.
+            progress: whether to show a bar; ``None``: when it takes a while and somebody looks on.
             **options: those of ``moa.run``: pipeline, models, aggregator, samples, layers,
                 temperature, max_tokens, budget (dollars for all rows together), cache.
 
@@ -81,7 +112,7 @@ class Accessor(Verbs["pd.Series[Any]"]):
     def __init__(self, data: pd.DataFrame | pd.Series[Any]) -> None:
         if not isinstance(data, pd.DataFrame | pd.Series):
             msg = "moa works on a DataFrame or a Series"
-            raise AttributeError(msg)
+            raise AttributeError(msg)  # noqa: TRY004 - what pandas asks of accessors
         super().__init__(data, _finish)
 
     @property

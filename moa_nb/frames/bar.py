@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from moa_nb.frames.run import FrameRun
@@ -14,6 +15,8 @@ __all__ = ["Bar"]
 _PATIENCE_SECONDS = 0.5
 """A run that is over before this needs no bar."""
 _EVERY_SECONDS = 0.1
+_EVERY_SECONDS_IN_A_FILE = 10.0
+"""In a file or a pipe every drawing stays, one after the other."""
 
 
 class Bar:
@@ -21,40 +24,55 @@ class Bar:
 
     Args:
         run: what is watched.
-        shown: always, never, or (``None``) when the run takes a while.
+        shown: always, never, or (``None``) when the run takes a while and a person looks on: in a
+            notebook or a terminal, not where the output goes into a file.
     """
 
     def __init__(self, run: FrameRun, *, shown: bool | None) -> None:
         self._run, self._shown = run, shown
         self._bar: Any = None
+        self._every = _EVERY_SECONDS if _is_live() else _EVERY_SECONDS_IN_A_FILE
         self._began = self._updated = time.monotonic()
 
-    def __enter__(self) -> Bar:
+    def __enter__(self) -> Self:
         if self._shown:
             self._open()
+        elif self._shown is None and not _is_live():
+            self._shown = False
         return self
 
     def _open(self) -> None:
         from tqdm.auto import tqdm
 
-        self._bar = tqdm(total=len(self._run.partial.index), unit="row", desc="moa", mininterval=_EVERY_SECONDS)
+        self._bar = tqdm(total=self._run.progress.rows, unit="row", desc="moa")
+        # The rate counts from the run's start, not from when its bar came up.
+        self._bar.start_t -= time.monotonic() - self._began
 
     def update(self) -> None:
         """Return nothing; show where the run is now."""
         now = time.monotonic()
         if self._bar is None and self._shown is None and now - self._began > _PATIENCE_SECONDS:
             self._open()
-        if self._bar is not None and now - self._updated >= _EVERY_SECONDS:
+        if self._bar is not None and now - self._updated >= self._every:
             self._updated = now
             self._draw()
 
     def _draw(self) -> None:
         progress = self._run.progress
         self._bar.n = progress.done
-        self._bar.set_postfix_str(str(progress).partition(", ")[2], refresh=False)
+        self._bar.set_postfix_str(progress.figures, refresh=False)
         self._bar.refresh()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._draw()
             self._bar.close()
+
+
+def _is_live() -> bool:
+    """Return whether what is drawn may be drawn over: in a kernel or a terminal."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return "IPKernelApp" in getattr(shell, "config", ()) or sys.stderr.isatty()

@@ -136,7 +136,7 @@ class Outcomes:
         known = self.rows[leader]
         if known is None:
             self._followers.setdefault(leader, []).append(position)
-        else:
+        elif known.is_over:
             self.settle(position, known.as_duplicate())
         return False
 

@@ -13,7 +13,7 @@ from moa_nb.frames.outcome import Outcome
 from moa_nb.pipeline.result import Result
 from moa_nb.store.runs import LedgerRow
 
-__all__ = ["Tally", "answers", "layer_texts", "report", "texts"]
+__all__ = ["Tally", "answers", "layer_texts", "report", "said"]
 
 _PANDAS = int(pd.__version__.partition(".")[0])
 
@@ -102,7 +102,7 @@ class _Count:
 
 @dataclass
 class Tally:
-    """Sums by layer and model; tokens, dollars and seconds are those of calls that were sent."""
+    """Sums by layer and model. Tokens, dollars and seconds are those of calls that were sent and reported."""
 
     counts: dict[tuple[str, str], _Count] = field(default_factory=dict)
 
@@ -110,6 +110,8 @@ class Tally:
         """Return nothing; count a row's calls."""
         for layer in result.layers:
             for call in layer.calls:
+                if call.error_kind in {"budget", "cancelled"}:
+                    continue
                 count = self.counts.setdefault((layer.name, call.model), _Count())
                 count.calls += 1
                 count.cached += call.cached
@@ -148,7 +150,17 @@ class Tally:
             # Copied whole: the engine's thread may be counting meanwhile.
             for (layer, model), count in list(self.counts.items())
         ]
-        columns = "layer model calls cached failed prompt_tokens completion_tokens cost mean_seconds".split()
+        columns = [
+            "layer",
+            "model",
+            "calls",
+            "cached",
+            "failed",
+            "prompt_tokens",
+            "completion_tokens",
+            "cost",
+            "mean_seconds",
+        ]
         return pd.DataFrame(rows, columns=columns).astype({"cost": "Float64"})
 
     def ledger(self) -> list[LedgerRow]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Hashable, ItemsView, Iterator, Mapping, ValuesView
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from moa_nb import templating
 from moa_nb.chat import Message
 from moa_nb.engine.plan import prompt_template
-from moa_nb.errors import SetupError, UnknownName, nearest
+from moa_nb.errors import SetupError, TemplateError, UnknownName, nearest
 from moa_nb.pipeline.ask import Task
 from moa_nb.settings import fence_secret
 
@@ -19,29 +21,37 @@ __all__ = ["MissingPolicy", "Rows"]
 
 MissingPolicy = Literal["skip", "pass", "raise"]
 
+_Mask = np.ndarray[Any, np.dtype[np.bool_]]
+
+_WRITES_TO_COPIES = int(pd.__version__.partition(".")[0]) >= 3
+"""Whether a shallow copy stays as it is when its frame is changed later."""
+
+_STRETCH = 1024
+"""Rows whose cells are converted together."""
+
 
 @dataclass(frozen=True)
 class Rows:
-    """The texts of a frame, and how each becomes a prompt. ``task(i)`` is the i-th row's."""
+    """The texts of a frame, and how each becomes a prompt. ``task(i)`` is the i-th row's.
+
+    What the rows say is settled when they are made: a frame that is changed while a run goes on does
+    not change the run.
+    """
 
     index: pd.Index[Any]
     name: Hashable
     """The name of the resulting Series; ``None`` for a template over several columns."""
-    columns: dict[str, pd.Series[Any]]
-    """The columns that are used, by the name that the template knows."""
-    template: templating.Template | None
-    instruction: str | None
-    everything: pd.DataFrame | None
-    """The frame, where a template asks for ``row``."""
-    missing: tuple[bool, ...]
-    """Whether the row lacks a text that is used."""
     na: MissingPolicy
+    lacking: _Mask
+    """Whether a row lacks a value that is used."""
+    prompt: Callable[[int], _Prompt]
+    """What a row says."""
 
     @classmethod
     def of(
         cls,
         data: pd.DataFrame | pd.Series[Any],
-        column: str | None,
+        column: Hashable,
         *,
         instruction: str | None,
         template: str | None,
@@ -58,64 +68,53 @@ class Rows:
         if instruction is not None and template is not None:
             msg = "give an instruction or a template, not both: a template has room for the instruction"
             raise SetupError(msg)
-        if isinstance(data, pd.Series):
-            return cls._of_series(data, column, instruction, template, na)
-        if column is None and template is None:
-            known = ", ".join(map(str, data.columns))
-            msg = f"which column? Give its name (there are: {known}) or a template"
+        if instruction is not None and not instruction.strip():
+            msg = "the instruction is empty: leave it out to send each text as it is"
             raise SetupError(msg)
-        known_columns = {str(name): position for position, name in enumerate(data.columns)}
-        used: dict[str, pd.Series[Any]] = {}
-        if column is not None:
-            used["text"] = _column(data, column)
-        parsed = None if template is None else prompt_template(template)
-        everything = None
-        if parsed is not None:
-            parsed.check([*known_columns, *used, "row"])
-            for name in parsed.variables & set(known_columns):
-                used[name] = data.iloc[:, known_columns[name]]
-            everything = data if "row" in parsed.variables else None
-        return cls._checked(data.index, column, used, parsed, instruction, everything, na)
-
-    @classmethod
-    def _of_series(
-        cls,
-        data: pd.Series[Any],
-        column: str | None,
-        instruction: str | None,
-        template: str | None,
-        na: MissingPolicy,
-    ) -> Rows:
-        if column is not None and column != data.name:
+        if isinstance(data, pd.Series) and column is not None and column != data.name:
             msg = f"a Series has no column {column!r}: leave the column out"
             raise SetupError(msg)
-        parsed = None if template is None else prompt_template(template)
-        used = {"text": data}
-        if parsed is not None:
-            own = {} if data.name is None else {str(data.name): data}
-            parsed.check([*own, "text"])
-            used = {name: data for name in parsed.variables & {*own, "text"}}
-        return cls._checked(data.index, data.name, used, parsed, instruction, None, na)
+        data = data.copy(deep=not _WRITES_TO_COPIES)
+        frame = _Frame(data)
+        text = frame.text if column is None else frame.named(column)
+        name = data.name if isinstance(data, pd.Series) else column
+        if template is not None:
+            return cls._of_template(data.index, name, frame, text, prompt_template(template), na)
+        if text is None:
+            msg = f"which column? Give its name (there are: {', '.join(frame.names)}) or a template"
+            raise SetupError(msg)
+        lacking = text.lacking
+        if instruction is None:
+            return cls(data.index, name, na, lacking, _AsItIs(text))
+        wrapped = _Instructed(text, instruction, templating.load("instruct"), fence_secret())
+        return cls(data.index, name, na, lacking, wrapped)
 
     @classmethod
-    def _checked(
+    def _of_template(
         cls,
         index: pd.Index[Any],
         name: Hashable,
-        used: dict[str, pd.Series[Any]],
-        template: templating.Template | None,
-        instruction: str | None,
-        everything: pd.DataFrame | None,
+        frame: _Frame,
+        text: _Column | None,
+        template: templating.Template,
         na: MissingPolicy,
     ) -> Rows:
-        missing = [False] * len(index)
-        for series in used.values():
-            missing = [one or bool(other) for one, other in zip(missing, series.isna(), strict=True)]
-        if na == "raise" and any(missing):
-            where = missing.index(True)
-            msg = f"{sum(missing)} rows have no text, the first at {index[where]!r}: na='skip' leaves them missing"
+        own = {"row"} if frame.has_row else set()
+        template.check([*frame.names, *({"text"} if text is not None else ()), *own])
+        used = {} if text is None else {"text": text}
+        for variable in template.variables - own - set(used):
+            used[variable] = frame[variable]
+        lacking = np.zeros(len(index), dtype=bool)
+        for one in used.values():
+            lacking = lacking | one.lacking
+        prompt = _Templated(template, used, frame if "row" in template.variables & own else None)
+        return cls(index, name, na, _with_row(prompt, lacking), prompt)
+
+    def __post_init__(self) -> None:
+        if self.na == "raise" and self.lacking.any():
+            first = self.index[int(np.argmax(self.lacking))]
+            msg = f"{int(self.lacking.sum())} rows have no text, the first at {first!r}: na='skip' leaves them missing"
             raise SetupError(msg)
-        return cls(index, name, used, template, instruction, everything, tuple(missing), na)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -125,42 +124,239 @@ class Rows:
 
         Raises:
             TemplateError: the template fails on this row's values.
+            UnknownName: the template takes a column from ``row`` that is not there.
+            SetupError: with ``na="raise"``, the row lacks a value that only its own branch of the template uses.
         """
-        if self.missing[position] and self.na == "skip":
+        if self.na == "skip" and self.lacking[position]:
             return None
-        values = {name: _value(series.iloc[position]) for name, series in self.columns.items()}
-        if self.template is not None:
-            if self.everything is not None:
-                values["row"] = {str(name): _value(value) for name, value in self.everything.iloc[position].items()}
-            texts = [value for value in values.values() if isinstance(value, str)]
-            prompt, material = self.template.render(values), max(texts, key=len, default=None)
-        elif self.instruction is not None:
-            text = str(values["text"])
-            mark = templating.fence([self.instruction, text], fence_secret())
-            wrap = templating.load("instruct")
-            prompt, material = wrap.render({"instruction": self.instruction, "text": text, "fence": mark}), text
-        else:
-            prompt, material = str(values["text"]), None
-        if not prompt.strip():
+        said = self.prompt(position)
+        if said.lacks and self.na == "raise":
+            msg = f"row {self.index[position]!r} has no text: na='skip' leaves it missing"
+            raise SetupError(msg)
+        if not said.text.strip() or (self.na != "pass" and said.is_empty) or (self.na == "skip" and said.lacks):
             return None
-        return Task((Message("user", prompt),), material)
+        return Task((Message("user", said.text),), said.material)
 
 
-def _column(data: pd.DataFrame, column: str) -> pd.Series[Any]:
-    if column not in data.columns:
-        msg = f"the frame has no column {column!r}; {nearest(str(column), map(str, data.columns))}"
-        raise UnknownName(msg)
-    found = data[column]
-    if isinstance(found, pd.DataFrame):
-        msg = f"the frame has {found.shape[1]} columns named {column!r}: rename one"
-        raise SetupError(msg)
-    return found
+# What a row says ---------------------------------------------------------------------------------
 
 
-def _value(value: Any) -> Any:
-    """Return a cell as a template should see it: missing ones as empty text."""
-    if isinstance(value, str):
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """A row's prompt."""
+
+    text: str
+    """Blank: there is nothing to ask."""
+    material: str | None = None
+    """What the text is about, where it is known apart from an instruction."""
+    is_empty: bool = False
+    """There is an instruction, but nothing to work on."""
+    lacks: bool = False
+    """A value that was looked up is missing."""
+    columns: tuple[_Column, ...] = ()
+    """What was looked up in ``row``."""
+
+
+@dataclass(frozen=True)
+class _AsItIs:
+    """The row's text alone."""
+
+    text: _Column
+
+    def __call__(self, position: int) -> _Prompt:
+        return _Prompt(str(self.text[position]))
+
+
+@dataclass(frozen=True)
+class _Instructed:
+    """An instruction, and below it the row's text between marks that its author cannot guess."""
+
+    text: _Column
+    instruction: str
+    template: templating.Template
+    secret: bytes
+
+    def __call__(self, position: int) -> _Prompt:
+        text = str(self.text[position])
+        fence = templating.fence([self.instruction, text], self.secret)
+        values = {"instruction": self.instruction, "text": text, "fence": fence}
+        return _Prompt(self.template.render(values), text, is_empty=not text.strip())
+
+
+@dataclass(frozen=True)
+class _Templated:
+    """A template over the row's columns."""
+
+    template: templating.Template
+    columns: Mapping[str, _Column]
+    frame: _Frame | None
+    """What ``row`` looks into; ``None`` where the template does not use it."""
+
+    def __call__(self, position: int) -> _Prompt:
+        values: dict[str, Any] = {name: column[position] for name, column in self.columns.items()}
+        seen, absent = dict(values), list[str]()
+        if self.frame is None:
+            return _Prompt(self.template.render(values), _longest(values))
+        values["row"] = _Row(self.frame, position, seen, absent)
+        try:
+            text = self.template.render(values)
+        except TemplateError:
+            if absent:
+                raise self.frame.unknown(absent[-1]) from None
+            raise
+        columns = tuple(self.frame[name] for name in seen if name not in self.columns)
+        return _Prompt(text, _longest(seen), lacks=any(column.lacking[position] for column in columns), columns=columns)
+
+
+def _with_row(prompt: _Templated, lacking: _Mask) -> _Mask:
+    """Return which rows lack a value, the columns included that the template takes from ``row``.
+
+    Raises:
+        UnknownName: there is no such column.
+    """
+    if prompt.frame is None or lacking.all():
+        return lacking
+    try:
+        said = prompt(int(np.argmin(lacking)))
+    except TemplateError:
+        # Its variables exist: what fails is the value of this row, and says nothing of the others.
+        return lacking
+    for column in said.columns:
+        lacking = lacking | column.lacking
+    return lacking
+
+
+def _longest(values: Mapping[str, Any]) -> str | None:
+    return max((value for value in values.values() if isinstance(value, str)), key=len, default=None)
+
+
+class _Row(Mapping[str, Any]):
+    """One row by column name, as ``row`` in a template. All it has beside a mapping is private: ``row.any_name`` is a column.
+
+    Args:
+        frame: the columns.
+        position: which row.
+        seen: keeps what was looked up by name.
+        absent: keeps the names that were looked up and are not there.
+    """
+
+    def __init__(self, frame: _Frame, position: int, seen: dict[str, Any], absent: list[str]) -> None:
+        self._frame, self._position, self._seen, self._absent = frame, position, seen, absent
+
+    def __getitem__(self, name: object) -> Any:
+        key = str(name)
+        if key not in self._frame.names:
+            self._absent.append(key)
+            raise KeyError(key)
+        value = self._frame[key][self._position]
+        self._seen[key] = value
         return value
-    if pd.api.types.is_scalar(value) and pd.isna(value):
-        return ""
-    return value
+
+    def _all(self) -> dict[str, Any]:
+        return {name: self._frame[name][self._position] for name in self._frame.names}
+
+    # Going over all columns is not a look-up: one empty column must not leave every row out.
+    def items(self) -> ItemsView[str, Any]:
+        return self._all().items()
+
+    def values(self) -> ValuesView[Any]:
+        return self._all().values()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._frame.names)
+
+    def __len__(self) -> int:
+        return len(self._frame.names)
+
+    def __repr__(self) -> str:
+        return repr(self._all())
+
+
+# Columns and cells -------------------------------------------------------------------------------
+
+
+class _Frame:
+    """The columns of a frame or a series by the names that templates know."""
+
+    def __init__(self, data: pd.DataFrame | pd.Series[Any]) -> None:
+        self._data = data
+        self.has_row = isinstance(data, pd.DataFrame)
+        labels = list(data.columns) if isinstance(data, pd.DataFrame) else [] if data.name is None else [data.name]
+        self._counts = Counter(map(str, labels))
+        self.names = {str(label): position for position, label in enumerate(labels)}
+        """Where each name stands; templates know every name as a text."""
+        self._columns: dict[str, _Column] = {}
+
+    @property
+    def text(self) -> _Column | None:
+        """A series' own texts."""
+        return _Column(self._data) if isinstance(self._data, pd.Series) else None
+
+    def named(self, column: Hashable) -> _Column:
+        """Return a column by its label.
+
+        Raises:
+            SetupError: there is none, or there are several.
+        """
+        if isinstance(self._data, pd.Series):
+            return _Column(self._data)
+        try:
+            is_there = column in self._data.columns
+        except TypeError:
+            msg = f"one column is asked at a time, not {column!r}: a template takes several"
+            raise SetupError(msg) from None
+        if not is_there:
+            raise self.unknown(str(column))
+        found = self._data[column]
+        if isinstance(found, pd.DataFrame):
+            msg = f"the frame has {found.shape[1]} columns named {column!r}: rename one"
+            raise SetupError(msg)
+        return _Column(found)
+
+    def __getitem__(self, name: str) -> _Column:
+        known = self._columns.get(name)
+        if known is None:
+            if self._counts[name] > 1:
+                msg = f"the frame has {self._counts[name]} columns named {name!r}: rename one"
+                raise SetupError(msg)
+            data = self._data
+            series = data if isinstance(data, pd.Series) else data.iloc[:, self.names[name]]
+            known = self._columns[name] = _Column(series)
+        return known
+
+    def unknown(self, name: str) -> UnknownName:
+        """Return the error of a name that no column has."""
+        return UnknownName(f"the frame has no column {name!r}; {nearest(name, self.names)}")
+
+
+@dataclass
+class _Column:
+    """A column's cells as templates see them: Python values, missing ones as empty text.
+
+    They are converted a stretch of rows at a time, since rows are asked for in order and a whole
+    column of Python objects may take more memory than the frame.
+    """
+
+    series: pd.Series[Any]
+    lacking: _Mask = field(init=False)
+    """Whether a cell is missing."""
+    _latest: tuple[int, list[Any]] = field(init=False, default=(-1, []), repr=False)
+
+    def __post_init__(self) -> None:
+        self.lacking = self.series.isna().to_numpy(dtype=bool)
+
+    def __getitem__(self, position: int) -> Any:
+        stretch, offset = divmod(position, _STRETCH)
+        number, cells = self._latest
+        if number != stretch:
+            cells = self._stretch(stretch * _STRETCH)
+            self._latest = (stretch, cells)
+        return cells[offset]
+
+    def _stretch(self, start: int) -> list[Any]:
+        part = self.series.array[start : start + _STRETCH]
+        cells = part.to_numpy().tolist() if isinstance(part, pd.arrays.NumpyExtensionArray) else part.tolist()
+        lacking = self.lacking[start : start + _STRETCH]
+        return (
+            ["" if missing else cell for cell, missing in zip(cells, lacking, strict=True)] if lacking.any() else cells
+        )

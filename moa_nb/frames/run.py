@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import hashlib
-import math
+import sys
 import time
 import warnings
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from moa_nb.engine import Estimate, current
-from moa_nb.engine.forecast import make_estimate
+from moa_nb.engine import Engine, Estimate, Plan, current
+from moa_nb.engine.engine import new_run_id
 from moa_nb.engine.loop import Job
-from moa_nb.engine.plan import Options, Plan
-from moa_nb.engine.engine import Engine, new_run_id
-from moa_nb.errors import MoaError, SetupError, SpendingNotAgreed, UnknownName
-from moa_nb.frames.outcome import Outcome, Progress, Tally, as_row
+from moa_nb.engine.plan import Options
+from moa_nb.engine.replay import replay
+from moa_nb.errors import MoaError, RowError, SetupError, TemplateError, UnknownName
+from moa_nb.frames import report as reports
+from moa_nb.frames.outcome import Outcome, Outcomes, Progress
 from moa_nb.frames.rows import Rows
 from moa_nb.frames.scheduler import run_rows
+from moa_nb.frames.spending import forecast
+from moa_nb.gateway import Gateway
 from moa_nb.pipeline.ask import Task
 from moa_nb.pipeline.result import Result
 from moa_nb.store.runs import RunRow
@@ -31,8 +36,12 @@ if TYPE_CHECKING:
 
 __all__ = ["FrameRun", "RowsFailed"]
 
-_SAMPLE = 100
-"""Rows that an estimate renders; the others count like them."""
+State = Literal["waiting", "running", "done", "stopped", "failed"]
+
+_MOST_KEPT = 1000
+"""Results with failures that are kept whole; of further ones only the outcome."""
+
+_PACKAGE = str(Path(__file__).parents[1])
 
 
 class RowsFailed(UserWarning):
@@ -50,22 +59,24 @@ class FrameRun:
             msg = f"on_error is 'null' or 'raise', not {on_error!r}"
             raise SetupError(msg)
         self.id = new_run_id()
+        self.state: State = "waiting"
+        """``done`` when all rows are over, ``stopped`` by the user or the budget, ``failed`` by an error."""
         self._rows, self._options, self._on_error = rows, options, on_error
         self._checked = Options(**options)
-        self._outcomes: list[Outcome | None] = [None] * len(rows)
-        self._results: dict[int, Result] = {}
+        self._engine: Engine = current()
+        self._outcomes = Outcomes(len(rows))
+        self._tally = reports.Tally()
+        self._kept: dict[int, Result] = {}
         """Rows whose calls the store does not have: failed ones, and all when nothing is kept."""
-        self._tally = Tally()
-        self._leaders: dict[bytes, int] = {}
-        self._followers: dict[int, list[int]] = {}
+        self._asked: set[str] = set()
+        """Models to which a call went out in this run."""
         self._plan: Plan | None = None
         self._job: Job[None] | None = None
-        self._engine: Engine = current()
+        self._over_budget: MoaError | None = None
+        self._error: MoaError | None = None
+        self._has_warned = False
         self._began = time.time()
         self._ended: float | None = None
-        self._over_budget: MoaError | None = None
-        self._n_done = self._n_failed = self._n_skipped = self._n_calls = self._n_cached = 0
-        self._cost: float | None = 0.0
 
     # Going through the rows -------------------------------------------------------------------
 
@@ -79,6 +90,7 @@ class FrameRun:
         """Return the values when all rows are over.
 
         Raises:
+            MoaError: what ended the run early.
             KeyboardInterrupt: the user interrupted; ``partial`` has what is finished.
         """
         from moa_nb.frames.bar import Bar
@@ -90,162 +102,161 @@ class FrameRun:
         return self.partial
 
     async def _go(self) -> None:
+        self.state = "running"
         try:
             self._plan = plan = await self._engine.plan(self._checked)
             gateway = self._engine.gateway(plan.settings)
-            await self._ask_first(plan)
+            await self._agree(plan, gateway)
             await run_rows(
-                (position for position, outcome in enumerate(self._outcomes) if outcome is None),
+                self._outcomes.open,
                 self._one,
-                window=2 * plan.settings.concurrency,
-                is_verified=lambda: gateway.verified.issuperset(plan.models),
-                may_go_on=lambda: self._over_budget is None,
+                window=2 * max((gateway.route(model).limiter.most for model in plan.models), default=1),
+                is_proven=lambda: (gateway.verified | self._asked).issuperset(plan.models),
             )
-            if self._over_budget is not None and self._on_error == "raise":
-                raise self._over_budget
+            if self._over_budget is not None:
+                for position in self._outcomes.open:
+                    self._outcomes.settle(position, Outcome.unfinished(None, self._over_budget))
+                if self._on_error == "raise":
+                    raise self._over_budget
+            self.state = "done" if self._over_budget is None else "stopped"
+        except asyncio.CancelledError:
+            self.state = "stopped"
+            raise
+        except MoaError as error:
+            self.state, self._error = "failed", error
+            raise
         finally:
+            if self.state == "running":
+                self.state = "failed"
             self._ended = time.time()
             if self._plan is not None:
-                self._engine.store(self._plan.settings).add_run(self._row(), self._tally.ledger(), None)
+                self._engine.store(self._plan.settings).add_run(self._row(self._plan), self._tally.ledger(), None)
 
-    async def _one(self, position: int) -> None:
-        assert self._plan is not None
-        if self._outcomes[position] is not None:
-            return
-        try:
-            task = self._rows.task(position)
-        except MoaError as error:
-            # The template parses and its columns exist: what fails here is this row's value.
-            self._settle(position, Outcome(None, "failed", error_kind="row", error=str(error)))
-            return
-        if task is None:
-            self._settle(position, Outcome(None, "skipped"))
-            return
-        digest = _digest(task)
-        leader = self._leaders.setdefault(digest, position)
-        if leader != position:
-            known = self._outcomes[leader]
-            if known is None:
-                self._followers.setdefault(leader, []).append(position)
-            else:
-                self._settle(position, known.as_duplicate())
-            return
-        record = self._engine.new_record(self._plan, task)
-        try:
-            result = await self._engine.answer(self._plan, task, record, row=position)
-        except MoaError as error:
-            self._fail(position, error)
-            if error.kind == "setup" or (self._on_error == "raise" and error.kind != "budget"):
-                raise
-            return
-        if self._plan.cache == "off":
-            self._results[position] = result
-        self._tally.add(result)
-        self._settle(position, Outcome.of(result))
-
-    def _fail(self, position: int, error: MoaError) -> None:
-        if error.kind == "budget":
-            self._over_budget = error
-        if error.result is not None:
-            self._tally.add(error.result)
-            self._results[position] = error.result
-        self._settle(position, Outcome.failed(error))
-
-    def _settle(self, position: int, outcome: Outcome) -> None:
-        self._outcomes[position] = outcome
-        self._n_done += 1
-        self._n_failed += outcome.error is not None
-        self._n_skipped += outcome.state == "skipped"
-        self._n_calls += outcome.n_calls
-        self._n_cached += outcome.n_cached
-        self._cost = None if self._cost is None or outcome.cost is None else self._cost + outcome.cost
-        for follower in self._followers.pop(position, ()):
-            self._settle(follower, outcome.as_duplicate())
-
-    # Before spending --------------------------------------------------------------------------
-
-    async def _ask_first(self, plan: Plan) -> None:
+    async def _agree(self, plan: Plan, gateway: Gateway) -> None:
         """Return nothing if the run may spend what it would.
 
         Raises:
-            SpendingNotAgreed: nobody said how much, and it would be more than ``ask_above``.
+            SpendingNotAgreed: nobody said how much, and it would be more than may be spent unasked.
         """
-        if self._checked.budget is not None or plan.settings.budget is not None:
+        is_said = self._checked.budget is not None or plan.settings.budget is not None
+        prices = [gateway.price(model) for model in plan.models]
+        if is_said or all(price is not None and price.source == "free" for price in prices):
             return
-        if all((price := self._engine.gateway(plan.settings).price(model)) is not None and price.source == "free" for model in plan.models):
+        (await forecast(plan, self._rows, self._outcomes.open, _digest, gateway)).agree(plan)
+
+    async def _one(self, position: int) -> bool:
+        """Return whether a row sent anything; its outcome is settled."""
+        assert self._plan is not None
+        try:
+            task = self._rows.task(position)
+        except TemplateError as error:
+            # The template parses and its columns exist: what fails here is this row's value.
+            row_error = RowError(str(error))
+            self._fail(position, row_error)
+            if self._on_error == "raise":
+                raise row_error from None
+            return False
+        if task is None:
+            self._outcomes.settle(position, Outcome(None, "skipped"))
+            return False
+        if not self._outcomes.lead(_digest(task), position):
+            return False
+        if self._over_budget is not None:
+            await self._remember(position, task)
+            return False
+        return await self._ask(self._plan, task, position)
+
+    async def _ask(self, plan: Plan, task: Task, position: int) -> bool:
+        record = self._engine.new_record(plan, task)
+        try:
+            result = await self._engine.answer(plan, task, record, row=position)
+        except asyncio.CancelledError:
+            # What its calls took was paid for, though there is no answer.
+            self._stop(position, record.result, None)
+            raise
+        except MoaError as error:
+            if error.kind == "budget":
+                self._over_budget = error
+                self._stop(position, error.result, error)
+            else:
+                self._fail(position, error)
+            if error.kind == "setup" or (self._on_error == "raise" and error.kind != "budget"):
+                raise
+            return self._count(position, error.result)
+        except Exception as error:  # one odd row must not cost the others theirs
+            failure = RowError(f"{type(error).__name__}: {error}")
+            self._fail(position, failure)
+            if self._on_error == "raise":
+                raise failure from error
+            return True
+        self._outcomes.settle(position, Outcome.of(result))
+        return self._count(position, result)
+
+    async def _remember(self, position: int, task: Task) -> None:
+        """Settle a row when the budget is used up: from the store, if all of its answers are there."""
+        assert self._plan is not None
+        if self._plan.cache != "use":
             return
-        estimate = await self._estimate(plan)
-        settings = plan.settings
-        if estimate.cost is not None and estimate.cost > settings.ask_above:
-            dollars = max(round(estimate.cost * 1.05, 2), 0.01)
-            msg = f"{estimate}: more than ask_above (${settings.ask_above:.2f}); pass budget={dollars:g} to agree"
-            raise SpendingNotAgreed(msg)
-        if estimate.cost is None and estimate.n_unpriced > settings.ask_above_calls:
-            msg = (
-                f"{estimate}: more than ask_above_calls ({settings.ask_above_calls}); set the models' prices in moa.toml and pass"
-                " a budget, or pass budget=float('inf') to agree to any"
-            )
-            raise SpendingNotAgreed(msg)
+        result = await replay(self._plan, task, self._engine.gateway(self._plan.settings))
+        if result.error is None and all(call.cached for call in result.calls):
+            self._outcomes.settle(position, Outcome.of(result))
+            self._count(position, result)
+
+    def _fail(self, position: int, error: MoaError) -> None:
+        self._outcomes.settle(position, Outcome.failed(error))
+
+    def _stop(self, position: int, result: Result | None, error: MoaError | None) -> None:
+        self._outcomes.settle(position, Outcome.unfinished(result, error))
+        if error is None:
+            self._count(position, result)
+
+    def _count(self, position: int, result: Result | None) -> bool:
+        """Return whether a row's calls sent anything; they are counted, and kept where the store does not have them."""
+        if result is None:
+            return False
+        assert self._plan is not None
+        self._tally.add(result)
+        sent = {
+            call.model for call in result.calls if not call.cached and call.error_kind not in {"budget", "cancelled"}
+        }
+        self._asked |= sent
+        has_failed = not all(call.ok for call in result.calls)
+        if self._keeps_all(self._plan) or (has_failed and len(self._kept) < _MOST_KEPT):
+            self._kept[position] = result
+        return bool(sent)
+
+    def _keeps_all(self, plan: Plan) -> bool:
+        """Return whether the store has nothing to make results from again."""
+        return plan.cache == "off" or any(model.startswith("function:") for model in plan.models)
 
     def estimate(self) -> Estimate:
         """Return what the run would take at most; nothing is sent."""
 
         async def look() -> Estimate:
-            return await self._estimate(await self._engine.plan(self._checked))
+            plan = await self._engine.plan(self._checked)
+            gateway = self._engine.gateway(plan.settings)
+            return (await forecast(plan, self._rows, self._outcomes.open, _digest, gateway)).estimate
 
         return self._engine.finish(look())
-
-    async def _estimate(self, plan: Plan) -> Estimate:
-        gateway = self._engine.gateway(plan.settings)
-        tasks: dict[bytes, Task] = {}
-        for position, outcome in enumerate(self._outcomes):
-            task = self._rows.task(position) if outcome is None else None
-            if task is not None:
-                tasks.setdefault(_digest(task), task)
-            if position % 1000 == 0:
-                await asyncio.sleep(0)
-        different = list(tasks.values())
-        step = max(len(different) / _SAMPLE, 1.0)
-        sample = [different[math.floor(number * step)] for number in range(min(len(different), _SAMPLE))]
-        parts = [await make_estimate(plan, task, gateway) for task in sample]
-        times = len(different) / len(sample) if sample else 0.0
-        costs = [part.cost for part in parts if part.cost is not None]
-        n_unpriced = round(sum(part.n_unpriced for part in parts) * times)
-        return Estimate(
-            plan.pipeline.name,
-            n_calls=round(sum(part.n_calls for part in parts) * times),
-            n_cached=round(sum(part.n_cached for part in parts) * times),
-            prompt_tokens=round(sum(part.prompt_tokens for part in parts) * times),
-            completion_tokens=round(sum(part.completion_tokens for part in parts) * times),
-            cost=None if n_unpriced else sum(costs) * times,
-            n_unpriced=n_unpriced,
-        )
 
     # Watching and stopping --------------------------------------------------------------------
 
     @property
     def progress(self) -> Progress:
         """How far the run is, now."""
-        return Progress(
-            rows=len(self._rows),
-            done=self._n_done,
-            failed=self._n_failed,
-            skipped=self._n_skipped,
-            cached_calls=self._n_cached,
-            calls=self._n_calls,
-            cost=self._cost,
-            seconds=(self._ended or time.time()) - self._began,
-        )
+        return self._outcomes.progress((self._ended or time.time()) - self._began)
 
     @property
     def done(self) -> bool:
         """Whether the run is over, one way or the other."""
-        return self._ended is not None and (self._job is None or self._job.done)
+        return self._ended is not None if self._job is None else self._job.done
 
     def stop(self) -> None:
         """Return at once; calls in flight are cancelled, what is finished stays."""
         if self._job is not None:
             self._job.cancel()
+            if self.state == "waiting":
+                self.state = "stopped"
 
     def wait(self) -> FrameRun:
         """Return the run itself when it is over; a run that was stopped is over too.
@@ -257,8 +268,8 @@ class FrameRun:
         if self._job is not None:
             try:
                 self._job.wait()
-            except asyncio.CancelledError:
-                pass
+            except (asyncio.CancelledError, concurrent.futures.CancelledError):
+                pass  # stopped
             self._engine.complain()
             self._warn()
         return self
@@ -267,30 +278,38 @@ class FrameRun:
         return self._wait_async().__await__()
 
     async def _wait_async(self) -> pd.Series[Any]:
+        """Return the values when the run is over; cancelling the wait stops the run, as awaiting a task does."""
         if self._job is not None:
             try:
-                await asyncio.shield(self._job.wait_async())
+                await self._job.wait_async()
             except asyncio.CancelledError:
-                if not self._job.done:
+                waiter = asyncio.current_task()
+                if waiter is not None and waiter.cancelling():
                     raise
+            self._engine.complain()
             self._warn()
         return self.partial
 
     def _warn(self) -> None:
-        if self._n_failed and self._on_error == "null":
-            first = next(outcome.error for outcome in self._outcomes if outcome is not None and outcome.error)
-            left = sum(outcome is None for outcome in self._outcomes)
-            rest = f", {left} were not asked" if left else ""
-            text = f"{self._n_failed} of {len(self._rows)} rows have no answer{rest} (see moa.last().errors); the first: {first}"
-            warnings.warn(text, RowsFailed, stacklevel=5)
+        """Warn once of rows without an answer, at the line of the user that waited for them."""
+        outcomes = [outcome for outcome in self._outcomes.rows if outcome is not None and outcome.error is not None]
+        if self._has_warned or not outcomes or self._on_error != "null":
+            return
+        self._has_warned = True
+        n_failed, n_rows = self._outcomes.n_failed, len(self._rows)
+        n_left = sum(outcome.error_kind == "budget" for outcome in outcomes)
+        parts = [f"{n_failed} of {n_rows} rows have no answer"] if n_failed else []
+        if n_left:
+            parts.append(f"{n_left} of {n_rows} rows were not asked or not finished")
+        text = f"{', '.join(parts)} (see moa.last().errors); the first: {outcomes[0].error}"
+        warnings.warn(text, RowsFailed, stacklevel=_levels_to_user())
 
     # What came of it --------------------------------------------------------------------------
 
     @property
     def partial(self) -> pd.Series[Any]:
         """The answers so far; missing where there is none yet."""
-        texts = [None if outcome is None else outcome.text for outcome in self._outcomes]
-        return pd.Series(texts, index=self._rows.index, name=self._rows.name, dtype=_text_dtype())
+        return reports.answers(self._outcomes.rows, self._rows.index, self._rows.name)
 
     @property
     def values(self) -> pd.Series[Any]:
@@ -300,22 +319,7 @@ class FrameRun:
     @property
     def report(self) -> pd.DataFrame:
         """A row for each row: state, calls, tokens, dollars, seconds, cached, degraded, error."""
-        frame = pd.DataFrame([as_row(outcome) for outcome in self._outcomes], columns=list(as_row(None)))
-        frame.index = self._rows.index
-        return frame.astype(
-            {
-                "state": "category",
-                "n_calls": "Int64",
-                "prompt_tokens": "Int64",
-                "completion_tokens": "Int64",
-                "cost": "Float64",
-                "seconds": "Float64",
-                "n_cached": "Int64",
-                "degraded": "boolean",
-                "error_kind": _text_dtype(),
-                "error": _text_dtype(),
-            },
-        )
+        return reports.report(self._outcomes.rows, self._rows.index)
 
     @property
     def by_model(self) -> pd.DataFrame:
@@ -335,19 +339,15 @@ class FrameRun:
     @property
     def layers(self) -> pd.DataFrame:
         """Each agent's answer for each row, a column for each layer and agent; from the store, nothing is sent."""
-        rows: list[dict[tuple[str, str], str | None]] = []
-        for position, outcome in enumerate(self._outcomes):
-            asked = outcome is not None and outcome.state in {"done", "failed", "duplicate"}
-            result = self._trace(position) if asked else None
-            rows.append(
-                {}
-                if result is None
-                else {(layer.name, call.agent): call.text if call.ok else None for layer in result.layers for call in layer.calls},
-            )
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        frame = pd.DataFrame([[row.get(column) for column in columns] for row in rows], index=self._rows.index, dtype=_text_dtype())
-        frame.columns = pd.MultiIndex.from_tuples(columns, names=["layer", "agent"]) if columns else pd.Index([])
-        return frame
+        positions = range(len(self._rows))
+
+        async def said() -> list[dict[tuple[str, str], str | None]]:
+            return [
+                {} if (result := await self._recall(position)) is None else reports.said(result)
+                for position in positions
+            ]
+
+        return reports.layer_texts(self._engine.finish(said()), self._rows.index)
 
     def trace(self, position: int) -> Result:
         """Return one row's run with all its layers, from the store; nothing is sent.
@@ -362,76 +362,83 @@ class FrameRun:
             msg = f"no row {position}: there are {len(self._rows)}, counted from 0"
             raise UnknownName(msg)
         position %= len(self._rows)
-        result = self._trace(position)
+        result = self._engine.finish(self._recall(position))
         if result is None:
-            msg = f"row {position} was not asked: {as_row(self._outcomes[position])['state']}"
+            outcome = self._outcomes.rows[position]
+            msg = (
+                f"row {position} has no calls: {'not asked yet' if outcome is None else outcome.error or outcome.state}"
+            )
             raise UnknownName(msg)
         return result
 
-    def _trace(self, position: int) -> Result | None:
-        outcome = self._outcomes[position]
-        if outcome is None or outcome.state == "skipped" or self._plan is None:
+    async def _recall(self, position: int) -> Result | None:
+        """Return a row's run: kept here, or made again from the store; ``None`` where nothing was asked."""
+        outcome = self._outcomes.rows[position]
+        if outcome is None or self._plan is None or outcome.state in {"skipped", "not asked"}:
             return None
-        task = self._rows.task(position)
+        try:
+            task = self._rows.task(position)
+        except TemplateError:
+            return None
         if task is None:
             return None
-        leader = self._leaders.get(_digest(task), position)
-        if leader in self._results:
-            return self._results[leader]
+        leader = self._outcomes.leader(_digest(task), position)
+        if leader in self._kept:
+            return self._kept[leader]
         # The strategy is deterministic and its requests are byte-identical: what it asked is in the store.
-        return self._engine.finish(self._replay(self._plan, task))
-
-    async def _replay(self, plan: Plan, task: Task) -> Result:
-        from moa_nb.engine.replay import replay
-
-        return await replay(plan, task, self._engine.gateway(plan.settings))
+        return await replay(self._plan, task, self._engine.gateway(self._plan.settings))
 
     def retry(self) -> FrameRun:
-        """Return a run that is already started, over the rows without an answer; the others stay as they are."""
+        """Return a run that is already started, over the rows without an answer; the others stay as they are.
+
+        Raises:
+            SetupError: this run still goes on.
+        """
+        if not self.done:
+            msg = "this run still goes on: wait() for it, or stop() it, and then retry"
+            raise SetupError(msg)
         again = FrameRun(self._rows, self._options, on_error=self._on_error)
-        for position, outcome in enumerate(self._outcomes):
-            if outcome is not None and outcome.error is None:
-                again._settle(position, outcome)
-        again._results = {position: result for position, result in self._results.items() if again._outcomes[position] is not None}
-        again._leaders = {digest: position for digest, position in self._leaders.items() if again._outcomes[position] is not None}
-        again._n_calls = again._n_cached = 0
-        again._cost = 0.0
+        again._plan = self._plan
+        again._outcomes = self._outcomes.answered()
+        again._kept = {position: result for position, result in self._kept.items() if again._outcomes.rows[position]}
         return again.start()
 
-    def _row(self) -> RunRow:
-        outcomes = [outcome for outcome in self._outcomes if outcome is not None]
-        whole = len(outcomes) == len(self._outcomes)
-        assert self._plan is not None
+    def _row(self, plan: Plan) -> RunRow:
         return RunRow(
             id=self.id,
             at=self._began,
             kind="frame",
-            pipeline=self._plan.pipeline.name,
-            state="done" if whole else "stopped",
+            pipeline=plan.pipeline.name,
+            state=self.state,
             title=f"{len(self._rows)} rows of {self._rows.name or 'a template'}",
-            calls=self._n_calls,
-            cached=self._n_cached,
-            failed=self._n_failed,
-            prompt_tokens=sum(outcome.prompt_tokens or 0 for outcome in outcomes),
-            completion_tokens=sum(outcome.completion_tokens or 0 for outcome in outcomes),
-            cost=self._cost,
+            calls=self._outcomes.n_calls,
+            cached=self._outcomes.n_cached,
+            failed=self._outcomes.n_failed,
+            prompt_tokens=self._tally.prompt_tokens,
+            completion_tokens=self._tally.completion_tokens,
+            cost=self._outcomes.cost,
             saved=None,
-            seconds=time.time() - self._began,
+            seconds=self.progress.seconds,
         )
 
     def __repr__(self) -> str:
-        state = "done" if self.done else "running"
-        return f"<FrameRun {self.id}, {state}: {self.progress}>"
+        why = f" ({self._error})" if self._error else ""
+        return f"<FrameRun {self.id}, {self.state}{why}: {self.progress}>"
 
 
 def _digest(task: Task) -> bytes:
+    """Return what tells a row's prompt from others."""
     digest = hashlib.blake2b(digest_size=16)
-    for message in task.conversation:
-        digest.update(message.content.encode("utf-8", "surrogatepass"))
-    digest.update(b"\0" + (task.material or "").encode("utf-8", "surrogatepass"))
+    parts: Iterable[str] = (*(message.content for message in task.conversation), task.material or "")
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "big") + data)
     return digest.digest()
 
 
-def _text_dtype() -> Any:
-    """Return the dtype of texts that pandas itself would choose: ``str`` from 3.0 on, ``string`` before."""
-    return "str" if int(pd.__version__.partition(".")[0]) >= 3 else "string"
+def _levels_to_user() -> int:
+    """Return the ``stacklevel`` that makes a warning of the caller point at the first line outside this package."""
+    frame, level = sys._getframe(1), 1  # noqa: SLF001 - what ``warnings`` itself does
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,7 +1,7 @@
 """Rows in flight: in order, bounded, each through its layers on its own.
 
-The first row goes ahead alone until every model of the pipeline has answered once, so that a wrong
-key or a wrong name stops the run before a second row is sent.
+Rows go ahead one at a time until every model of the pipeline has been asked, so that a wrong key or
+a wrong name stops the run before a second row is sent.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from collections.abc import Awaitable, Callable, Iterable
 __all__ = ["run_rows"]
 
 _LOOK_SECONDS = 0.005
+_SCOUTS = 3
+"""Rows that may fail alone, before some model was asked at all, until the others follow anyway."""
 
 
 async def run_rows(
     positions: Iterable[int],
-    one: Callable[[int], Awaitable[None]],
+    one: Callable[[int], Awaitable[bool]],
     *,
     window: int,
-    is_verified: Callable[[], bool],
-    may_go_on: Callable[[], bool],
+    is_proven: Callable[[], bool],
 ) -> None:
     """Return when all rows are over.
 
     Args:
         positions: the rows to ask, in order.
-        one: asks a row; an exception ends the whole run.
+        one: asks a row and returns whether anything was sent; an exception ends the whole run.
         window: the most rows in flight.
-        is_verified: whether every model has answered.
-        may_go_on: whether a further row may begin.
+        is_proven: whether every model has been asked, so that its key and name are right.
     """
     free = asyncio.Semaphore(window)
-    first: asyncio.Task[None] | None = None
+    scouts = _SCOUTS
 
-    async def guarded(position: int) -> None:
+    async def guarded(position: int) -> bool:
         try:
-            await one(position)
+            return await one(position)
         finally:
             free.release()
 
@@ -44,12 +44,10 @@ async def run_rows(
         async with asyncio.TaskGroup() as group:
             for position in positions:
                 await free.acquire()
-                if not may_go_on():
-                    break
-                task = group.create_task(guarded(position))
-                if first is None:
-                    first = task
-                    while not first.done() and not is_verified():
-                        await asyncio.wait([first], timeout=_LOOK_SECONDS)
+                row = group.create_task(guarded(position))
+                if scouts and not is_proven():
+                    while not (row.done() or is_proven()):
+                        await asyncio.wait([row], timeout=_LOOK_SECONDS)
+                    scouts -= row.done() and not row.cancelled() and row.exception() is None and row.result()
     except BaseExceptionGroup as raised:
         raise raised.exceptions[0] from None

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from moa_nb.gateway.budget import Budget
 from moa_nb.gateway.gateway import Gateway, Watch
+from moa_nb.gateway.http import Http
 
-__all__ = ["Budget", "Gateway", "Watch"]
+__all__ = ["Budget", "Gateway", "Http", "Watch"]

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import functools
 import hashlib
+import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import orjson
 
 from moa_nb import tokens
-from moa_nb.chat import Completion, Request, Usage
-from moa_nb.errors import KeyRejected, MoaError, RowError, ServiceError, SetupError, UnknownName, nearest
+from moa_nb.chat import Completion, Request
+from moa_nb.errors import (
+    BudgetExceeded,
+    KeyRejected,
+    MoaError,
+    RowError,
+    ServiceError,
+    SetupError,
+    UnknownName,
+    nearest,
+)
 from moa_nb.gateway.budget import Budget
 from moa_nb.gateway.http import Answer, Failed, Http, fault_of
 from moa_nb.gateway.limits import Limiter, Priority
 from moa_nb.gateway.prices import FREE, Price, price_of
-from moa_nb.gateway.retry import Fault, RetryDecision, RetryPolicy
+from moa_nb.gateway.retry import Fault, FaultKind, RetryPolicy
 from moa_nb.providers import functions, openai_chat
 from moa_nb.settings import Provider, Settings
 from moa_nb.store import Store
@@ -29,6 +41,10 @@ CacheMode = Literal["use", "refresh", "off"]
 """``use`` answers from the store where it can; ``refresh`` asks and keeps; ``off`` asks and keeps nothing."""
 
 _OK = 200
+_UNPAID = frozenset({"rate limit", "server", "unreachable", "moved", "final"})
+"""Faults of calls that no service bills."""
+_LONGEST_MESSAGE = 600
+"""Characters of a service's own words that an error repeats."""
 
 
 class Watch(Protocol):
@@ -44,7 +60,7 @@ class Watch(Protocol):
         """The attempt failed and is repeated after a wait."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Route:
     """What all calls to one model share."""
 
@@ -56,27 +72,43 @@ class _Route:
     """What tells this endpoint from others in the cache's key."""
     limiter: Limiter
     price: Price | None
+    keyed: tuple[str | None, dict[str, str]] | None = None
+    """The latest key and the headers made with it."""
 
 
+@dataclass
 class _Flight:
     """One call that several callers wait for; it is cancelled when the last one leaves."""
 
-    def __init__(self, task: asyncio.Task[Completion]) -> None:
-        self.task = task
-        self.waiters = 0
+    task: asyncio.Task[Completion]
+    budget: Budget | None
+    """What it is paid from."""
+    waiters: int = 0
 
-    async def join(self) -> Completion:
-        self.waiters += 1
-        try:
-            return await asyncio.shield(self.task)
-        except asyncio.CancelledError:
-            if self.waiters == 1 and not self.task.done():
-                self.task.cancel()
-                # The connection is closed only once the task has seen its cancellation.
-                await asyncio.wait([self.task])
-            raise
-        finally:
-            self.waiters -= 1
+
+@dataclass
+class _Call:
+    """One call on its way through its attempts. Moments are those of the gateway's clock."""
+
+    request: Request
+    route: _Route
+    body: bytes
+    priority: Priority
+    budget: Budget | None
+    watch: Watch | None
+    worst: float
+    """The most dollars that an attempt can cost."""
+    asked: float
+    sent: float = 0.0
+    """When the first attempt went out."""
+    began: float = 0.0
+    """When the latest attempt went out."""
+    attempts: int = 0
+    fault: Fault | None = None
+    """What ended the latest attempt."""
+    failing_since: float = 0.0
+    patience: float = 0.0
+    """Seconds that the service asked to wait."""
 
 
 class Gateway:
@@ -85,6 +117,7 @@ class Gateway:
     Args:
         settings: limits, prices and providers.
         store: where completions are looked up and kept.
+        http: the loop's connections; its own if ``None``, which ``close`` then closes.
         clock: seconds, never going back.
         sleep: waits for seconds.
         retry: when to ask again; from the settings if ``None``.
@@ -94,6 +127,7 @@ class Gateway:
         self,
         settings: Settings,
         store: Store,
+        http: Http | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -102,19 +136,30 @@ class Gateway:
         self.settings, self.store = settings, store
         self._clock, self._sleep = clock, sleep
         self._retry = retry or RetryPolicy(seconds=settings.retry_seconds)
-        self._http: Http | None = None
+        self._shared_http = http
+        self._own_http: Http | None = None
         self._routes: dict[str, _Route] = {}
         self._flights: dict[bytes, _Flight] = {}
+        self._kept: set[bytes] = set()
+        """Flights whose answer somebody wants to keep."""
         self._answering: set[str] = set()
         """Base URLs that have answered in this session."""
         self.verified: set[str] = set()
         """Models that have given an answer in this session, so that their setup is right."""
 
+    @property
+    def _http(self) -> Http:
+        if self._shared_http is not None:
+            return self._shared_http
+        if self._own_http is None:
+            self._own_http = Http()
+        return self._own_http
+
     async def close(self) -> None:
-        """Return once every connection is closed."""
-        if self._http is not None:
-            await self._http.close()
-            self._http = None
+        """Return once every connection of its own is closed."""
+        http, self._own_http = self._own_http, None
+        if http is not None:
+            await http.close()
 
     # The stations of a call -------------------------------------------------------------------
 
@@ -136,6 +181,9 @@ class Gateway:
             BudgetExceeded: the request was not sent.
         """
         route = self.route(request.model)
+        if budget is not None and request.sampling.max_tokens is None:
+            # Without a ceiling on the answer there is none on its price.
+            request = replace(request, sampling=replace(request.sampling, max_tokens=self.settings.max_tokens))
         body = self._body(request, route)
         key = self._key(request, route, body)
         if key is None:
@@ -144,13 +192,19 @@ class Gateway:
             known = self.store.get(key)
             if known is not None:
                 return known
-        flight = self._flights.get(key)
-        if flight is not None:
-            shared = await flight.join()
-            return replace(shared, cached=True, attempts=0)
-        task = asyncio.get_running_loop().create_task(self._fly(key, request, route, body, priority, budget, cache, watch))
-        flight = self._flights[key] = _Flight(task)
-        return await flight.join()
+        if cache != "off":
+            self._kept.add(key)
+        while (flight := self._flights.get(key)) is not None and not flight.task.done():
+            try:
+                return replace(await self._join(key, flight), cached=True, attempts=0)
+            except MoaError as error:
+                if isinstance(error, BudgetExceeded) and flight.budget is not budget:
+                    continue  # the other run's money is gone, not this one's
+                raise copy.copy(error) from None  # each run writes its own result on it
+        task = asyncio.get_running_loop().create_task(self._fly(key, request, route, body, priority, budget, watch))
+        flight = self._flights[key] = _Flight(task, budget)
+        task.add_done_callback(functools.partial(self._land, key, flight))
+        return await self._join(key, flight)
 
     def known(self, request: Request) -> Completion | None:
         """Return the completion that the store has of a request; ``None`` if it would be asked."""
@@ -166,16 +220,36 @@ class Gateway:
         body: bytes,
         priority: Priority,
         budget: Budget | None,
-        cache: CacheMode,
         watch: Watch | None,
     ) -> Completion:
+        completion = await self._ask(request, route, body, priority, budget, watch)
+        if key in self._kept and completion.text.strip():
+            await self.store.put(key, completion)
+        return completion
+
+    async def _join(self, key: bytes, flight: _Flight) -> Completion:
+        """Return what the flight brings; the last one to be cancelled takes it down."""
+        flight.waiters += 1
         try:
-            completion = await self._ask(request, route, body, priority, budget, watch)
-            if cache != "off" and completion.text.strip():
-                await self.store.put(key, completion)
-            return completion
+            await asyncio.wait((flight.task,))
+        except asyncio.CancelledError:
+            if flight.waiters == 1 and not flight.task.done():
+                # Nobody may board what is about to be cancelled.
+                self._land(key, flight, None)
+                flight.task.cancel()
+                # The connection is closed only once the task has seen its cancellation.
+                await asyncio.wait((flight.task,))
+            raise
         finally:
+            flight.waiters -= 1
+        return flight.task.result()
+
+    def _land(self, key: bytes, flight: _Flight, task: asyncio.Task[Completion] | None) -> None:
+        if self._flights.get(key) is flight:
             del self._flights[key]
+            self._kept.discard(key)
+        if task is not None and not task.cancelled():
+            task.exception()  # looked at, though nobody may be left to hear of it
 
     async def _ask(
         self,
@@ -219,108 +293,134 @@ class Gateway:
         budget: Budget | None,
         watch: Watch | None,
     ) -> Completion:
-        asked = self._clock()
-        sent = failing_since = None
-        attempt, patience = 0, 0.0
-        headers = self._headers(route)
         worst = self._worst(request, route, body) if budget else 0.0
+        call = _Call(request, route, body, priority, budget, watch, worst, asked=self._clock())
         while True:
-            attempt += 1
-            reserved = await budget.reserve(worst) if budget else 0.0
-            paid: float | None = 0.0
-            try:
-                await route.limiter.acquire(priority)
-                began = self._clock()
-                sent = began if sent is None else sent
-                try:
-                    if watch:
-                        watch.sent(attempt)
-                    paid = None
-                    remaining = self.settings.deadline - (began - sent)
-                    completion, first = await self._attempt(route, headers, body, min(self.settings.timeout, remaining), watch)
-                    completion = self._account(request, route, completion)
-                    paid = completion.cost
-                    route.limiter.answered()
-                    self._answering.add(route.provider.base_url)
-                    self.verified.add(request.model)
-                    now = self._clock()
-                    return replace(
-                        completion,
-                        seconds=now - asked,
-                        queued_seconds=sent - asked,
-                        first_token_seconds=None if first is None else first - asked,
-                        attempts=attempt,
-                    )
-                except Failed as failed:
-                    fault = failed.fault
-                    if fault.kind in {"rate limit", "server", "unreachable", "final"}:
-                        paid = 0.0
-                    if fault.status is not None:
-                        self._answering.add(route.provider.base_url)
-                    if fault.kind == "rate limit":
-                        route.limiter.refused(fault.retry_after_seconds, self._clock() - began)
-                finally:
-                    route.limiter.release()
-            finally:
-                if budget:
-                    budget.settle(reserved, paid)
-            now = self._clock()
-            failing_since = began if failing_since is None else failing_since
-            decision = self._retry.decide(
-                fault,
-                attempt=attempt,
-                failing_seconds=now - failing_since - patience,
-                ever_answered=route.provider.base_url in self._answering,
-            )
-            if decision.wait_seconds is None or now + decision.wait_seconds - sent > self.settings.deadline:
-                raise await self._error(request, route, headers, fault, attempt, decision)
-            if fault.retry_after_seconds:
-                patience += decision.wait_seconds
+            outcome = await self._try(call)
+            if isinstance(outcome, Completion):
+                return outcome
+            wait_seconds = await self._wait_after(call, outcome)
             if watch:
-                watch.again(fault.message, decision.wait_seconds)
-            await self._sleep(decision.wait_seconds)
+                watch.again(outcome.message, wait_seconds)
+            await self._sleep(wait_seconds)
+
+    async def _try(self, call: _Call) -> Completion | Fault:
+        """Return what one attempt brings, once the budget and the limits let it go out."""
+        route, budget = call.route, call.budget
+        headers = self._headers(route)
+        reserved = await budget.reserve(call.worst, call.priority) if budget else 0.0
+        paid: float | None = 0.0
+        try:
+            await route.limiter.acquire(call.priority)
+            try:
+                call.began = began = self._clock()
+                if call.fault is None:
+                    call.sent = began
+                remaining = self.settings.deadline - (began - call.sent)
+                if call.fault is not None and remaining <= 0:
+                    raise await self._error(route, call.fault, call.attempts, is_late=True)
+                call.attempts += 1
+                if call.watch:
+                    call.watch.sent(call.attempts)
+                paid = None
+                seconds = min(self.settings.timeout, remaining)
+                completion, first = await self._attempt(route, headers, call.body, seconds, call.watch)
+                completion = self._account(call.request, route, completion)
+                paid = None if completion.usage.estimated else completion.cost
+                route.limiter.answered()
+                self._answering.add(route.provider.base_url)
+                self.verified.add(call.request.model)
+                return replace(
+                    completion,
+                    seconds=self._clock() - call.asked,
+                    queued_seconds=call.sent - call.asked,
+                    first_token_seconds=None if first is None else first - call.asked,
+                    attempts=call.attempts,
+                )
+            except Failed as failed:
+                fault = failed.fault
+                if fault.kind in _UNPAID:
+                    paid = 0.0
+                if fault.kind == "rate limit":
+                    # Longer than a call may take, nobody would wait for.
+                    pause = min(fault.retry_after_seconds or 0.0, self.settings.deadline)
+                    route.limiter.refused(pause, self._clock() - began)
+                return fault
+            finally:
+                route.limiter.release()
+        finally:
+            if budget:
+                budget.settle(reserved, paid)
+
+    async def _wait_after(self, call: _Call, fault: Fault) -> float:
+        """Return the seconds until the call is asked again.
+
+        Raises:
+            MoaError: it is not.
+        """
+        base_url = call.route.provider.base_url
+        if fault.status is not None:
+            self._answering.add(base_url)
+        if call.fault is None:
+            call.failing_since = call.began
+        call.fault = fault
+        now = self._clock()
+        decision = self._retry.decide(
+            fault,
+            attempt=call.attempts,
+            failing_seconds=now - call.failing_since - call.patience,
+            ever_answered=base_url in self._answering,
+        )
+        if decision.wait_seconds is None:
+            raise await self._error(call.route, fault, call.attempts)
+        if now + decision.wait_seconds - call.sent > self.settings.deadline:
+            raise await self._error(call.route, fault, call.attempts, is_late=True)
+        if fault.retry_after_seconds:
+            call.patience += decision.wait_seconds
+        return decision.wait_seconds
 
     async def _attempt(
         self,
         route: _Route,
         headers: dict[str, str],
         body: bytes,
-        timeout: float,
+        seconds: float,
         watch: Watch | None,
     ) -> tuple[Completion, float | None]:
         """Return the completion of one request, and when its first piece came."""
-        if self._http is None:
-            self._http = Http()
         first: float | None = None
         if watch is None:
-            answer: Answer | None = await self._http.post(route.url, headers, body, timeout)
+            answer: Answer | None = await self._http.post(route.url, headers, body, seconds)
         else:
             stream = openai_chat.Stream()
 
-            def on_event(event: Any) -> None:
+            def on_events(events: list[bytes]) -> bool:
                 nonlocal first
-                piece = stream.feed(event)
+                piece = stream.feed(events)
                 if piece:
                     if first is None:
                         first = self._clock()
                     watch.piece(piece)
+                return stream.is_over
 
-            answer = await self._http.stream(route.url, headers, openai_chat.streamed(body), timeout, on_event)
+            answer = await self._http.stream(route.url, headers, openai_chat.streamed(body), seconds, on_events)
             if answer is None:
+                name = route.provider.name
                 if stream.error is not None:
-                    message, _ = openai_chat.said(orjson.dumps(stream.error))
-                    raise Failed(Fault("server", f"{route.provider.name} broke off: {message}"))
+                    # What was written before it may be billed, though nobody says so.
+                    kind: FaultKind = "disconnected" if stream.has_begun else "server"
+                    raise Failed(Fault(kind, f"{name} broke off: {_said(stream.error, headers)}"))
                 if not stream.is_whole:
-                    raise Failed(Fault("disconnected", f"{route.provider.name} broke off in the middle of the answer"))
+                    raise Failed(Fault("disconnected", f"{name} broke off in the middle of the answer"))
                 return stream.completion(), first
         assert answer is not None
         if answer.status != _OK:
-            raise Failed(fault_of(answer, _said(answer)))
+            raise Failed(fault_of(answer, _said(answer.body, headers) or f"status {answer.status}"))
         try:
             return openai_chat.parse(answer.body), first
         except ValueError:
-            message, _ = openai_chat.said(answer.body)
-            raise Failed(Fault("malformed", f"{route.provider.name} sent no answer but: {message:.200}")) from None
+            said = _said(answer.body, headers)
+            raise Failed(Fault("malformed", f"{route.provider.name} sent no answer but: {said:.200}")) from None
 
     # What all calls to a model share ----------------------------------------------------------
 
@@ -348,22 +448,25 @@ class Gateway:
             identity = offline.VERSION.encode()
         limiter = Limiter(provider.concurrency or self.settings.concurrency, clock=self._clock, sleep=self._sleep)
         price = price_of(model, provider, self.settings.models.get(model))
-        return _Route(provider, name, provider.base_url + openai_chat.PATH, identity, limiter, price)
+        return _Route(provider, name, _below(provider.base_url, openai_chat.PATH), identity, limiter, price)
 
     def price(self, model: str) -> Price | None:
         """Return the price rule of a model; ``None`` when nobody knows it."""
         return self.route(model).price
 
     def _headers(self, route: _Route) -> dict[str, str]:
-        headers = {"Content-Type": "application/json", **route.provider.headers}
         key = route.provider.key()
-        if key:
-            headers["Authorization"] = f"Bearer {key}"
-        return headers
+        if route.keyed is None or route.keyed[0] != key:
+            route.keyed = (key, {"Content-Type": "application/json", **_authorized(route.provider, key)})
+        return route.keyed[1]
 
     def _body(self, request: Request, route: _Route) -> bytes:
         if route.provider.name not in {"offline", "function"}:
-            return openai_chat.body(request, route.model)
+            try:
+                return openai_chat.body(request, route.model)
+            except TypeError as error:
+                msg = f"a parameter of {request.model} cannot be sent as JSON: {error}"
+                raise SetupError(msg) from None
         parts = [
             [message.to_dict() for message in request.messages],
             request.references,
@@ -395,9 +498,13 @@ class Gateway:
 
     def _account(self, request: Request, route: _Route, completion: Completion) -> Completion:
         usage = completion.usage
-        if usage.prompt_tokens is None and usage.completion_tokens is None:
-            prompt = sum(tokens.count_tokens(message.content) for message in request.messages)
-            usage = Usage(prompt, tokens.count_tokens(completion.text), estimated=True)
+        if usage.prompt_tokens is None or usage.completion_tokens is None:
+            prompt, written = usage.prompt_tokens, usage.completion_tokens
+            if prompt is None:
+                prompt = sum(tokens.count_tokens(message.content) for message in request.messages)
+            if written is None:
+                written = tokens.count_tokens(completion.text) + tokens.count_tokens(completion.reasoning or "")
+            usage = replace(usage, prompt_tokens=prompt, completion_tokens=written, estimated=True)
         cost = None if route.price is None else route.price.cost(usage)
         return replace(completion, usage=usage, cost=cost)
 
@@ -406,41 +513,50 @@ class Gateway:
             raise SetupError(no_price(request.model))
         if route.price is FREE:
             return 0.0
-        most = request.sampling.max_tokens or self.settings.max_tokens
+        extra = dict(request.sampling.extra)
+        ceilings = (request.sampling.max_tokens, extra.get("max_tokens"), extra.get("max_completion_tokens"))
+        most = max((ceiling for ceiling in ceilings if isinstance(ceiling, int)), default=self.settings.max_tokens)
+        answers = extra.get("n")
         # No tokenizer makes more tokens of a text than it has bytes.
-        return route.price.worst(len(body), most)
+        return route.price.worst(len(body), most * (answers if isinstance(answers, int) else 1))
 
     # Errors -----------------------------------------------------------------------------------
 
     async def _error(
         self,
-        request: Request,
         route: _Route,
-        headers: dict[str, str],
         fault: Fault,
         attempts: int,
-        decision: RetryDecision,
+        *,
+        is_late: bool = False,
     ) -> MoaError:
-        provider, status = route.provider, fault.status
-        said = _without_key(fault.message, headers)
+        provider, status, said = route.provider, fault.status, fault.message
         tries = f" ({attempts} tries)" if attempts > 1 else ""
         error: MoaError
         if fault.kind == "unreachable":
             msg = f"{provider.name}: {said}{tries}; start it, or mend providers.{provider.name}.base_url"
             never = provider.base_url not in self._answering
             error = SetupError(msg) if never else ServiceError(msg)
+        elif fault.kind == "moved":
+            error = SetupError(
+                f"{provider.name} does not answer at its address ({status}): {said}; mend providers.{provider.name}.base_url"
+            )
         elif status in {401, 403}:
-            where = f"check the variable {provider.key_env}" if provider.key_env else f"name its variable as providers.{provider.name}.key_env"
+            where = (
+                f"check the variable {provider.key_env}"
+                if provider.key_env
+                else f"name its variable as providers.{provider.name}.key_env"
+            )
             error = KeyRejected(f"{provider.name} refuses the key ({status}): {said}; {where}")
         elif status in {402, 429} and ("quota" in said.lower() or "balance" in said.lower() or status == 402):
             error = SetupError(f"{provider.name} wants payment ({status}): {said}")
         elif status == 404:
-            error = UnknownName(f"{provider.name} has no {route.model!r} (404): {said}; {await self._near(route, headers)}")
+            error = UnknownName(f"{provider.name} has no {route.model!r} (404): {said}; {await self._near(route)}")
         elif fault.kind == "final" and status is None:
             error = SetupError(f"{provider.name}: {said}")
         elif fault.kind == "final":
             error = RowError(f"{provider.name} refuses the request ({status}): {said}")
-        elif decision.wait_seconds is not None:
+        elif is_late:
             error = ServiceError(f"{provider.name}: {said}{tries}; the call's {self.settings.deadline:g} s are over")
         else:
             code = f" ({status})" if status else ""
@@ -448,42 +564,38 @@ class Gateway:
         error.attempts = attempts
         return error
 
-    async def _near(self, route: _Route, headers: dict[str, str]) -> str:
+    async def _near(self, route: _Route) -> str:
         try:
-            names = await self.list_models(route.provider, headers)
+            names = await self.list_models(route.provider)
         except MoaError:
             return f"and it lists no models: mend providers.{route.provider.name}.base_url, which often ends in /v1"
         return nearest(route.model, names)
 
-    async def list_models(self, provider: Provider, headers: dict[str, str] | None = None) -> list[str]:
+    async def list_models(self, provider: Provider) -> list[str]:
         """Return the names of the models that a service lists.
 
         Raises:
             ServiceError: it lists none.
         """
-        if self._http is None:
-            self._http = Http()
-        if headers is None:
-            key = provider.key()
-            headers = {**provider.headers, **({"Authorization": f"Bearer {key}"} if key else {})}
+        headers = _authorized(provider, provider.key())
         try:
-            answer = await self._http.get(provider.base_url + "/models", headers, timeout=10)
+            answer = await self._http.get(_below(provider.base_url, "/models"), headers, seconds=10)
             if answer.status == _OK:
                 listed = orjson.loads(answer.body)
                 entries = (listed.get("data") or listed.get("models") or []) if isinstance(listed, dict) else listed
-                return sorted({str(entry.get("id") or entry.get("name")) for entry in entries if isinstance(entry, dict)})
-            said = _without_key(_said(answer), headers)
-        except (Failed, ValueError) as error:
-            said = str(error)
+                return sorted(
+                    {str(entry.get("id") or entry.get("name")) for entry in entries if isinstance(entry, dict)}
+                )
+            said = _said(answer.body, headers) or f"status {answer.status}"
+        except (Failed, ValueError, TypeError) as error:
+            said = _without_keys(str(error), headers)
         msg = f"{provider.name} lists no models: {said}"
         raise ServiceError(msg)
 
-    async def get(self, url: str, timeout: float) -> Answer | None:
+    async def get(self, url: str, seconds: float) -> Answer | None:
         """Return the answer to a GET, or ``None`` if there is none in time."""
-        if self._http is None:
-            self._http = Http()
         try:
-            return await self._http.get(url, {}, timeout)
+            return await self._http.get(url, {}, seconds)
         except Failed:
             return None
 
@@ -496,18 +608,43 @@ def no_price(model: str) -> str:
     )
 
 
-def _said(answer: Answer) -> str:
-    message, code = openai_chat.said(answer.body)
+def _below(base_url: str, path: str) -> str:
+    """Return the address of a path below ``base_url``, whose query stays at the end."""
+    address, mark, query = base_url.partition("?")
+    return address.rstrip("/") + path + mark + query
+
+
+def _authorized(provider: Provider, key: str | None) -> dict[str, str]:
+    return {**provider.headers, **({"Authorization": f"Bearer {key}"} if key else {})}
+
+
+def _said(body: bytes, headers: Mapping[str, str]) -> str:
+    """Return what a service said, as far as people may read it."""
+    message, code = openai_chat.said(body)
     if code and code not in message:
         message = f"{message} [{code}]" if message else code
-    return message or f"status {answer.status}"
+    return _shortened(_without_keys(message, headers))
 
 
-def _without_key(text: str, headers: dict[str, str]) -> str:
-    key = headers.get("Authorization", "").removeprefix("Bearer ")
-    if key:
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
+
+
+_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
+
+
+def _without_keys(text: str, headers: Mapping[str, str]) -> str:
+    """Return the text without the keys that were sent; before it is shortened, which could leave half of one."""
+    for name, value in headers.items():
+        key = value.removeprefix("Bearer ").strip()
+        if not key or not _SECRET_HEADER.search(name):
+            continue
         text = text.replace(key, "[key]")
         # Some services echo the key with its middle starred out; its ends are still secret.
-        if len(key) > 8:
-            text = " ".join("[key]" if word.startswith(key[:4]) and "*" in word else word for word in text.split(" "))
+        if len(key) > 8 and key[:4] in text:
+            words = (
+                "[key]" if key[:4] in word and ("*" in word or "..." in word or "…" in word) else word
+                for word in text.split(" ")
+            )
+            text = " ".join(words)
     return text

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import io
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import aiohttp
-import orjson
 
 from moa_nb.gateway.retry import Fault, retry_after
 
-__all__ = ["Answer", "Failed", "Http"]
+__all__ = ["Answer", "Failed", "Http", "fault_of"]
+
+_LARGE = 1 << 20
+"""Bytes from which aiohttp wants a body as a file, to send it in parts."""
+
+_DRAIN_SECONDS = 0.25
+"""How long a stream that has said it is over may take to end, so that its connection can be used again."""
 
 
-class Failed(Exception):  # noqa: N818 - carries a fault from the wire to the retry policy, never to a user
-    """An attempt that did not give a whole answer."""
+class Failed(Exception):
+    """An attempt that did not give a whole answer; goes from the wire to the retry policy, never to a user."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message)
@@ -46,26 +55,33 @@ class Http:
         """Return once all connections are closed."""
         await self._session.close()
 
-    async def get(self, url: str, headers: Mapping[str, str], timeout: float) -> Answer:
+    def abandon(self) -> None:
+        """Return nothing; the session's loop is somebody else's and may never run again."""
+        connector = self._session.connector
+        self._session.detach()
+        if connector is not None:
+            connector._close()  # noqa: SLF001 - the public one needs its loop to run
+
+    async def get(self, url: str, headers: Mapping[str, str], seconds: float) -> Answer:
         """Return the answer to a GET.
 
         Raises:
             Failed: there is none.
         """
         try:
-            async with self._session.get(url, headers=headers, timeout=aiohttp.ClientTimeout(total=timeout)) as response:
+            async with self._session.get(url, headers=headers, timeout=_within(seconds)) as response:
                 return Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Failed(_fault(error, url)) from error
 
-    async def post(self, url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> Answer:
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes, seconds: float) -> Answer:
         """Return the answer to a POST, whatever its status.
 
         Raises:
-            Failed: the connection broke, or ``timeout`` seconds were over.
+            Failed: the connection broke, or ``seconds`` were over.
         """
         try:
-            async with self._session.post(url, data=body, headers=headers, timeout=aiohttp.ClientTimeout(total=timeout)) as response:
+            async with self._posted(url, headers, body, seconds) as response:
                 return Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Failed(_fault(error, url)) from error
@@ -75,63 +91,88 @@ class Http:
         url: str,
         headers: Mapping[str, str],
         body: bytes,
-        timeout: float,
-        on_event: Callable[[Any], None],
+        seconds: float,
+        on_events: Callable[[list[bytes]], bool],
     ) -> Answer | None:
-        """Return ``None`` after a stream whose events went to ``on_event``; else the plain answer.
+        """Return ``None`` after a stream; else the plain answer.
+
+        Args:
+            url: where to post.
+            headers: of the request.
+            body: of the request.
+            seconds: for the whole answer.
+            on_events: gets the data of the events as they come in, and returns whether that was all.
 
         Raises:
-            Failed: the connection broke, an event is not JSON, or ``timeout`` seconds were over.
+            Failed: the connection broke, an event makes no sense, or ``seconds`` were over.
         """
         try:
-            async with self._session.post(url, data=body, headers=headers, timeout=aiohttp.ClientTimeout(total=timeout)) as response:
+            async with self._posted(url, headers, body, seconds) as response:
                 if response.status != 200 or "event-stream" not in response.headers.get("Content-Type", ""):
                     return Answer(response.status, response.headers, await response.read())
-                async for events in _events(response.content):
-                    for event in events:
-                        on_event(event)
+                async for events in _events(response.content.iter_any()):
+                    if on_events(events):
+                        # Said to be over: whatever happens to the connection now takes nothing from the answer.
+                        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+                            await asyncio.wait_for(response.read(), _DRAIN_SECONDS)
+                        break
                 return None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Failed(_fault(error, url)) from error
 
+    def _posted(
+        self, url: str, headers: Mapping[str, str], body: bytes, seconds: float
+    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        # A redirected POST would become a GET elsewhere: the address in the settings is to be mended instead.
+        data = body if len(body) < _LARGE else io.BytesIO(body)
+        return self._session.post(url, data=data, headers=headers, timeout=_within(seconds), allow_redirects=False)
 
-async def _events(content: aiohttp.StreamReader) -> AsyncIterator[list[Any]]:
-    """Yield the events of each piece that arrived: all complete ones are parsed as one JSON array."""
-    rest = b""
-    async for chunk in content.iter_any():
-        rest += chunk
-        if b"\r" in rest:
-            # A lone CR at the end may be half of CRLF: it waits for the next piece.
-            tail = b"\r" if rest.endswith(b"\r") else b""
-            rest = rest[: len(rest) - len(tail)].replace(b"\r\n", b"\n") + tail
-        end = rest.rfind(b"\n\n")
-        if end < 0:
-            continue
-        whole, rest = rest[:end], rest[end + 2 :]
-        yield _parse(whole)
+
+@functools.lru_cache(maxsize=64)
+def _within(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds)
+
+
+async def _events(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    """Yield the data of the events that each piece completes; linear in the bytes, however they are cut."""
+    rest, carriage = bytearray(), b""
+    async for piece in pieces:
+        if carriage or b"\r" in piece:
+            # A CR at the end may be half of CRLF: it waits for the next piece.
+            whole = carriage + piece
+            carriage = b"\r" if whole.endswith(b"\r") else b""
+            piece = whole[: len(whole) - len(carriage)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")  # noqa: PLW2901
+        start = max(len(rest) - 1, 0)
+        rest += piece
+        end = rest.rfind(b"\n\n", start)
+        if end >= 0:
+            block = bytes(rest[:end])
+            del rest[: end + 2]
+            yield _data(block)
     if rest.strip():
-        yield _parse(rest)
+        yield _data(bytes(rest))
 
 
-def _parse(block: bytes) -> list[Any]:
+def _data(block: bytes) -> list[bytes]:
+    """Return the data of each event of a block; comments and other fields are left out."""
     events = []
     for event in block.split(b"\n\n"):
-        lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
-        data = b"\n".join(lines).strip()
-        if data and data != b"[DONE]":
+        data = b"\n".join(line[5:] for line in event.split(b"\n") if line.startswith(b"data:")).strip()
+        if data:
             events.append(data)
-    parsed: list[Any] = orjson.loads(b"[" + b",".join(events) + b"]")
-    return parsed
+    return events
 
 
 def _fault(error: BaseException, url: str) -> Fault:
-    where = "/".join(url.split("/")[:3])
+    where = _place(url)
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
         return Fault("final", f"the certificate of {where} is not accepted: {error}")
     if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
-        return Fault("final", f"{url!r} is not an address; mend base_url")
+        return Fault("final", f"{where!r} is not an address; mend base_url")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return Fault("unreachable", f"the server at {where} does not answer ({error.os_error.strerror or error.os_error})")
+        return Fault(
+            "unreachable", f"the server at {where} does not answer ({error.os_error.strerror or error.os_error})"
+        )
     if isinstance(error, asyncio.TimeoutError):
         return Fault("timeout", f"{where} gave no whole answer in time")
     if isinstance(error, ValueError):
@@ -141,14 +182,26 @@ def _fault(error: BaseException, url: str) -> Fault:
     return Fault("disconnected", f"{where}: {type(error).__name__}")
 
 
+def _place(url: str) -> str:
+    """Return scheme and host of an address: what stands before the host or after it may be a secret."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "the base_url"
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}" if host else url.partition("?")[0]
+
+
 def fault_of(answer: Answer, message: str) -> Fault:
     """Return what an answer with an error status means for asking again."""
     status = answer.status
     seconds = retry_after(answer.headers)
     if status == 429 and "insufficient_quota" in message:
         return Fault("final", message, status)
-    if status == 429:
+    if status in {429, 529}:
         return Fault("rate limit", message, status, seconds)
     if status in {408, 409, 425} or status >= 500:
         return Fault("server", message, status, seconds)
+    if 300 <= status < 400:
+        return Fault("moved", f"it has moved to {_place(answer.headers.get('Location', ''))}", status)
     return Fault("final", message, status)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +11,8 @@ from moa_nb.chat import Usage
 from moa_nb.settings import ModelSettings, Provider
 
 __all__ = ["FREE", "Price", "price_of"]
+
+_MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -29,8 +31,12 @@ class Price:
         return self.of(usage)
 
     def worst(self, prompt_tokens: int, max_tokens: int) -> float:
-        """Return the most that a call can cost."""
-        return self.of(Usage(prompt_tokens, max_tokens))
+        """Return the most that a call can cost, however much of its prompt is read from or written to a cache."""
+        return max(
+            self.of(Usage(prompt_tokens, max_tokens)),
+            self.of(Usage(prompt_tokens, max_tokens, cached_prompt_tokens=prompt_tokens)),
+            self.of(Usage(prompt_tokens, max_tokens, cache_write_tokens=prompt_tokens)),
+        )
 
 
 FREE = Price(lambda _: 0.0, "free")
@@ -41,13 +47,8 @@ def price_of(model: str, provider: Provider, configured: ModelSettings | None) -
     """Return the price of a ``provider:model``; ``None`` when nobody knows it."""
     if configured and (configured.prompt_price is not None or configured.completion_price is not None):
         prompt, cached = configured.prompt_price or 0.0, configured.cached_prompt_price
-        linear = functools.partial(
-            _linear,
-            prompt=prompt,
-            cached=prompt if cached is None else cached,
-            completion=configured.completion_price or 0.0,
-        )
-        return Price(linear, "settings")
+        rule = _Linear(prompt, prompt if cached is None else cached, prompt, configured.completion_price or 0.0)
+        return Price(rule, "settings")
     if provider.is_free:
         return FREE
     if provider.prices is None:
@@ -55,10 +56,21 @@ def price_of(model: str, provider: Provider, configured: ModelSettings | None) -
     return _listed(model.partition(":")[2], provider.prices)
 
 
-def _linear(usage: Usage, *, prompt: float, cached: float, completion: float) -> float:
-    from_cache = usage.cached_prompt_tokens or 0
-    fresh = max((usage.prompt_tokens or 0) - from_cache, 0)
-    return (fresh * prompt + from_cache * cached + (usage.completion_tokens or 0) * completion) / 1e6
+@dataclass(frozen=True)
+class _Linear:
+    """Dollars per million tokens of each kind, and a fee a request."""
+
+    prompt: float
+    cached: float
+    written: float
+    completion: float
+    fee: float = 0.0
+
+    def __call__(self, usage: Usage) -> float:
+        cached, written = usage.cached_prompt_tokens or 0, usage.cache_write_tokens or 0
+        fresh = max((usage.prompt_tokens or 0) - cached - written, 0)
+        tokens = fresh * self.prompt + cached * self.cached + written * self.written
+        return self.fee + (tokens + (usage.completion_tokens or 0) * self.completion) / _MILLION
 
 
 def _listed(model: str, provider_id: str) -> Price | None:
@@ -79,4 +91,29 @@ def _listed(model: str, provider_id: str) -> Price | None:
         )
         return float(rule.calc_price(counted)["total_price"])
 
-    return Price(of, "genai-prices")
+    return Price(_straight(of) or of, "genai-prices")
+
+
+_SIZES = (1_000, 150_000, 250_000, 600_000, 10 * _MILLION)
+
+
+def _straight(of: Callable[[Usage], float]) -> _Linear | None:
+    """Return the rule as four rates, which cost a fiftieth to apply; ``None`` where it has tiers."""
+    fee = of(Usage(0, 0))
+
+    def rate(usage: Callable[[int], Usage]) -> float:
+        found = [(of(usage(size)) - fee) / size * _MILLION for size in _SIZES]
+        if not all(math.isclose(one, found[0], rel_tol=1e-9, abs_tol=1e-12) for one in found):
+            raise ValueError
+        return found[0]
+
+    try:
+        return _Linear(
+            prompt=rate(lambda size: Usage(size, 0)),
+            cached=rate(lambda size: Usage(size, 0, cached_prompt_tokens=size)),
+            written=rate(lambda size: Usage(size, 0, cache_write_tokens=size)),
+            completion=rate(lambda size: Usage(0, size)),
+            fee=fee,
+        )
+    except ValueError:
+        return None

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Fault", "RetryDecision", "RetryPolicy", "retry_after"]
+__all__ = ["Fault", "FaultKind", "RetryDecision", "RetryPolicy", "retry_after"]
 
-FaultKind = Literal["rate limit", "server", "disconnected", "timeout", "malformed", "unreachable", "final"]
+FaultKind = Literal["rate limit", "server", "disconnected", "timeout", "malformed", "unreachable", "moved", "final"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,19 @@ class RetryPolicy:
             failing_seconds: since this call's first fault, waits that the service asked for left out.
             ever_answered: whether this server has answered any call of this session.
         """
-        if fault.kind == "final":
+        if fault.kind in {"final", "moved"}:
             return RetryDecision.no()
         if fault.kind == "rate limit":
             bound = self._jitter(attempt)
-            return RetryDecision.after(bound if fault.retry_after_seconds is None else fault.retry_after_seconds + bound / 4)
+            return RetryDecision.after(
+                bound if fault.retry_after_seconds is None else fault.retry_after_seconds + bound / 4
+            )
         if fault.kind == "unreachable" and not ever_answered:
-            return RetryDecision.no() if attempt >= self.unreachable_attempts else RetryDecision.after(self._jitter(attempt))
+            return (
+                RetryDecision.no()
+                if attempt >= self.unreachable_attempts
+                else RetryDecision.after(self._jitter(attempt))
+            )
         if failing_seconds >= self.seconds:
             return RetryDecision.no()
         if fault.retry_after_seconds is not None:

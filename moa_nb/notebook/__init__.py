@@ -28,5 +28,7 @@ def unload(shell: InteractiveShell) -> None:
     manager = shell.magics_manager
     for kind in ("line", "cell"):
         manager.magics[kind].pop("moa", None)
-    manager.registry.pop("MoaMagics", None)
+    magics = manager.registry.pop("MoaMagics", None)
+    if magics in shell.configurables:
+        shell.configurables.remove(magics)
     stop()

@@ -42,13 +42,26 @@ class _Parser(argparse.ArgumentParser):
         Raises:
             UsageError: it has something that is no option, or a value that does not fit.
         """
+        options = [option for action in self._actions for option in action.option_strings]
+        for word in words:
+            # Before anything else: the value of a misspelt option would pass for the result's name.
+            option = word.partition("=")[0] if word.startswith("--") else word[:2]
+            if _is_option(word) and option not in options:
+                raise UsageError(f"%%moa: no option {word.partition('=')[0]!r}; {_meant(option, options)}")
         known, rest = self.parse_known_args(list(words))
-        for word in rest:
-            if word.startswith("-"):
-                options = [option for action in self._actions for option in action.option_strings]
-                raise UsageError(f"%%moa: no option {word.partition('=')[0]!r}; {nearest(word.partition('=')[0], options)}")
-            raise UsageError(f"%%moa: one name takes the result, and {word!r} is one too many; texts with spaces need quotes")
+        if rest:
+            raise UsageError(f"%%moa: one name takes the result, and {rest[0]!r} is one too many; texts with spaces need quotes")
         return known
+
+
+def _meant(option: str, options: Sequence[str]) -> str:
+    longer = [known for known in options if len(option) > len("--") and known.startswith(option)]
+    return f"did you mean {longer[0]!r}?" if longer else nearest(option, options)
+
+
+def _is_option(word: str) -> bool:
+    """Return whether a word is an option to argparse: not a negative number, not a text with spaces."""
+    return word.startswith("-") and len(word) > 1 and " " not in word and not word[1:].replace(".", "", 1).isdigit()
 
 
 def split(line: str) -> list[str]:

@@ -32,6 +32,7 @@ def task_of(text: str, variables: Mapping[str, Any], *, raw: bool, template: str
     if not text.strip():
         msg = "the cell is empty: write the question below the line with %%moa"
         raise SetupError(msg)
+    text = text.rstrip("\n")
     material = None
     if not raw:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from IPython.core.getipython import get_ipython
@@ -30,15 +31,25 @@ def show(result: Result) -> None:
 
 def show_as(result: Result, form: str) -> None:
     """Show a run as ``panel``, as its answer alone in ``markdown`` or ``text``, or as its record in ``json``."""
-    from moa_nb.panels import markdown
-
-    if form == "panel" or not has_front_end():
-        show(result) if form == "panel" else print(result.text)  # noqa: T201
+    if form == "panel":
+        show(result)
         return
-    data: dict[str, Any] = {"text/plain": markdown.to_plain(result.text)}
-    if form == "markdown":
-        data["text/html"] = markdown.to_html(result.text)
-        data["text/markdown"] = markdown.to_markdown(result.text)
+    shown = _forms(result, form)
+    if has_front_end():
+        display(shown, raw=True)
     elif form == "json":
-        data["application/json"] = bundle(result)["application/vnd.moa.run+json"]
-    display(data, raw=True)
+        print(json.dumps(shown["application/json"], ensure_ascii=False, indent=2))  # noqa: T201
+    else:
+        print(shown.get("text/markdown", shown["text/plain"]).rstrip("\n"))  # noqa: T201
+
+
+def _forms(result: Result, form: str) -> dict[str, Any]:
+    from moa_nb.panels import markdown, provenance
+
+    shown: dict[str, Any] = {"text/plain": markdown.to_plain(result.text)}
+    if form == "markdown":
+        shown["text/html"] = markdown.to_html(result.text)
+        shown["text/markdown"] = markdown.to_markdown(result.text)
+    elif form == "json":
+        shown["application/json"] = provenance.record(result)
+    return shown

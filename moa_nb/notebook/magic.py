@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -58,7 +59,7 @@ class MoaMagics(Magics):
             if cell is None:
                 return self._command(words)
             options = cell_parser().parse_line(words)
-            return self._ask(options, cell, {**self.shell.user_ns, **(local_ns or {})})
+            return self._ask(options, cell, {**self.shell.user_ns, **(local_ns or {}), **_callers_variables()})
         except MoaError as error:
             raise UsageError(str(error)) from None
 
@@ -117,6 +118,19 @@ class MoaMagics(Magics):
         result = _run(engine, plan, task, form="quiet" if options.quiet else options.format)
         if options.name:
             self.shell.user_ns[options.name] = result
+
+
+def _callers_variables() -> dict[str, Any]:
+    """Return the variables of the function that called ``run_cell_magic``; none where the cell itself did.
+
+    For a cell magic IPython passes the notebook's variables as the local ones.
+    """
+    frame = sys._getframe()  # noqa: SLF001 - the only way to a caller's variables
+    while frame.f_back is not None:
+        name, frame = frame.f_code.co_name, frame.f_back
+        if name == "run_cell_magic":
+            return {} if frame.f_locals is frame.f_globals else dict(frame.f_locals)
+    return {}
 
 
 def _run_options(options: argparse.Namespace) -> Options:

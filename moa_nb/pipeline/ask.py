@@ -14,12 +14,12 @@ from typing import Any, Protocol, TypeVar
 
 from moa_nb import templating
 from moa_nb.chat import Completion, Message, Request
-from moa_nb.errors import LayerFailed, MoaError, PipelineError, RowError
+from moa_nb.errors import BudgetExceeded, LayerFailed, MoaError, PipelineError, RowError, gravest
 from moa_nb.pipeline.record import CallRecord, LayerRecord, RunRecord
 from moa_nb.pipeline.result import Call
 from moa_nb.pipeline.spec import Agent, Roles, resolve
 
-__all__ = ["Ask", "Candidate", "Complete", "Task"]
+__all__ = ["Ask", "Candidate", "Complete", "Task", "quoting"]
 
 _T = TypeVar("_T")
 
@@ -100,6 +100,7 @@ class Ask:
 
         Raises:
             LayerFailed: fewer did.
+            BudgetExceeded: one of them could not be paid, once the others are over.
             SetupError: at once, whatever the others do.
         """
         asked = resolve(agents, self.roles)
@@ -111,11 +112,16 @@ class Ask:
         calls = [self._call(layer, number, agent, see, agent.template or template) for agent in asked]
         answers = await _together(calls)
         candidates = [answer for answer in answers if isinstance(answer, Candidate)]
+        for answer in answers:
+            if isinstance(answer, BudgetExceeded):
+                raise answer  # only now: the calls beside it were paid for, and their answers are kept
         if len(candidates) < min_ok:
             raise _too_few(name, answers, len(candidates), min_ok)
         return candidates
 
-    async def one(self, name: str, agent: Agent, *, see: Sequence[Candidate] = (), template: str = "synthesize") -> Candidate:
+    async def one(
+        self, name: str, agent: Agent, *, see: Sequence[Candidate] = (), template: str = "synthesize"
+    ) -> Candidate:
         """Return the answer of a single agent, in a layer of its own."""
         (answer,) = await self.layer(name, [agent], see=see, template=template)
         return answer
@@ -128,7 +134,9 @@ class Ask:
         """
         return self.decisions.get(name, test)
 
-    def _call(self, layer: LayerRecord, number: int, agent: Agent, see: Sequence[Candidate], template: str) -> Coroutine[Any, Any, Candidate | MoaError]:
+    def _call(
+        self, layer: LayerRecord, number: int, agent: Agent, see: Sequence[Candidate], template: str
+    ) -> Coroutine[Any, Any, Candidate | MoaError]:
         """Return the asking of one agent; prompt, sample and place in the record are settled before it is awaited."""
         messages, quoted = self._messages(agent, see, template)
         sampling = agent.sampling
@@ -150,7 +158,9 @@ class Ask:
         layer.calls.append(record)
         return self._ask(replace(request, sample=draw), number, record, quoted)
 
-    async def _ask(self, request: Request, number: int, record: CallRecord, quoted: templating.Template | None) -> Candidate | MoaError:
+    async def _ask(
+        self, request: Request, number: int, record: CallRecord, quoted: templating.Template | None
+    ) -> Candidate | MoaError:
         watch = record if self.watched else None
         sampling = request.sampling
         parameters = tuple(
@@ -175,8 +185,10 @@ class Ask:
             error = _no_answer(completion)
         except MoaError as raised:
             seconds = self.record.seconds() - record.started
-            record.finish(replace(call, seconds=seconds, attempts=raised.attempts, error=str(raised), error_kind=raised.kind))
-            if raised.kind in {"setup", "budget"}:
+            record.finish(
+                replace(call, seconds=seconds, attempts=raised.attempts, error=str(raised), error_kind=raised.kind)
+            )
+            if raised.kind == "setup":
                 raise
             return raised
         record.finish(
@@ -200,7 +212,9 @@ class Ask:
         )
         return error or Candidate(completion.text.strip(), record.agent, completion.finish_reason)
 
-    def _messages(self, agent: Agent, see: Sequence[Candidate], template: str) -> tuple[tuple[Message, ...], templating.Template | None]:
+    def _messages(
+        self, agent: Agent, see: Sequence[Candidate], template: str
+    ) -> tuple[tuple[Message, ...], templating.Template | None]:
         """Return what the agent is sent: the conversation, with one system message that says the rest."""
         said = [message.content for message in self.task.conversation if message.role == "system"]
         turns = [message for message in self.task.conversation if message.role != "system"]
@@ -212,16 +226,16 @@ class Ask:
             texts = [candidate.text for candidate in see]
             parts.append(
                 quoted.render(
-                    {
-                        "references": texts,
-                        "fence": templating.fence(texts, self.secret),
-                        "question": self.task.question,
-                        "agent": agent.label,
-                    },
+                    quoting(texts, templating.fence(texts, self.secret), self.task.question, agent.label)
                 ).strip(),
             )
         system = [Message("system", "\n\n".join(parts))] if parts else []
         return (*system, *turns), quoted
+
+
+def quoting(references: Sequence[str], fence: str, question: str, agent: str) -> dict[str, Any]:
+    """Return the variables of a template that quotes references."""
+    return {"references": references, "fence": fence, "question": question, "agent": agent}
 
 
 def _no_answer(completion: Completion) -> RowError | None:
@@ -259,5 +273,5 @@ async def _together(calls: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
         async with asyncio.TaskGroup() as group:
             tasks.extend(group.create_task(call) for call in calls)
     except BaseExceptionGroup as raised:
-        raise raised.exceptions[0] from None
+        raise gravest(raised) from None
     return [task.result() for task in tasks]

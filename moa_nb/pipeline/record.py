@@ -125,7 +125,9 @@ class RunRecord:
             failed = len(layer.calls) - layer.n_ok
             if failed and layer.n_ok:
                 notes.append(f"{layer.name}: {layer.n_ok} of {len(layer.calls)} agents answered")
-            notes.extend(f"{call.agent} was cut off at max_tokens" for call in layer.calls if call.finish_reason == "length")
+            notes.extend(
+                f"{call.agent} was cut off at max_tokens" for call in layer.calls if call.finish_reason == "length"
+            )
         degraded = any(not call.ok or call.finish_reason == "length" for layer in layers for call in layer.calls)
         notes.extend(dict.fromkeys(call.note for layer in layers for call in layer.calls if call.note))
         self.result = Result(

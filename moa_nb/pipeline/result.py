@@ -135,7 +135,9 @@ class Result:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Result:
         """Return the run that ``to_record`` made plain data of."""
-        layers = tuple(Layer(layer["name"], tuple(_call(call) for call in layer["calls"])) for layer in record["layers"])
+        layers = tuple(
+            Layer(layer["name"], tuple(_call(call) for call in layer["calls"])) for layer in record["layers"]
+        )
         rest = {key: value for key, value in record.items() if key not in {"layers", "notes", "conversation"}}
         turns = tuple(Message(**turn) for turn in record["conversation"])
         return cls(layers=layers, notes=tuple(record["notes"]), conversation=turns, **rest)
@@ -161,7 +163,7 @@ class Result:
             for layer in self.layers
             for call in layer.calls
         ]
-        columns = "layer agent model text prompt_tokens completion_tokens cost seconds cached attempts error".split()
+        columns = ["layer", "agent", "model", "text", "prompt_tokens", "completion_tokens", "cost", "seconds", "cached", "attempts", "error"]
         frame = pd.DataFrame(rows, columns=columns)
         return frame.astype(
             {

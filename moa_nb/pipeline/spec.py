@@ -13,8 +13,8 @@ from moa_nb.settings import ROLES
 
 __all__ = ["Agent", "Agents", "Layer", "Params", "Pipeline", "Roles", "resolve"]
 
-Roles = Mapping[str, tuple[str, ...]]
-"""Model ids by role; one for every role but ``proposers``."""
+Roles = Mapping[str, tuple[str | Callable[..., Any], ...]]
+"""Model ids, or Python functions, by role; one for every role but ``proposers``."""
 
 _SAMPLING = ("temperature", "max_tokens", "top_p", "seed", "stop")
 
@@ -87,11 +87,16 @@ class Agent(_Strict):
         return self.model_copy(update=inherited) if inherited else self
 
 
+def _player(model: str | Callable[..., Any]) -> dict[str, Any]:
+    """Return the fields of an agent that say who answers."""
+    if isinstance(model, str):
+        return {"model": model}
+    return {"model": f"function:{getattr(model, '__name__', type(model).__name__)}", "function": model}
+
+
 def _as_agent(value: Any) -> Any:
-    if isinstance(value, str):
-        return Agent(model=value)
-    if callable(value) and not isinstance(value, type | BaseModel):
-        return Agent(model=f"function:{getattr(value, '__name__', 'function')}", function=value)
+    if isinstance(value, str) or (callable(value) and not isinstance(value, type | BaseModel)):
+        return Agent(**_player(value))
     return value
 
 
@@ -162,7 +167,9 @@ class Pipeline:
     'custom'
     """
 
-    def __init__(self, *, strategy: str = "layers", name: str = "custom", description: str = "", source: str = "", **params: Any) -> None:
+    def __init__(
+        self, *, strategy: str = "layers", name: str = "custom", description: str = "", source: str = "", **params: Any
+    ) -> None:
         from moa_nb.pipeline.strategies import find
 
         self.name, self.description, self.strategy = name, description, strategy
@@ -178,7 +185,11 @@ class Pipeline:
         if not wanted:
             return self
         copy = object.__new__(Pipeline)
-        copy.__dict__.update(self.__dict__, params=self.params.override(**wanted))
+        try:
+            params = self.params.override(**wanted)
+        except ValidationError as error:
+            raise PipelineError(_say(error, f"pipeline {self.name!r}")) from None
+        copy.__dict__.update(self.__dict__, params=params)
         return copy
 
     @property
@@ -203,14 +214,14 @@ def resolve(agents: Iterable[Agent], roles: Roles) -> list[Agent]:
     """
     asked: list[Agent] = []
     for agent in agents:
-        models: tuple[str, ...] = (agent.model,)
+        models: tuple[str | Callable[..., Any], ...] = (agent.model,)
         if agent.model.startswith("$"):
             models = roles.get(agent.model[1:], ())
             if not models:
                 msg = f"nobody fills the role {agent.model}: set {agent.model[1:]} in moa.toml or with moa.configure"
                 raise PipelineError(msg)
         for model in models:
-            filled = agent.model_copy(update={"model": model}) if model != agent.model else agent
+            filled = agent if model == agent.model else agent.model_copy(update=_player(model))
             asked.extend([filled] * (agent.samples or 1))
     counts: dict[str, int] = {}
     labels = [agent.label for agent in asked]
@@ -226,7 +237,9 @@ def _say(error: ValidationError, source: str) -> str:
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = set(Agent.model_fields) | set(Layer.model_fields) if "." in path else {"layers", "strategy", "description"}
+        known = (
+            set(Agent.model_fields) | set(Layer.model_fields) if "." in path else {"layers", "strategy", "description"}
+        )
         return f"{source}: unknown key {path!r}; {nearest(str(first['loc'][-1]), known)}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{source}: {path}: {message}" if path else f"{source}: {message}"

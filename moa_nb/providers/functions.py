@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from moa_nb.chat import Completion, Request
 from moa_nb.errors import MoaError, RowError, UnknownName, nearest
 
-__all__ = ["Function", "agent", "answer", "find", "registered"]
+__all__ = ["Function", "agent", "answer", "find", "of", "registered", "registration"]
 
 _registered: dict[str, Function] = {}
 
@@ -29,7 +30,7 @@ def agent(name: str | None = None, *, version: str | None = None) -> Callable[[C
     """Return a decorator that makes a function known as ``function:NAME``.
 
     The function takes the prompt, and by name whatever else it wants: ``messages``, ``references``
-    (the answers of earlier agents), ``request``. It returns a text, or a ``Completion``. It may be
+    (the answers of earlier agents), ``prompt``, ``request``. It returns a text, or a ``Completion``. It may be
     ``async``. Its answers are kept only under a ``version``, which you change with the function.
 
     >>> @agent("shout")
@@ -65,43 +66,75 @@ def find(name: str) -> Function:
         raise UnknownName(msg) from None
 
 
+def registration(call: Callable[..., Any]) -> Function | None:
+    """Return what a function is registered as; ``None`` if it is not."""
+    return next((known for known in _registered.values() if known.call is call), None)
+
+
 def of(request: Request) -> Function:
     """Return the function that answers a request: the one it carries, or the registered one."""
     name = request.model.partition(":")[2]
     if request.function is None:
         return find(name)
-    known = _registered.get(name)
-    return known if known and known.call is request.function else Function(name, request.function)
+    return registration(request.function) or Function(name, request.function)
 
 
-async def answer(request: Request, run_in_thread: Callable[..., Any]) -> Completion:
+async def answer(request: Request, run_in_thread: Callable[..., Awaitable[Any]]) -> Completion:
     """Return what the function answers; a sync one runs in a thread, so that it blocks nobody.
 
     Raises:
         RowError: it raised, or returned something that is not a text.
     """
     function = of(request)
-    offered = {"messages": request.messages, "references": request.references, "request": request}
-    users = [message.content for message in request.messages if message.role == "user"]
-    prompt = users[-1] if users else ""
     try:
-        wanted = inspect.signature(function.call).parameters
-        named = {name: offered[name] for name in wanted if name in offered}
-        positional = () if wanted and next(iter(wanted)) in offered else (prompt,)
-        if inspect.iscoroutinefunction(function.call):
-            value = await function.call(*positional, **named)
-        else:
-            value = await run_in_thread(function.call, *positional, **named)
-            if inspect.isawaitable(value):
-                value = await value
-    except MoaError:
+        value = await _call(function.call, request, run_in_thread)
+    except (MoaError, GeneratorExit):
         raise
-    except Exception as error:
-        msg = f"function {function.name!r} raised {type(error).__name__}: {error}"
-        raise RowError(msg) from error
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise _raised(function, error) from error  # its own affair: nobody cancelled the run
+    except BaseException as error:  # an agent that exits must not take the engine with it
+        raise _raised(function, error) from error
     if isinstance(value, Completion):
         return value
     if not isinstance(value, str):
         msg = f"function {function.name!r} returned {type(value).__name__}; an agent returns a text"
         raise RowError(msg)
     return Completion(text=value, model=request.model, finish_reason="stop", cost=0.0)
+
+
+async def _call(call: Callable[..., Any], request: Request, run_in_thread: Callable[..., Awaitable[Any]]) -> Any:
+    users = [message.content for message in request.messages if message.role == "user"]
+    offered = {
+        "prompt": users[-1] if users else "",
+        "messages": request.messages,
+        "references": request.references,
+        "request": request,
+    }
+    try:
+        wanted = list(inspect.signature(call).parameters)
+    except (ValueError, TypeError):
+        wanted = []  # some builtins do not say what they take
+    named = {name: offered[name] for name in wanted if name in offered}
+    positional = () if wanted and wanted[0] in offered else (offered["prompt"],)
+    if inspect.iscoroutinefunction(call):
+        return await call(*positional, **named)
+
+    def outcome() -> tuple[Any, BaseException | None]:
+        # A future cannot carry every exception (StopIteration), so none is left to it.
+        try:
+            return call(*positional, **named), None
+        except BaseException as error:
+            return None, error
+
+    value, error = await run_in_thread(outcome)
+    if error is not None:
+        raise error
+    return await value if inspect.isawaitable(value) else value
+
+
+def _raised(function: Function, error: BaseException) -> RowError:
+    said = f": {error}" if str(error) else ""
+    return RowError(f"function {function.name!r} raised {type(error).__name__}{said}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 
 import orjson
@@ -17,25 +18,28 @@ _SMALL = 600
 def pack(completion: Completion) -> bytes:
     """Return the completion as bytes; its cost is what it took when it was asked."""
     usage = completion.usage
-    data = orjson.dumps(
+    fields = [
+        completion.text,
+        completion.model,
+        completion.finish_reason,
         [
-            completion.text.encode("utf-8", "replace").decode(),
-            completion.model,
-            completion.finish_reason,
-            [
-                usage.prompt_tokens,
-                usage.completion_tokens,
-                usage.cached_prompt_tokens,
-                usage.cache_write_tokens,
-                usage.reasoning_tokens,
-                usage.estimated,
-            ],
-            completion.cost,
-            completion.seconds,
-            completion.reasoning,
-            completion.note,
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            usage.cached_prompt_tokens,
+            usage.cache_write_tokens,
+            usage.reasoning_tokens,
+            usage.estimated,
         ],
-    )
+        completion.cost,
+        completion.seconds,
+        completion.reasoning,
+        completion.note,
+    ]
+    try:
+        data = orjson.dumps(fields)
+    except TypeError:
+        # Half of a surrogate pair, from a function that answered with broken text.
+        data = json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace")
     return data if len(data) < _SMALL else zlib.compress(data, 1)
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -85,11 +86,14 @@ class Store:
         try:
             with self._lock:
                 row = self._connection.execute("SELECT value FROM completions WHERE key = ?", (key,)).fetchone()
-            return None if row is None else unpack(row[0])
-        except (sqlite3.Error, ValueError) as error:
+        except sqlite3.Error as error:
             if not self._broken:
                 self._warn(f"the store {self.path} cannot be read ({error}); what it holds is asked again")
             return None
+        try:
+            return None if row is None else unpack(row[0])
+        except ValueError:
+            return None  # one damaged answer: it is asked again and written over
 
     async def put(self, key: bytes, completion: Completion) -> None:
         """Return once the completion is committed, or kept in memory where nothing can be written."""
@@ -115,7 +119,9 @@ class Store:
             connection, _ = schema.connect(self.path)
         except (sqlite3.Error, OSError) as error:
             connection = None
-            self._warn(f"the store {self.path} cannot be written ({error}); this session keeps its answers in memory only")
+            self._warn(
+                f"the store {self.path} cannot be written ({error}); this session keeps its answers in memory only"
+            )
         while (first := self._writes.get()) is not None:
             group = [first]
             while len(group) < _GROUP:
@@ -139,17 +145,21 @@ class Store:
             values = [part for write in group for part in (write.key, pack(write.completion), at)]
             rows = ",".join(["(?,?,?)"] * len(group))
             connection.execute(f"INSERT OR REPLACE INTO completions (key, value, at) VALUES {rows}", values)  # noqa: S608
-        except (sqlite3.Error, OSError) as error:
+        except Exception as error:  # whatever it is, those who wait for this group must be woken
             if not self._broken:
-                self._warn(f"the store {self.path} cannot be written ({error}); this session keeps its answers in memory only")
+                self._warn(
+                    f"the store {self.path} cannot be written ({error}); this session keeps its answers in memory only"
+                )
             for write in group:
                 self._memory[write.key] = _as_cached(write.completion)
         by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
         for write in group:
             by_loop.setdefault(write.loop, []).append(write.done)
         for loop, waiters in by_loop.items():
-            if not loop.is_closed():
+            try:
                 loop.call_soon_threadsafe(_wake, waiters)
+            except RuntimeError:
+                pass  # the loop is closed: nobody waits there any more
 
     # Runs -------------------------------------------------------------------------------------
 
@@ -181,8 +191,12 @@ class Store:
                 return action(self._connection)
         except (sqlite3.Error, OSError) as error:
             if not self._broken:
-                self._warn(f"the store {self.path} cannot be used ({error}); this session keeps its answers in memory only")
-            return None
+                self._warn(
+                    f"the store {self.path} cannot be used ({error}); this session keeps its answers in memory only"
+                )
+        except Exception as error:  # a run is worth more than its entry in the list
+            self._complaint = f"the store cannot keep this run ({type(error).__name__}: {error})"
+        return None
 
     def close(self) -> None:
         """Return once everything is written and the file is closed."""
@@ -202,4 +216,4 @@ def _wake(waiters: list[asyncio.Future[None]]) -> None:
 
 
 def _as_cached(completion: Completion) -> Completion:
-    return unpack(pack(completion))
+    return replace(completion, cached=True, attempts=0, queued_seconds=0.0, first_token_seconds=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import zlib
 from collections.abc import Iterable
@@ -54,13 +55,16 @@ class RunRow:
     seconds: float
 
 
-def insert(connection: sqlite3.Connection, run: RunRow, ledger: Iterable[LedgerRow], record: dict[str, Any] | None) -> None:
+def insert(
+    connection: sqlite3.Connection, run: RunRow, ledger: Iterable[LedgerRow], record: dict[str, Any] | None
+) -> None:
     """Return nothing; write a run, its ledger rows and its record in one transaction."""
-    packed = None if record is None else zlib.compress(orjson.dumps(record, default=str), 6)
+    packed = None if record is None else zlib.compress(_dumps(record), 6)
     connection.execute("BEGIN IMMEDIATE")
     try:
         values = [getattr(run, name) for name in RunRow.__slots__]
-        connection.execute(f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 15)})", [*values, packed])
+        values = [value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in values]
+        connection.execute(f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 15)})", [*values, packed])  # noqa: S608 - marks only
         connection.execute("DELETE FROM ledger WHERE run = ?", [run.id])
         connection.executemany(
             f"INSERT INTO ledger VALUES ({','.join('?' * 10)})",
@@ -70,6 +74,14 @@ def insert(connection: sqlite3.Connection, run: RunRow, ledger: Iterable[LedgerR
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+
+
+def _dumps(record: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(record, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        # Half of a surrogate pair, from a cell with broken text.
+        return json.dumps(record, default=str, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def read(connection: sqlite3.Connection, limit: int) -> list[RunRow]:

@@ -16,7 +16,9 @@ __all__ = ["Layers", "layers"]
 
 def _as_layers(value: Any) -> Any:
     if isinstance(value, list | tuple):
-        return [{"agents": layer} if isinstance(layer, list | tuple | str) or callable(layer) else layer for layer in value]
+        return [
+            {"agents": layer} if isinstance(layer, list | tuple | str) or callable(layer) else layer for layer in value
+        ]
     return value
 
 
@@ -65,7 +67,10 @@ class Layers(Params):
             msg = f"an agent gives at least 1 sample, not {samples}"
             raise PipelineError(msg)
         proposing = [_with(layer, samples=samples) for layer in proposing]
-        changed = [_with(layer, temperature=temperature, max_tokens=max_tokens, template=template) for layer in (*proposing, last)]
+        changed = [
+            _with(layer, temperature=temperature, max_tokens=max_tokens, template=template)
+            for layer in (*proposing, last)
+        ]
         return Layers(layers=changed)
 
 

@@ -13,6 +13,7 @@ from moa_nb.tokens import count_tokens
 __all__ = ["choose", "cut", "written"]
 
 _UNSPACED_END = re.compile(r"[。！？｡」』）】]$")
+_UNSPACED_START = re.compile(r"[「『（【《“]?[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[「『（【《]")
 _SENTENCE_END = re.compile(r"[.!?…。！？｡।॥។៕။؟۔][\"'”’»)\]）」』】*_`]*$")
 _BULLETS = "-*+•‣◦▪▫●○■□◆–—·⁃"
 
@@ -26,10 +27,11 @@ def choose(
     *,
     n_suitable: int | None = None,
     max_tokens: int | None = None,
+    repeats_from: float = 0.75,
 ) -> list[int]:
     """Return the positions of the best sentences that fit ``length``, in reading order; one at least.
 
-    A sentence that says nearly the same as a better one is passed over. ``n_suitable`` is how many are
+    A sentence that says nearly the same as a better one (``is_near_duplicate``, by ``repeats_from``) is passed over. ``n_suitable`` is how many are
     taken where the length is open; the text's own measure without it. Where not even the shortest
     sentence fits, the best one comes back alone, to be cut.
     """
@@ -49,7 +51,7 @@ def choose(
         sizes = [measure(sentences[at].text) for _, measure in bounds]
         if any(have + size > limit + 1 for have, size, (limit, _) in zip(used, sizes, bounds, strict=True)):
             continue
-        if any(is_near_duplicate(bags[at], bags[other], marks[at], marks[other]) for other in chosen):
+        if any(is_near_duplicate(bags[at], bags[other], marks[at], marks[other], repeats_from) for other in chosen):
             continue
         # What is written between the sentences takes room too.
         if bounds and not _fits(
@@ -134,4 +136,4 @@ def _gap(before: Sentence, after: Sentence, written_last: str) -> str:
         return " " if is_same_item else "\n"
     if not _SENTENCE_END.search(written_last):
         return "\n"
-    return "" if _UNSPACED_END.search(written_last) else " "
+    return "" if _UNSPACED_END.search(written_last) and _UNSPACED_START.match(after.text) else " "

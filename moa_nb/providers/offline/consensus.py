@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from moa_nb.providers.offline.choice import choose, written
+from moa_nb.providers.offline.choice import choose
 from moa_nb.providers.offline.length import Length
-from moa_nb.providers.offline.rank import RANKERS, Reading, fused, scores
+from moa_nb.providers.offline.rank import RANKERS, Reading, fused, scores, unwrapped
 from moa_nb.providers.offline.sentences import Sentence, split
 from moa_nb.providers.offline.words import cosine, inverse_frequencies, language, marks, terms
 
@@ -17,6 +17,11 @@ __all__ = ["agreement", "consensus"]
 
 _RANK = 0.9
 """What the best-ranked sentence has over the worst, in votes: less than one, so it decides between equals."""
+
+_READABLE = frozenset({"prose", "item", "row"})
+
+_PARAPHRASE = 0.5
+"""From which cosine on sentences that were written, not chosen, say the same: authors choose their own words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,17 @@ class _Candidate:
     """What the algorithms give it, or the sentence that it is most like, in [0, 1]."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A sentence as a proposal holds it."""
+
+    sentence: Sentence
+    at: int | None
+    """Its position in the material; ``None`` where the proposal's author wrote it."""
+    place: float = 0.0
+    """How far into the proposal it stands, in [0, 1)."""
+
+
 @dataclass(slots=True)
 class _Ballot:
     """The candidates, each once, and which of them each proposal holds."""
@@ -39,6 +55,8 @@ class _Ballot:
     candidates: list[_Candidate] = field(default_factory=list)
     held: list[list[int]] = field(default_factory=list)
     """Positions in ``candidates``: a list a proposal."""
+    is_free: bool = False
+    """Whether a candidate was written and not chosen."""
 
 
 def consensus(
@@ -60,10 +78,10 @@ def consensus(
     own order is the reading order. ``focus`` says how near each sentence of the material is to what was
     asked. Where the length is open, it is the median of the proposals'.
     """
-    texts = [text for text in proposals if text.strip()]
-    if not texts and reading is not None:
-        texts = [_proposal(name, reading, length, focus) for name in RANKERS]
-    ballot = _ballot(texts, reading, focus)
+    said = [_said(text, reading) for text in proposals if text.strip()]
+    if not said and reading is not None:
+        said = [_own(name, reading, length, focus) for name in RANKERS]
+    ballot = _ballot(said, reading, focus)
     candidates = ballot.candidates
     if not candidates:
         return []
@@ -81,6 +99,7 @@ def consensus(
         length,
         n_suitable=max(1, round(statistics.median(len(held) for held in ballot.held))),
         max_tokens=max_tokens,
+        repeats_from=_PARAPHRASE if ballot.is_free else 0.75,
     )
     return [candidates[at].sentence for at in sorted(chosen, key=lambda at: (candidates[at].place, at))]
 
@@ -90,7 +109,7 @@ def agreement(reading: Reading, references: Sequence[str]) -> list[float]:
     total = [0.0] * len(reading.sentences)
     n_references = 0
     for text in references:
-        ballot = _ballot([text], reading, ())
+        ballot = _ballot([_said(text, reading)], reading, ())
         if not ballot.candidates:
             continue
         n_references += 1
@@ -104,12 +123,12 @@ def agreement(reading: Reading, references: Sequence[str]) -> list[float]:
     return [value / max(1, n_references) for value in total]
 
 
-def _proposal(name: str, reading: Reading, length: Length, focus: Sequence[float]) -> str:
+def _own(name: str, reading: Reading, length: Length, focus: Sequence[float]) -> list[_Said]:
     points = scores(name, reading)
     if focus and name != "lead":
         points = tuple(point + near for point, near in zip(points, focus, strict=True))
     chosen = choose(reading.sentences, reading.bags, reading.marks, points, length)
-    return written([reading.sentences[at] for at in chosen])
+    return [_Said(reading.sentences[at], at) for at in chosen]
 
 
 def _likeness(candidates: Sequence[_Candidate], one: int, other: int, rarity: Mapping[str, float]) -> float:
@@ -117,51 +136,68 @@ def _likeness(candidates: Sequence[_Candidate], one: int, other: int, rarity: Ma
     return 1.0 if one == other else cosine(candidates[one].bag, candidates[other].bag, rarity) ** 2
 
 
-def _ballot(texts: Sequence[str], reading: Reading | None, focus: Sequence[float]) -> _Ballot:
-    code = reading.language if reading is not None else language("\n".join(texts))
-    ranks = fused(reading) if reading is not None else ()
-    if focus:
-        ranks = tuple(rank + near for rank, near in zip(ranks, focus, strict=True))
-        ranks = tuple(rank / max(max(ranks), 1e-9) for rank in ranks)
-    known = (
-        {} if reading is None else {_key(unit.text): at for at, unit in reversed(list(enumerate(reading.sentences)))}
-    )
-    ballot = _Ballot()
-    numbers: dict[str, int] = {}
-    for text in texts:
-        units = split(text)
-        plain = [unit for unit in units if unit.kind in {"prose", "item", "row"} or _key(unit.text) in known] or units
-        held: list[int] = []
-        for order, unit in enumerate(plain):
-            for found in _occurring(unit, known):
-                key = _key(unit.text) if found is None else _key(reading.sentences[found].text) if reading else ""
-                if key not in numbers:
-                    numbers[key] = len(ballot.candidates)
-                    if reading is not None and found is not None:
-                        sentence = reading.sentences[found]
-                        candidate = _Candidate(sentence, reading.bags[found], reading.marks[found], found, ranks[found])
-                    else:
-                        candidate = _free(unit, code, order / len(plain), reading, ranks)
-                    ballot.candidates.append(candidate)
-                held.append(numbers[key])
-        ballot.held.append(list(dict.fromkeys(held)))
-    ballot.held = [held for held in ballot.held if held]
-    return ballot
+def _said(text: str, reading: Reading | None) -> list[_Said]:
+    """Return the sentences of a proposal, those that are the material's to the letter found in it."""
+    known = {} if reading is None else reading.known
+    lines = text.splitlines()
+    said = [_of_material(reading, known[key]) for line in lines if reading and (key := unwrapped(line)) in known]
+    # What is a line of its own need not be split again, which might go otherwise out of its context.
+    units = split("\n".join(line for line in lines if unwrapped(line) not in known))
+    plain = [unit for unit in units if unit.kind in _READABLE or unwrapped(unit.text) in known]
+    if not plain and not said:
+        plain = units
+    for order, unit in enumerate(plain):
+        inside = _occurring(unit, known)
+        if inside and reading is not None:
+            said.extend(_of_material(reading, at) for at in inside)
+        else:
+            said.append(_Said(unit, None, order / len(plain)))
+    return said
 
 
-def _key(text: str) -> str:
-    return " ".join(text.split())
+def _of_material(reading: Reading, at: int) -> _Said:
+    return _Said(reading.sentences[at], at)
 
 
-def _occurring(unit: Sentence, known: Mapping[str, int]) -> list[int | None]:
-    """Return the positions of the material's sentences that ``unit`` holds, ``[None]`` for one freely written."""
-    key = _key(unit.text)
+def _occurring(unit: Sentence, known: Mapping[str, int]) -> list[int]:
+    """Return the positions of the material's sentences that ``unit`` is made of, ``[]`` where it was freely written."""
+    key = unwrapped(unit.text)
     if key in known:
         return [known[key]]
-    # Extracts written in a row may be split otherwise than the material was.
-    inside = sorted(at for text, at in known.items() if len(text) >= 12 and text in key)
-    covered = sum(len(text) for text, at in known.items() if at in set(inside))
-    return [*inside] if covered * 10 >= len(key) * 9 else [None]
+    # Extracts written in a row may be split otherwise than the material was: into more, or into less.
+    inside = {text: at for text, at in known.items() if len(text) >= 6 and text in key}
+    if sum(map(len, inside)) * 10 >= len(key) * 9:
+        return sorted(inside.values())
+    return [at for text, at in known.items() if len(key) >= 20 and key in text][:1]
+
+
+def _ballot(proposals: Sequence[Sequence[_Said]], reading: Reading | None, focus: Sequence[float]) -> _Ballot:
+    everything = "\n".join(one.sentence.text for said in proposals for one in said)
+    code = reading.language if reading is not None else language(everything)
+    ranks: Sequence[float] = fused(reading) if reading is not None else ()
+    if focus:
+        ranks = [rank + near for rank, near in zip(ranks, focus, strict=True)]
+        top = max(ranks) or 1.0
+        ranks = [rank / top for rank in ranks]
+    ballot = _Ballot()
+    numbers: dict[str, int] = {}
+    for said in proposals:
+        held: list[int] = []
+        for one in said:
+            key = unwrapped(one.sentence.text)
+            if key not in numbers:
+                numbers[key] = len(ballot.candidates)
+                if reading is not None and one.at is not None:
+                    bag, its_marks = reading.bags[one.at], reading.marks[one.at]
+                    candidate = _Candidate(one.sentence, bag, its_marks, one.at, ranks[one.at])
+                else:
+                    ballot.is_free = True
+                    candidate = _free(one.sentence, code, one.place, reading, ranks)
+                ballot.candidates.append(candidate)
+            held.append(numbers[key])
+        if held:
+            ballot.held.append(list(dict.fromkeys(held)))
+    return ballot
 
 
 def _free(unit: Sentence, code: str, place: float, reading: Reading | None, ranks: Sequence[float]) -> _Candidate:

@@ -22,7 +22,7 @@ _FIX = "set a key such as OPENAI_API_KEY, or start a local server (see %moa mode
 _VOTES = 0.4
 """What a sentence gains, on a score of at most 1, when every earlier agent chose it."""
 
-_NEARNESS = 0.6
+_NEARNESS = 1.0
 """What a sentence gains that is as near as can be to what the instruction asks about."""
 
 # What instructions say about the task and not about its subject; stems, as `terms` makes them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -99,4 +100,4 @@ def suitable(n_sentences: int, factor: float = 1.0) -> int:
     """
     if n_sentences <= 2 and factor >= 1:
         return max(1, n_sentences)
-    return max(1, min(n_sentences, round(1.2 * factor * n_sentences**0.4)))
+    return max(1, min(n_sentences, round(1.2 * factor * math.pow(n_sentences, 0.4))))

@@ -256,6 +256,14 @@ def _instructs(text: str) -> bool:
     )
 
 
+def _demands(block: str) -> bool:
+    """Return whether a whole block instructs or asks, if need be sentence by sentence."""
+    if _instructs(block) or _asks(block):
+        return True
+    sentences = split(block) if _n_words(block) <= 60 else []
+    return bool(sentences) and all(_instructs(one.text) or _asks(one.text) for one in sentences)
+
+
 def _asks(text: str) -> bool:
     text = text.strip()
     return bool(_QUESTION.search(text)) and _n_words(text) <= 60
@@ -307,11 +315,11 @@ def _opens(block: str, *, is_first: bool) -> bool:
         return False
     if block.endswith((":", "：")) and _n_words(block) <= 40:
         return is_first or _instructs(block) or bool(_REFERS.search(block))
-    return (_instructs(block) or _asks(block)) and (is_first or _goes_on(block))
+    return _demands(block) and (is_first or _goes_on(block))
 
 
 def _closes(block: str, *, is_last: bool) -> bool:
-    return not _is_listed(block) and (_instructs(block) or _asks(block)) and (is_last or _goes_on(block))
+    return not _is_listed(block) and _demands(block) and (is_last or _goes_on(block))
 
 
 def _goes_on(block: str) -> bool:

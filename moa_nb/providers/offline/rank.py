@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from moa_nb.providers.offline.sentences import Sentence, split
-from moa_nb.providers.offline.words import cosine, inverse_frequencies, language, marks, terms
+from moa_nb.providers.offline.words import inverse_frequencies, language, marks, terms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -17,7 +18,19 @@ if TYPE_CHECKING:
     Vector = NDArray[Any]
     Matrix = NDArray[Any]
 
-__all__ = ["MOST_SENTENCES", "RANKERS", "Reading", "fused", "lead", "lexrank", "lsa", "read", "scores", "textrank"]
+__all__ = [
+    "MOST_SENTENCES",
+    "RANKERS",
+    "Reading",
+    "fused",
+    "lead",
+    "lexrank",
+    "lsa",
+    "read",
+    "scores",
+    "textrank",
+    "unwrapped",
+]
 
 MOST_SENTENCES = 1000
 """The most sentences that are compared with each other; of a longer text those nearest to its whole are taken."""
@@ -44,13 +57,15 @@ class Reading:
     """Positions of the sentences that are ranked, at most ``MOST_SENTENCES``."""
     weights: tuple[float, ...]
     """How fit each sentence is to stand alone, in (0, 1]: table rows and interjections are less so."""
+    known: Mapping[str, int]
+    """Position of each sentence by its text, line breaks undone; of equal ones the first."""
 
 
 @lru_cache(maxsize=32)
 def read(text: str) -> Reading:
-    """Return ``text`` taken apart; remembered, since several agents read the same text.
+    r"""Return ``text`` taken apart; remembered, since several agents read the same text.
 
-    >>> [sentence.text for sentence in read("# Review\\n\\nIt is fast. It is loud.").sentences]
+    >>> [sentence.text for sentence in read("# Review\n\nIt is fast. It is loud.").sentences]
     ['It is fast.', 'It is loud.']
     """
     code = language(text)
@@ -68,9 +83,23 @@ def read(text: str) -> Reading:
         whole = Counter[str]()
         for bag in bags:
             whole.update(bag)
-        near = [cosine(bag, whole, rarity) * weight for bag, weight in zip(bags, weights, strict=True)]
+        near = [_nearness(bag, whole, rarity) * weight for bag, weight in zip(bags, weights, strict=True)]
         compared = tuple(sorted(sorted(compared, key=lambda at: (-near[at], at))[:MOST_SENTENCES]))
-    return Reading(text, code, kept, bags, tuple(marks(unit.text) for unit in kept), rarity, compared, weights)
+    known = {unwrapped(unit.text): at for at, unit in reversed(list(enumerate(kept)))}
+    each_marks = tuple(marks(unit.text) for unit in kept)
+    return Reading(text, code, kept, bags, each_marks, rarity, compared, weights, known)
+
+
+def unwrapped(text: str) -> str:
+    """Return ``text`` in one line, with single spaces."""
+    return " ".join(text.split())
+
+
+def _nearness(bag: Mapping[str, int], whole: Mapping[str, int], rarity: Mapping[str, float]) -> float:
+    """Return the cosine to the whole text, but for the whole's own length, which is the same for all."""
+    weight = {term: count * rarity[term] for term, count in bag.items()}
+    length = math.sqrt(sum(value * value for value in weight.values()))
+    return sum(value * whole[term] * rarity[term] for term, value in weight.items()) / length if length else 0.0
 
 
 def _fitness(unit: Sentence, bag: Mapping[str, int], *, has_prose: bool) -> float:
@@ -156,7 +185,7 @@ def _scored(name: str, text: str) -> tuple[float, ...]:
 def scores(name: str, reading: Reading) -> tuple[float, ...]:
     """Return what algorithm ``name`` gives each sentence, from 0 (not even compared) to 1.
 
-    >>> scores("lead", read("One thing holds here. Another thing does not."))[0]
+    >>> scores("lead", read("The battery lasts long. It hums."))[0]
     1.0
     """
     return _scored(name, reading.text)

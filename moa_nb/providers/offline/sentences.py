@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from moa_nb.providers.offline.words import language
 
@@ -88,11 +88,17 @@ _BEFORE_WORD = re.compile(
     re.IGNORECASE,
 )
 _TITLE = re.compile(
-    r"(?:^|[\s(\[])(?:dr|mr|mrs|ms|prof|rev|gen|sen|rep|gov|hon|mme|mlle|hr|cf|vs|e\.\s?g|i\.\s?e|viz)\.\s*$", re.I
+    r"(?:^|[\s(\[])(?:dr|mr|mrs|ms|prof|rev|gen|sen|rep|gov|hon|mme|mlle|hr|cf|vs|e\.\s?g|i\.\s?e|viz)\.\s*$",
+    re.IGNORECASE,
 )
 _INITIALS = re.compile(r"(?:^|[\s(.])[A-Z]\.\s*$")
 _QUOTING = re.compile(r"と[言い思書述聞答話呼感考]|って|という|などと|との")
 _WORDISH = re.compile(r"[A-Z][a-z]*(?:['’][a-z]+)?(?:[\s,;:)]|$)|[A-Z][a-z]+[.!?](?:\s|$)|[\"“‘(\[]")
+_PLAIN_STOP = re.compile(
+    r"(?<=[\s(])(?!(?:al|vs|cf|eg|ie|viz|dr|mr|mrs|ms|prof|rev|gen|sen|gov|st|fig|eq|sec|approx|ca)\.)[a-z]{2,20}\.\s+"
+    r"(?=(?:I|We|You|He|She|It|They|The|This|That|These|Those|There|But|And|So|My|Our|Your|His|Her|Its|Their|If|When|"
+    r"In|On|At|As|For|However|Not|No|Then|After|Also)\b)"
+)
 _CLEAR_END = re.compile(r"[a-z\d)]{3}[.!?]\s+(?=[A-Z])|[。！？]")
 _GAP = re.compile(r"\s+")
 _WINDOW = 8000
@@ -102,13 +108,13 @@ _LONG = 1200
 
 
 def split(text: str) -> list[Sentence]:
-    """Return the sentences of ``text`` in reading order, none of them empty, no character changed.
+    r"""Return the sentences of ``text`` in reading order, none of them empty, no character changed.
 
     List items, table rows, headings and lines of code are units of their own; a line break inside a
     paragraph ends no sentence, unless the lines are evidently lines (a log, a poem, ``name: value``).
     What stands between the units (blank lines, markers, rules) belongs to none.
 
-    >>> [unit.text for unit in split("Dr. Li paid 3.50 for it.  It broke.\\n- slow\\n- heavy")]
+    >>> [unit.text for unit in split("Dr. Li paid 3.50 for it.  It broke.\n- slow\n- heavy")]
     ['Dr. Li paid 3.50 for it.', 'It broke.', 'slow', 'heavy']
     """
     code = language(text)
@@ -118,9 +124,9 @@ def split(text: str) -> list[Sentence]:
         spans = [(run.start, run.end)] if whole else _prose(text, run.start, run.end, code)
         lead_in = run.lead_in
         for start, end in spans:
-            start, end = _trimmed(text, start, end)
-            if start < end:
-                found.append(Sentence(text[start:end], start, end, run.kind, run.block, lead_in))
+            first, last = _trimmed(text, start, end)
+            if first < last:
+                found.append(Sentence(text[first:last], first, last, run.kind, run.block, lead_in))
                 if run.kind == "item":
                     lead_in = ""
     return found
@@ -144,57 +150,78 @@ def _lines(text: str) -> list[_Line]:
 def _runs(text: str) -> Iterator[_Run]:
     """Yield the text's blocks, by the rules of Markdown as people really write it."""
     lines = _lines(text)
-    block = 0
     at = 0
+    block = 0
     after_item = False
     while at < len(lines):
-        line = lines[at]
-        if line.is_blank:
-            after_item = after_item and bool(lines[at + 1 : at + 2]) and not lines[at + 1].is_blank
+        if lines[at].is_blank:
+            after_item = after_item and at + 1 < len(lines) and not lines[at + 1].is_blank
             at += 1
             continue
         block += 1
-        if (fence := _FENCE.match(line.text)) and "`" not in line.text[fence.end() :]:
-            end = _fence_end(lines, at, fence.group(1))
-            if end is not None:
-                for inner in lines[at + 1 : end]:
-                    if not inner.is_blank:
-                        yield _Run(inner.start, inner.end, "code", block)
-                at, after_item = end + 1, False
-                continue
-        if _is_table(lines, at):
-            head = text[line.start : lines[at + 1].end]
-            at += 2
-            while at < len(lines) and "|" in lines[at].text:
-                yield _Run(lines[at].start, lines[at].end, "row", block, head)
-                at += 1
-            after_item = False
-            continue
-        if _RULE.match(line.text):
-            at += 1
-            after_item = False
-            continue
-        if heading := _HEADING.match(line.text):
-            yield _Run(line.start + heading.end(), line.end, "heading", block, heading.group().lstrip())
-            at, after_item = at + 1, False
-            continue
-        end = at + 1
-        marker = _marker(lines, at, after_item)
-        if marker:
-            while end < len(lines) and _continues(lines, end, in_item=True):
-                end += 1
-            yield _Run(line.start + len(marker), lines[end - 1].end, "item", block, marker.strip() + " ")
-            at, after_item = end, True
-            continue
-        while end < len(lines) and _continues(lines, end, in_item=False):
-            end += 1
-        # Dashes below a whole sentence part two blocks; below a title they underline it.
-        if end - at == 1 and end < len(lines) and _UNDERLINE.match(lines[end].text) and not _ENDED.search(line.text):
-            yield _Run(line.start, lines[end - 1].end, "heading", block)
-            at, after_item = end + 1, False
-            continue
-        yield from _paragraph(text, lines[at:end], block)
-        at, after_item = end, False
+        runs, at = (
+            _fenced_code(lines, at, block)
+            or _table(text, lines, at, block)
+            or _heading(lines, at, block)
+            or _item(lines, at, block, after_item=after_item)
+            or _plain(text, lines, at, block)
+        )
+        yield from runs
+        after_item = bool(runs) and runs[-1].kind == "item"
+
+
+_Block: TypeAlias = tuple[list[_Run], int]
+"""What a block holds, and the line after it."""
+
+
+def _fenced_code(lines: list[_Line], at: int, block: int) -> _Block | None:
+    fence = _FENCE.match(lines[at].text)
+    if not fence or "`" in lines[at].text[fence.end() :]:
+        return None
+    end = _fence_end(lines, at, fence.group(1))
+    if end is None:
+        return None
+    return [_Run(line.start, line.end, "code", block) for line in lines[at + 1 : end] if not line.is_blank], end + 1
+
+
+def _table(text: str, lines: list[_Line], at: int, block: int) -> _Block | None:
+    if not _is_table(lines, at):
+        return None
+    head = text[lines[at].start : lines[at + 1].end]
+    end = at + 2
+    while end < len(lines) and "|" in lines[end].text:
+        end += 1
+    return [_Run(line.start, line.end, "row", block, head) for line in lines[at + 2 : end]], end
+
+
+def _heading(lines: list[_Line], at: int, block: int) -> _Block | None:
+    line = lines[at]
+    if _RULE.match(line.text):
+        return [], at + 1
+    heading = _HEADING.match(line.text)
+    if not heading:
+        return None
+    return [_Run(line.start + heading.end(), line.end, "heading", block, heading.group().lstrip())], at + 1
+
+
+def _item(lines: list[_Line], at: int, block: int, *, after_item: bool) -> _Block | None:
+    marker = _marker(lines, at, after_item=after_item)
+    if not marker:
+        return None
+    end = at + 1
+    while end < len(lines) and _continues(lines, end, in_item=True):
+        end += 1
+    return [_Run(lines[at].start + len(marker), lines[end - 1].end, "item", block, marker.strip() + " ")], end
+
+
+def _plain(text: str, lines: list[_Line], at: int, block: int) -> _Block:
+    end = at + 1
+    while end < len(lines) and _continues(lines, end, in_item=False):
+        end += 1
+    # Dashes below a whole sentence part two blocks; below a title they underline it.
+    if end - at == 1 and end < len(lines) and _UNDERLINE.match(lines[end].text) and not _ENDED.search(lines[at].text):
+        return [_Run(lines[at].start, lines[at].end, "heading", block)], end + 1
+    return list(_paragraph(text, lines[at:end], block)), end
 
 
 def _fence_end(lines: list[_Line], at: int, fence: str) -> int | None:
@@ -214,7 +241,7 @@ def _is_table(lines: list[_Line], at: int) -> bool:
     )
 
 
-def _marker(lines: list[_Line], at: int, after_item: bool) -> str:
+def _marker(lines: list[_Line], at: int, *, after_item: bool) -> str:
     """Return the list marker that the line begins with, ``""`` where it is prose that only looks so."""
     line = lines[at].text
     if bullet := _BULLET.match(line):
@@ -233,7 +260,7 @@ def _continues(lines: list[_Line], at: int, *, in_item: bool) -> bool:
         return False
     if _UNDERLINE.match(line.text) or _RULE.match(line.text):
         return False
-    if _marker(lines, at, in_item):
+    if _marker(lines, at, after_item=in_item):
         return False
     if not in_item or line.text[:1].isspace() or line.text[:1].islower():
         return True
@@ -302,6 +329,7 @@ def _prose(text: str, start: int, end: int, code: str) -> list[tuple[int, int]]:
     flat = re.sub(r"[\ud800-\udfff]", "\ufffd", flat)
     pieces = _segments(flat, code)
     pieces = [part for piece in pieces for part in _at_hard_stops(flat, *piece)]
+    pieces = [part for piece in pieces for part in _at_plain_stops(flat, *piece)]
     if code in {"th", "lo"}:
         pieces = [part for piece in pieces for part in _at_thai_spaces(flat, *piece)]
     merged: list[tuple[int, int]] = []
@@ -362,6 +390,15 @@ def _at_hard_stops(flat: str, start: int, end: int) -> Iterator[tuple[int, int]]
         if match.end() < end:
             yield start, match.end()
             start = match.end()
+    if start < end:
+        yield start, end
+
+
+def _at_plain_stops(flat: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the span cut where the library took a common word for an abbreviation ('He told me. I left.')."""
+    for match in _PLAIN_STOP.finditer(flat, start, end):
+        yield start, match.end()
+        start = match.end()
     if start < end:
         yield start, end
 

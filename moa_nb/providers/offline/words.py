@@ -62,9 +62,49 @@ _STOP: Mapping[str, frozenset[str]] = {
     }.items()
 }
 _NEGATORS = frozenset(
-    "no not never none nor neither without cannot nicht kein keine nie pas jamais sans non ni nunca "
-    "jamás sin mai senza "
-    "não nem nunca sem niet geen nooit inte aldrig nie bez değil yok не нет ни никогда не ні".split()
+    [
+        "no",
+        "not",
+        "never",
+        "none",
+        "nor",
+        "neither",
+        "without",
+        "cannot",
+        "nicht",
+        "kein",
+        "keine",
+        "nie",
+        "pas",
+        "jamais",
+        "sans",
+        "non",
+        "ni",
+        "nunca",
+        "jamás",
+        "sin",
+        "mai",
+        "senza",
+        "não",
+        "nem",
+        "nunca",
+        "sem",
+        "niet",
+        "geen",
+        "nooit",
+        "inte",
+        "aldrig",
+        "nie",
+        "bez",
+        "değil",
+        "yok",
+        "не",
+        "нет",
+        "ни",
+        "никогда",
+        "не",
+        "ні",
+    ]
 )
 _SCRIPTS = (
     ("ja", re.compile(r"[\u3040-\u30ff\uff66-\uff9d]")),
@@ -233,10 +273,15 @@ def cosine(one: Mapping[str, int], other: Mapping[str, int], weights: Mapping[st
 
 
 def is_near_duplicate(
-    one: Mapping[str, int], other: Mapping[str, int], one_marks: frozenset[str], other_marks: frozenset[str]
+    one: Mapping[str, int],
+    other: Mapping[str, int],
+    one_marks: frozenset[str],
+    other_marks: frozenset[str],
+    repeats_from: float = 0.75,
 ) -> bool:
     """Return whether two sentences say the same in nearly the same words: one of them is enough.
 
-    Numbers and negations must agree: 'it lasts 10 hours' does not repeat 'it lasts 12 hours'.
+    They do from a cosine of ``repeats_from`` on. Numbers and negations must agree: 'it lasts 10 hours'
+    does not repeat 'it lasts 12 hours'.
     """
-    return one_marks == other_marks and cosine(one, other) >= 0.75
+    return one_marks == other_marks and cosine(one, other) >= repeats_from

@@ -1,0 +1,304 @@
+"""The quickstart's saved outputs and the README's tables are what the code gives.
+
+    python tests/test_examples.py --update
+
+runs the quickstart anew, with nothing configured, and saves it with its outputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+QUICKSTART = EXAMPLES / "quickstart.ipynb"
+README = ROOT / "README.md"
+
+NOBODY = "http://127.0.0.1:9"
+"""A proxy that nobody listens on: a local server that happens to run here is not found."""
+
+SECRET = b"the quickstart's fences are alike"[:32]
+"""The key of the fences: with it, prompts and their tokens are the same wherever the quickstart runs."""
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+DIFFERS = (
+    (re.compile(r"\b\d{4}-\d\d-\d\d\b"), "DAY"),
+    (re.compile(r"\b\d+(\.\d+)? (ms|s|min)\b( \d+ s\b)?"), "TIME"),
+    (re.compile(r"\b\d+(\.\d+)? [kM]B\b"), "SIZE"),
+    # pandas before 3.0 shows missing texts in another way.
+    (re.compile(r"<NA>|\bNone\b"), "NaN"),
+    (re.compile(r"-{2,}"), "--"),
+    (re.compile(r"\s+"), " "),
+)
+"""What is not the same on every run, with what stands for it."""
+
+
+# Running it ---------------------------------------------------------------------------------------
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return an environment with nothing configured and a home that is empty."""
+    from moa_nb import settings
+
+    keys = {service.key_env for service in settings.services().values()}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in keys and not name.startswith(("MOA_NB_", "XDG_"))
+    }
+    for name in ("no_proxy", "NO_PROXY", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
+        kept.pop(name, None)
+    return {
+        **kept,
+        "HOME": str(home),
+        "MOA_NB_HOME": str(home / ".local" / "share" / "moa_nb"),
+        "http_proxy": NOBODY,
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+
+
+def executed(folder: Path) -> NotebookNode:
+    """Return the quickstart as it comes out when it runs in a copy of ``examples/`` below ``folder``."""
+    copy, home = folder / "examples", folder / "home"
+    shutil.copytree(EXAMPLES, copy)
+    data = home / ".local" / "share" / "moa_nb"
+    data.mkdir(parents=True)
+    (data / "fence.key").write_bytes(SECRET)
+    notebook = nbformat.read(QUICKSTART, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    client = NotebookClient(
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(copy)}},
+        store_widget_state=False,
+        record_timing=False,
+        allow_errors=True,
+    )
+    client.execute(env=environment(home))
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    return notebook
+
+
+def update() -> None:
+    """Run the quickstart and save it with its outputs."""
+    with tempfile.TemporaryDirectory() as folder:
+        notebook = executed(Path(folder))
+    for cell in code_cells(notebook):
+        # A progress bar appears where a run takes a while; without its kernel it would be an empty box.
+        cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    nbformat.validate(notebook)
+    nbformat.write(notebook, QUICKSTART)
+
+
+# What it shows ------------------------------------------------------------------------------------
+
+
+def shown(cell: NotebookNode) -> str:
+    """Return what a cell shows as text, without what differs from run to run."""
+    texts = []
+    for output in cell.outputs:
+        if output.output_type == "stream":
+            texts.append(output.text)
+        elif output.output_type == "error":
+            texts.append(f"{output.ename}: {output.evalue}")
+        elif WIDGET not in output.data:
+            texts.append(output.data["text/plain"])
+    text = "\n".join(texts)
+    for pattern, replacement in DIFFERS:
+        text = pattern.sub(replacement, text)
+    return text.strip()
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return the cells that run."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+@pytest.fixture(scope="module")
+def saved() -> NotebookNode:
+    """Return the quickstart as it lies there."""
+    return nbformat.read(QUICKSTART, as_version=4)
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> NotebookNode:
+    """Return the quickstart as it comes out now."""
+    return executed(tmp_path_factory.mktemp("quickstart"))
+
+
+@pytest.mark.kernel
+@pytest.mark.slow
+def test_the_quickstart_runs_with_nothing_configured(fresh: NotebookNode) -> None:
+    """No cell of it ends in an error."""
+    errors = [output for cell in code_cells(fresh) for output in cell.outputs if output.output_type == "error"]
+    assert [f"{error.ename}: {error.evalue}" for error in errors] == []
+
+
+@pytest.mark.kernel
+@pytest.mark.slow
+def test_the_quickstart_shows_what_it_was_saved_with(fresh: NotebookNode, saved: NotebookNode) -> None:
+    """Answers, tables and counts are those of the saved file; if they should be others, update it."""
+    assert [cell.source for cell in fresh.cells] == [cell.source for cell in saved.cells]
+    for now, then in zip(code_cells(fresh), code_cells(saved), strict=True):
+        assert shown(now) == shown(then), f"cell {then.execution_count}; python tests/test_examples.py --update"
+
+
+def test_the_quickstart_is_saved_as_it_ran(saved: NotebookNode) -> None:
+    """Every cell ran, once, in order; no widgets, no timings of cells, no errors, no foreign kernel."""
+    nbformat.validate(saved)
+    assert [cell.execution_count for cell in code_cells(saved)] == list(range(1, len(code_cells(saved)) + 1))
+    assert set(saved.metadata) == {"kernelspec", "language_info"}
+    assert saved.metadata.kernelspec.name == "python3"
+    assert all(cell.metadata == {} for cell in saved.cells)
+    outputs = [output for cell in code_cells(saved) for output in cell.outputs]
+    assert all(output.output_type != "error" and WIDGET not in output.get("data", {}) for output in outputs)
+    assert all(output.get("name") != "stderr" for output in outputs)
+
+
+def test_the_reviews_are_as_the_quickstart_says() -> None:
+    """Forty reviews under ids of their own, three of them empty, and the odd ones among them."""
+    import pandas as pd
+
+    reviews = pd.read_csv(EXAMPLES / "reviews.csv", index_col="id")
+    assert list(reviews.columns) == ["product", "region", "date", "stars", "review"]
+    assert (len(reviews), int(reviews["review"].isna().sum())) == (40, 3)
+    assert reviews.index.is_unique
+    assert reviews["stars"].between(1, 5).all()
+    for odd in ("{{ fine }}", "<img", "☕", "Mühle", "静か"):
+        assert reviews["review"].str.contains(odd, regex=False).sum() == 1, odd
+
+
+# The README ---------------------------------------------------------------------------------------
+
+
+def option_rows() -> list[str]:
+    """Return the rows of the README's table of options, from the parser's own help."""
+    from moa_nb.notebook.arguments import cell_parser
+
+    rows = []
+    for action in cell_parser()._actions:
+        spelled = " ".join([", ".join(action.option_strings) or action.dest.upper(), action.metavar or ""]).strip()
+        choices = f" ({', '.join(action.choices)})" if action.choices else ""
+        rows.append(f"| `{spelled}` | {(action.help or '') % {}}{choices} |")
+    return rows
+
+
+def between(text: str, mark: str) -> list[str]:
+    """Return the lines of the README between ``<!-- mark -->`` and ``<!-- /mark -->``."""
+    return text.partition(f"<!-- {mark} -->\n")[2].partition(f"<!-- /{mark} -->")[0].splitlines()
+
+
+def test_the_readme_lists_the_options() -> None:
+    """The table of ``%%moa``'s options is the parser's help, row for row."""
+    assert between(README.read_text("utf-8"), "options")[2:] == option_rows()
+
+
+def test_the_readme_names_the_commands() -> None:
+    """It names every word that ``%moa`` takes, and no other."""
+    from moa_nb.notebook.arguments import COMMANDS
+
+    assert set(re.findall(r"`%moa (\w+)", README.read_text("utf-8"))) == set(COMMANDS)
+
+
+def test_the_readme_states_the_order_of_services() -> None:
+    """Keys are looked for in the order that the README says, then local servers."""
+    from moa_nb import settings
+
+    services = settings.services().values()
+    keys = [f"`{service.key_env}`" for service in services if service.key_env]
+    line = next(line for line in README.read_text("utf-8").splitlines() if line.startswith("1. a key"))
+    assert re.findall(r"`[A-Z_]+_KEY`", line) == keys
+
+
+def test_the_readme_shows_pipelines_and_settings_that_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each TOML block of the README is read as what its first line says it is."""
+    import tomllib
+
+    from moa_nb import settings
+    from moa_nb.pipeline import presets
+
+    blocks = re.findall(r"```toml\n# (\S+)\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    assert [name for name, _ in blocks] == ["moa.toml", "templates/pipelines/careful.toml"]
+    for name, text in blocks:
+        tomllib.loads(text)
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    for variable in [name for name in os.environ if name.startswith("MOA_NB_")]:
+        monkeypatch.delenv(variable)
+    settings.reset()
+    assert settings.current().aggregator == "lab:beta"
+    assert presets.load("careful").roles == {"proposers", "strong"}
+
+
+def test_the_readmes_python_parses() -> None:
+    """Its cells are Python, once magics are taken out, and its links lead somewhere."""
+    text = README.read_text("utf-8")
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        if not block.startswith("%%"):
+            compile(block, "README.md", "exec")
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("http") or target == "examples/panel.png" or (ROOT / target).exists(), target
+
+
+@pytest.mark.parametrize("mark", ["answer", "dry-run"])
+def test_the_readme_shows_what_the_quickstart_shows(mark: str, saved: NotebookNode) -> None:
+    """Each line that stands in the README as output is one of the quickstart's."""
+    lines = [line for line in between(README.read_text("utf-8"), mark)[1:-1] if line not in {"", "…"}]
+    texts = [output.get("text") or output.data["text/plain"] for cell in code_cells(saved) for output in cell.outputs]
+    known = {line for text in texts for line in text.splitlines()}
+    assert lines
+    assert [line for line in lines if line not in known] == []
+
+
+def test_the_readme_shows_what_comes_of_a_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three rows in the README are what the offline agents answer."""
+    import pandas as pd
+
+    from moa_nb.engine.engine import stop
+
+    monkeypatch.setenv("MOA_NB_HOME", str(tmp_path))
+    reviews = pd.read_csv(EXAMPLES / "reviews.csv", index_col="id").loc[[1005, 1007, 1021]]
+    stop()
+    try:
+        in_short = reviews.moa.synthesize(
+            "review",
+            instruction="Summarize in one sentence",
+            progress=False,
+            pipeline="moa-lite",
+            models=["offline:textrank", "offline:lexrank", "offline:lsa", "offline:lead"],
+            aggregator="offline:consensus",
+        )
+    finally:
+        stop()
+    rows = [f"{label}: {'nan' if pd.isna(value) else repr(value)}" for label, value in in_short.items()]
+    assert [line.strip(" {},") for line in between(README.read_text("utf-8"), "reviews")[1:-1]] == rows
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Run the quickstart with nothing configured.")
+    parser.add_argument("--update", action="store_true", help="save it with its outputs")
+    if not parser.parse_args().update:
+        sys.exit("nothing done: with --update the quickstart is run and saved; its tests run under pytest")
+    update()
