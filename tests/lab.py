@@ -55,9 +55,9 @@ def chromium() -> str:
 
 
 def _missing(why: str) -> str:
-    if os.environ.get("MOA_NB_REQUIRE_BROWSER") == "1":
-        pytest.fail(f"{why}, and MOA_NB_REQUIRE_BROWSER is 1")
-    pytest.skip(f"{why}; MOA_NB_REQUIRE_BROWSER=1 makes this a failure")
+    if os.environ.get("TESTS_REQUIRE_BROWSER") == "1":
+        pytest.fail(f"{why}, and TESTS_REQUIRE_BROWSER is 1")
+    pytest.skip(f"{why}; TESTS_REQUIRE_BROWSER=1 makes this a failure")
 
 
 @contextmanager
@@ -210,7 +210,6 @@ class Reader:
         assert self._lab is not None
         self.page.goto(self._lab.url(name))
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
-        self.page.wait_for_function("() => window.jupyterapp || document.querySelector('.jp-NotebookPanel-toolbar')")
 
     def wait_for_kernel(self) -> None:
         """Return when the notebook's kernel is idle."""

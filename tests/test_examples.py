@@ -203,14 +203,15 @@ def option_rows() -> list[str]:
     return rows
 
 
-def between(text: str, mark: str) -> list[str]:
-    """Return the lines of the README between ``<!-- mark -->`` and ``<!-- /mark -->``."""
-    return text.partition(f"<!-- {mark} -->\n")[2].partition(f"<!-- /{mark} -->")[0].splitlines()
+def below(mark: str) -> list[str]:
+    """Return the README's lines from ``<!-- mark -->`` to the next empty one, without the fences of code."""
+    block = README.read_text("utf-8").partition(f"<!-- {mark} -->\n")[2].partition("\n\n")[0]
+    return [line for line in block.splitlines() if not line.startswith("```")]
 
 
 def test_the_readme_lists_the_options() -> None:
     """The table of ``%%moa``'s options is the parser's help, row for row."""
-    assert between(README.read_text("utf-8"), "options")[2:] == option_rows()
+    assert below("options")[2:] == option_rows()
 
 
 def test_the_readme_names_the_commands() -> None:
@@ -234,8 +235,9 @@ def test_the_readme_shows_pipelines_and_settings_that_work(tmp_path: Path, monke
     """Each TOML block of the README is read as what its first line says it is."""
     import tomllib
 
+    import moa_nb as moa
     from moa_nb import settings
-    from moa_nb.pipeline import presets
+    from moa_nb.engine.engine import stop
 
     blocks = re.findall(r"```toml\n# (\S+)\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
     assert [name for name, _ in blocks] == ["moa.toml", "templates/pipelines/careful.toml"]
@@ -247,9 +249,22 @@ def test_the_readme_shows_pipelines_and_settings_that_work(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     for variable in [name for name in os.environ if name.startswith("MOA_NB_")]:
         monkeypatch.delenv(variable)
+    for variable in ("LAB_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(variable, "no key")
+    monkeypatch.setenv("MOA_NB_HOME", str(tmp_path / "home"))
+    (tmp_path / "templates" / "prompts").mkdir()
+    (tmp_path / "templates" / "prompts" / "verdict.jinja").write_text(
+        "{{ references | join(fence) }}{{ question }}{{ agent }}", "utf-8"
+    )
     settings.reset()
-    assert settings.current().aggregator == "lab:beta"
-    assert presets.load("careful").roles == {"proposers", "strong"}
+    stop()
+    try:
+        # Its models have prices, as its budget asks for; nothing is sent.
+        priced = moa.estimate("Hello")
+        assert (priced.pipeline, priced.n_calls, priced.n_unpriced) == ("moa-lite", 4, 0)
+        assert moa.estimate("Hello", pipeline="careful").n_calls == 6
+    finally:
+        stop()
 
 
 def test_the_readmes_python_parses() -> None:
@@ -265,7 +280,7 @@ def test_the_readmes_python_parses() -> None:
 @pytest.mark.parametrize("mark", ["answer", "dry-run"])
 def test_the_readme_shows_what_the_quickstart_shows(mark: str, saved: NotebookNode) -> None:
     """Each line that stands in the README as output is one of the quickstart's."""
-    lines = [line for line in between(README.read_text("utf-8"), mark)[1:-1] if line not in {"", "…"}]
+    lines = [line for line in below(mark) if line != "…"]
     texts = [output.get("text") or output.data["text/plain"] for cell in code_cells(saved) for output in cell.outputs]
     known = {line for text in texts for line in text.splitlines()}
     assert lines
@@ -293,7 +308,7 @@ def test_the_readme_shows_what_comes_of_a_column(tmp_path: Path, monkeypatch: py
     finally:
         stop()
     rows = [f"{label}: {'nan' if pd.isna(value) else repr(value)}" for label, value in in_short.items()]
-    assert [line.strip(" {},") for line in between(README.read_text("utf-8"), "reviews")[1:-1]] == rows
+    assert [line.strip(" {},") for line in below("reviews")] == rows
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The extension in a real kernel: interrupts, queued cells, threads, a killed kernel, what is saved.
 
-The kernel's Python is this one, or that of the environment variable ``MOA_NB_KERNEL_PYTHON``.
+The kernel's Python is this one, or that of the environment variable ``TESTS_KERNEL_PYTHON``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from moa_nb.testing import ChatServer, Reply
 
 pytestmark = pytest.mark.kernel
 
-PYTHON = os.environ.get("MOA_NB_KERNEL_PYTHON", sys.executable)
+PYTHON = os.environ.get("TESTS_KERNEL_PYTHON", sys.executable)
 KEY = "sk-kernel-0123456789abcdef"
 RUN = "application/vnd.moa.run+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"

@@ -28,6 +28,7 @@ from moa_nb.frames.spending import forecast
 from moa_nb.gateway import Gateway
 from moa_nb.pipeline.ask import Task
 from moa_nb.pipeline.result import Result
+from moa_nb.providers import functions
 from moa_nb.store.runs import RunRow
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ class FrameRun:
 
     def _keeps_all(self, plan: Plan) -> bool:
         """Return whether the store has nothing to make results from again."""
-        return plan.cache == "off" or any(model.startswith("function:") for model in plan.models)
+        return plan.cache == "off" or any(map(_is_forgotten, plan.models))
 
     def estimate(self) -> Estimate:
         """Return what the run would take at most; nothing is sent."""
@@ -424,6 +425,12 @@ class FrameRun:
     def __repr__(self) -> str:
         why = f" ({self._error})" if self._error else ""
         return f"<FrameRun {self.id}, {self.state}{why}: {self.progress}>"
+
+
+def _is_forgotten(model: str) -> bool:
+    """Return whether the store keeps no answers of a model: a function without a version."""
+    provider, _, name = model.partition(":")
+    return provider == "function" and (name not in functions.registered() or functions.find(name).version is None)
 
 
 def _digest(task: Task) -> bytes:

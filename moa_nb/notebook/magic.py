@@ -22,6 +22,7 @@ from moa_nb.notebook.arguments import COMMANDS, cell_parser, split
 from moa_nb.notebook.cell import task_of
 from moa_nb.notebook.display import has_front_end, show_as
 from moa_nb.notebook.live import LivePanel
+from moa_nb.panels.figures import count
 from moa_nb.pipeline.ask import Task
 from moa_nb.pipeline.result import Result
 
@@ -157,8 +158,9 @@ def _run(engine: Engine, plan: Plan, task: Task, *, form: str) -> Result:
     except KeyboardInterrupt:
         if panel:
             panel.finish(record.result or record.finish(error="stopped", stop_reason="stopped"))
-        done = sum(call.ok for layer in record.layers for call in (one.cut() for one in layer.calls))
-        msg = f"stopped; {done} finished calls are kept: run the cell again to go on from there"
+        n_done = sum(call.call is not None and call.call.ok for layer in record.layers for call in layer.calls)
+        kept = f"; {count(n_done, 'finished call')} kept: run the cell again to go on from there" if n_done else ""
+        msg = f"stopped{kept}"
         raise Interrupted(msg) from None
     except MoaError as error:
         if panel:

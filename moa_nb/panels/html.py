@@ -228,7 +228,7 @@ def _head(view: PanelView) -> _Head:
     words = view.state.removeprefix("running")
     if not words:
         n_over = sum(call.is_over for call in view.calls)
-        words = f"running, {n_over} of {len(view.calls)} answered" if view.calls else "running"
+        words = f"running, {n_over} of {len(view.calls)} answered; ■ stops it" if view.calls else "running; ■ stops it"
     return _Head(
         pipeline=_name(view.pipeline),
         words=words,

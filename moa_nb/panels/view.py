@@ -208,7 +208,7 @@ def _role_hint(layer: Layer, call: Call) -> str:
 def _call_view(call: Call, role_hint: str) -> CallView:
     state: CallState = "cached" if call.cached else "done"
     if call.error is not None:
-        state = "failed"
+        state = "cancelled" if call.error_kind == "cancelled" else "failed"
     return CallView(
         agent=call.agent,
         model=call.model,
@@ -222,7 +222,7 @@ def _call_view(call: Call, role_hint: str) -> CallView:
         first_token_seconds=call.first_token_seconds,
         seconds=call.seconds,
         attempts=call.attempts,
-        error=call.error,
+        error=None if state == "cancelled" else call.error,
         prompt=call.prompt,
         # Notes of calls stand once at the top, among the run's.
         reasoning=call.reasoning,

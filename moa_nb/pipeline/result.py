@@ -27,7 +27,7 @@ class Call:
     prompt: tuple[Message, ...] = ()
     """The messages sent."""
     text: str = ""
-    usage: Usage = Usage()
+    usage: Usage = Usage()  # noqa: RUF009 - frozen
     cost: float | None = None
     """Dollars paid now; 0 from the cache, ``None`` where no price is known."""
     started: float = 0.0
@@ -182,7 +182,7 @@ class Result:
 
         show(self)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's
         from moa_nb.panels.bundle import bundle
 
         return bundle(self)

@@ -55,6 +55,10 @@ class RunRow:
     seconds: float
 
 
+_INSERT_RUN = f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 15)})"  # noqa: S608 - marks only
+_INSERT_LEDGER = f"INSERT INTO ledger VALUES ({','.join('?' * 10)})"  # noqa: S608 - marks only
+
+
 def insert(
     connection: sqlite3.Connection, run: RunRow, ledger: Iterable[LedgerRow], record: dict[str, Any] | None
 ) -> None:
@@ -64,10 +68,10 @@ def insert(
     try:
         values = [getattr(run, name) for name in RunRow.__slots__]
         values = [value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in values]
-        connection.execute(f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 15)})", [*values, packed])  # noqa: S608 - marks only
+        connection.execute(_INSERT_RUN, [*values, packed])
         connection.execute("DELETE FROM ledger WHERE run = ?", [run.id])
         connection.executemany(
-            f"INSERT INTO ledger VALUES ({','.join('?' * 10)})",
+            _INSERT_LEDGER,
             [[run.id, run.at, *(getattr(row, name) for name in LedgerRow.__slots__)] for row in ledger],
         )
         connection.execute("COMMIT")

@@ -64,18 +64,22 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
         path.touch(mode=0o600)
     connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
     try:
-        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
-        # With WAL a committed group survives a killed process; only a power cut could take the last ones.
-        connection.execute("PRAGMA synchronous=NORMAL" if mode == "wal" else "PRAGMA synchronous=FULL")
-        connection.execute("PRAGMA busy_timeout=30000")
-        found = connection.execute("PRAGMA user_version").fetchone()[0]
-        if found > VERSION:
-            msg = f"written by a newer version ({found}, this is {VERSION})"
-            raise sqlite3.DatabaseError(msg)
-        if found < VERSION:
-            connection.executescript(_TABLES)
-            connection.execute(f"PRAGMA user_version={VERSION}")
+        return connection, _prepare(connection)
     except BaseException:
         connection.close()
         raise
-    return connection, mode == "wal"
+
+
+def _prepare(connection: sqlite3.Connection) -> bool:
+    connection.execute("PRAGMA busy_timeout=30000")
+    found = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > VERSION:
+        msg = f"written by a newer version ({found}, this is {VERSION})"
+        raise sqlite3.DatabaseError(msg)
+    is_wal = bool(connection.execute("PRAGMA journal_mode=WAL").fetchone()[0] == "wal")
+    # With WAL a committed group survives a killed process; only a power cut could take the last ones.
+    connection.execute("PRAGMA synchronous=NORMAL" if is_wal else "PRAGMA synchronous=FULL")
+    if found < VERSION:
+        connection.executescript(_TABLES)
+        connection.execute(f"PRAGMA user_version={VERSION}")
+    return is_wal

@@ -1,0 +1,62 @@
+"""What every test gets: a folder, a store and settings of its own, and a server to talk to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import moa_nb as moa
+from moa_nb import settings
+from moa_nb.testing import ChatServer
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees the user's keys, files or store, nor those of another test."""
+    for name in list(os.environ):
+        if name.endswith("_API_KEY") or name.startswith("MOA_NB_"):
+            monkeypatch.delenv(name)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "work").mkdir()
+    monkeypatch.setenv("MOA_NB_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "work")
+    settings.reset()
+    yield
+    from moa_nb.engine import engine
+
+    engine.stop()
+    settings.reset()
+
+
+@pytest.fixture
+def server() -> Iterator[ChatServer]:
+    """A server without a script."""
+    with ChatServer() as server:
+        yield server
+
+
+@pytest.fixture
+def lab(server: ChatServer) -> Callable[..., None]:
+    """Proposers ``lab:a``, ``lab:b``, ``lab:c`` and the aggregator ``lab:z`` on the server; called with further settings.
+
+    Each token costs a dollar per million.
+    """
+
+    def configure(**values: Any) -> None:
+        price = {"prompt_price": 1.0, "completion_price": 1.0}
+        moa.configure(
+            **{
+                "proposers": ["lab:a", "lab:b", "lab:c"],
+                "aggregator": "lab:z",
+                "providers": {"lab": {"base_url": server.base_url, **values.pop("provider", {})}},
+                "models": {f"lab:{name}": price for name in "abcz"},
+                **values,
+            },
+        )
+
+    configure()
+    return configure

@@ -1,0 +1,368 @@
+"""What a reader sees in JupyterLab and in exports, in a real browser: live panels, saved panels, hostile text."""
+
+from __future__ import annotations
+
+import copy
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+from lab import Lab, Reader, browser
+from test_kernel import STATIC, WIDGET, environment, setup
+
+from moa_nb.testing import ChatServer, Reply
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+REASONS = (
+    "Churn rose because prices went up in March and the **support queue** doubled. The notes name three reasons:\n\n"
+    "1. the price change\n2. slow answers from support\n3. a competitor's offer\n"
+)
+LAST_WORDS = "In one sentence: it was the price."
+
+HOSTILE = (
+    "<script>window.__xss = 'script'</script>"
+    "<img src=x onerror=\"window.__xss = 'onerror'\">"
+    "<svg onload=\"window.__xss = 'svg'\"><script>window.__xss = 'svg script'</script></svg>"
+    '<iframe srcdoc="<script>parent.__xss = 1</script>"></iframe><iframe src="https://evil.example/frame"></iframe>'
+    "<details open ontoggle=\"window.__xss = 'toggle'\"><summary>x</summary></details>"
+    "<a href=\"javascript:window.__xss='link'\" id=\"bad-link\">press me</a> [press too](javascript:window.__xss='md') "
+    '<button data-commandlinker-command="notebook:change-to-cell-markdown" data-commandlinker-args="{}">run</button>'
+    "<div style=\"position:fixed;inset:0;z-index:99999;background:url('https://evil.example/overlay')\">overlay</div>"
+    "<style>body{display:none} @import url('https://evil.example/style.css');</style>"
+    "<form action='https://evil.example/form'><input autofocus onfocus=\"window.__xss = 'focus'\"></form>"
+    "<base href='https://evil.example/'><meta http-equiv='refresh' content='0;url=https://evil.example/meta'>"
+    "<link rel=stylesheet href='https://evil.example/link'><object data='https://evil.example/object'></object>"
+    " ![pixel](https://evil.example/pixel.png) ![x](x\"onerror=\"window.__xss='md image')"
+    " <img src='https://evil.example/img.png'> <video src='https://evil.example/v' onerror='window.__xss=1'></video>"
+    " $\\href{javascript:window.__xss='math'}{math}$ "
+    "</div></td></tr></table></pre><!-- --><img src=x onerror=\"window.__xss = 'closing'\"> hostile-text-was-shown"
+)
+"""Everything that model text could try on a reader; its last words prove that it was shown."""
+
+PRESSED = "[data-commandlinker-command^='notebook:'], #bad-link, a[href^='javascript']"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The browser of these tests."""
+    with browser() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def _server() -> Iterator[ChatServer]:
+    with ChatServer() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def _lab(chromium: Browser, _server: ChatServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    assert chromium
+    assert _server
+    folder = tmp_path_factory.mktemp("lab")
+    started = Lab(folder, environment(folder / "home"))
+    try:
+        yield started
+    finally:
+        started.stop()
+
+
+@pytest.fixture
+def server(_server: ChatServer) -> ChatServer:
+    """The server, whose models take their time and stream."""
+    _server.on("alpha", Reply(REASONS, token_delay=0.01))
+    _server.on("beta", Reply(REASONS + REASONS, token_delay=0.02))
+    _server.on("gamma", Reply(REASONS + LAST_WORDS, token_delay=0.06))
+    return _server
+
+
+@pytest.fixture
+def lab(_lab: Lab) -> Iterator[Lab]:
+    """JupyterLab in its light theme, without kernels."""
+    _lab.set("@jupyterlab/apputils-extension/themes", {"theme": "JupyterLab Light"})
+    yield _lab
+    _lab.end_kernels()
+
+
+@pytest.fixture
+def reader(lab: Lab, chromium: Browser) -> Iterator[Reader]:
+    """A page of this test's own."""
+    opened = Reader(chromium, lab)
+    yield opened
+    opened.close()
+
+
+def notebook_of(*sources: str) -> nbformat.NotebookNode:
+    """Return a notebook of code cells."""
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in sources], metadata={"kernelspec": kernel})
+
+
+def untrusted(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return the notebook as somebody else's: the server's signature does not fit it."""
+    changed = copy.deepcopy(notebook)
+    changed.cells.append(nbformat.v4.new_markdown_cell("from somebody else"))
+    return changed
+
+
+BARS = """(cell) => [...document.querySelectorAll('.jp-CodeCell')[cell].querySelectorAll('td div div')]
+    .map(e => [e.getBoundingClientRect().width, getComputedStyle(e).backgroundColor])
+    .filter(([width, colour]) => width > 3 && colour === 'rgb(74, 127, 181)').length"""
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_a_panel_lives_and_then_stays(
+    reader: Reader, lab: Lab, server: ChatServer, chromium: Browser, theme: str
+) -> None:
+    """The panel is seen growing, becomes static, opens, and is complete in the saved file, trusted or not."""
+    lab.set("@jupyterlab/apputils-extension/themes", {"theme": f"JupyterLab {theme}"})
+    name = f"panel-{theme.lower()}"
+    lab.write(f"{name}.ipynb", notebook_of(setup(server), f"%%moa --budget 0.5\nWhy did churn rise, in {theme}?"))
+    reader.open(f"{name}.ipynb")
+    reader.wait_for_kernel()
+    reader.run_all()
+
+    # It grows.
+    panel = reader.page.locator(".jp-CodeCell").nth(1)
+    reader.until(lambda: "Layer 2" in panel.inner_text() and "answered; ■ stops it" in panel.inner_text())
+    lengths, heights = [], []
+    for _ in range(6):
+        lengths.append(len(panel.inner_text()))
+        heights.append(panel.bounding_box()["height"])  # type: ignore[index]
+        reader.page.wait_for_timeout(250)
+    reader.shot(f"{name}-running")
+    assert lengths[-1] > lengths[0]
+    assert max(heights[-3:]) - min(heights[-3:]) < 60
+
+    # It stays.
+    reader.until_done()
+    assert "moa-lite done" in panel.inner_text()
+    assert LAST_WORDS in panel.inner_text()
+    assert panel.locator(".jupyter-widgets").count() == 0
+    assert reader.page.evaluate(BARS, 1) >= 3
+
+    # It opens, by mouse and by keyboard.
+    rows = panel.locator("details")
+    rows.nth(0).locator("summary").first.click()
+    assert rows.nth(0).evaluate("row => row.open")
+    prompts = rows.nth(0).locator("details summary")
+    prompts.first.focus()
+    reader.page.keyboard.press("Enter")
+    assert f"Why did churn rise, in {theme}?" in rows.nth(0).inner_text()
+    reader.shot(f"{name}-opened", whole=True)
+    reader.save()
+
+    # It is in the file.
+    saved = lab.read(f"{name}.ipynb")
+    (output,) = saved.cells[1].outputs
+    assert set(output.data) == STATIC
+    assert WIDGET not in nbformat.writes(saved)
+    lab.end_kernels()
+    lab.write(f"{name}-untrusted.ipynb", untrusted(saved))
+    for file in (name, f"{name}-untrusted"):
+        again = Reader(chromium, lab)
+        try:
+            again.open(f"{file}.ipynb")
+            panel = again.page.locator(".jp-CodeCell").nth(1)
+            panel.locator(".jp-OutputArea-output").first.wait_for()
+            again.page.wait_for_timeout(300)
+            assert LAST_WORDS in panel.inner_text()
+            assert "moa-lite" in panel.inner_text()
+            assert "$0.00" in panel.inner_text()
+            assert "Error displaying widget" not in again.text
+            assert again.page.evaluate(BARS, 1) >= 3
+            panel.locator("details summary").first.click()
+            assert panel.locator("details").first.evaluate("row => row.open")
+            again.shot(f"{file}-reopened", whole=True)
+            assert again.outside == []
+        finally:
+            again.close()
+    assert reader.outside == []
+
+
+def test_the_stop_button_stops(reader: Reader, lab: Lab, server: ChatServer) -> None:
+    """■ in Lab ends the run, the panel says so, and the cells below do not run."""
+    server.on("beta", Reply.hanging())
+    lab.write("stop.ipynb", notebook_of(setup(server), "%%moa\nstopped in the browser", "print('must not run')"))
+    reader.open("stop.ipynb")
+    reader.wait_for_kernel()
+    reader.run_all()
+    panel = reader.page.locator(".jp-CodeCell").nth(1)
+    reader.until(lambda: "1 of 2 answered; ■ stops it" in panel.inner_text())
+    reader.interrupt()
+    reader.until_done()
+    reader.until(lambda: server.in_flight == 0, 2)
+    text = panel.inner_text()
+    assert "stopped" in text
+    assert "KeyboardInterrupt: stopped; 1 finished" in text
+    assert "Traceback" not in text
+    reader.shot("stopped", whole=True)
+    assert reader.outputs(2).count() == 0
+
+
+def hostile_sources(server: ChatServer) -> list[str]:
+    """Return cells that show hostile text in every place there is: answers, names, errors, prompts, tables."""
+    made = (
+        "from moa_nb.chat import Message\nfrom moa_nb.pipeline.result import Call, Layer, Result\n"
+        "calls = tuple(Call(agent=evil, model='lab:' + evil, prompt=(Message('user', evil),), text=text, error=error, note=evil,\n"
+        "    reasoning=evil, answered_by=evil, template=evil, parameters=((evil, evil),), finish_reason='length', seconds=1.0)\n"
+        "    for text, error in ((evil, None), ('', evil)))\n"
+        "Result(evil, evil, (Layer(evil, calls), Layer(evil, calls[:1])), notes=(evil,), conversation=(Message('user', evil),),\n"
+        "    stop_reason=evil, degraded=True, error=evil).show()"
+    )
+    return [
+        setup(server, models={}) + f"\nevil = {HOSTILE!r}",
+        f"%%moa --raw\n{HOSTILE}",
+        made,
+        "%%moa --raw -p single -f markdown\nas markdown",
+        f"%%moa --raw --dry-run\n{HOSTILE}",
+        "import moa_nb.panels.tables as tables\ntables.table([(evil, 1)], [evil, 'n'], caption=evil)",
+        "moa.configure(proposers=('lab:' + evil, 'lab:alpha'))",
+        "%%moa\nThe model has a name: {{ evil }}",
+        "moa.last()",
+        "%moa models",
+        "pd.Series([evil]).moa.synthesize(pipeline='single', progress=False)\nmoa.last().trace(0)",
+    ]
+
+
+SHOWING = (1, 2, 3, 4, 5, 7, 8, 9, 10)
+"""The cells that show hostile text."""
+
+
+@pytest.fixture(scope="module")
+def hostile_notebook(_lab: Lab, _server: ChatServer, chromium: Browser) -> nbformat.NotebookNode:
+    """A notebook full of hostile text, run in Lab, with what the page went through while it ran."""
+    _server.on("alpha", Reply(HOSTILE, token_delay=0.02, reasoning=HOSTILE))
+    _server.on("beta", Reply.bad_request(HOSTILE))
+    _server.on("gamma", Reply(HOSTILE, token_delay=0.02))
+    _server.on("*", HOSTILE)
+    _lab.write("hostile.ipynb", notebook_of(*hostile_sources(_server)))
+    reader = Reader(chromium, _lab)
+    try:
+        reader.open("hostile.ipynb")
+        reader.wait_for_kernel()
+        reader.run_all()
+        reader.until_done()
+        open_and_press(reader)
+        reader.shot("hostile-live", whole=True)
+        judge(reader)
+        reader.save()
+    finally:
+        reader.close()
+        _lab.end_kernels()
+    return _lab.read("hostile.ipynb")
+
+
+def open_and_press(reader: Reader) -> None:
+    """Open everything that opens, and press everything that a hostile text may want pressed."""
+    reader.page.evaluate("() => document.querySelectorAll('details').forEach(row => row.open = true)")
+    reader.page.evaluate(
+        "(hostile) => document.querySelectorAll('.jp-OutputArea-output a, .jp-OutputArea-output button').forEach("
+        "e => { if (e.matches(hostile)) e.click() })",
+        PRESSED,
+    )
+    reader.page.wait_for_timeout(300)
+
+
+def judge(reader: Reader) -> None:
+    """Check that hostile text was shown wherever it could, and did nothing."""
+    outputs = [reader.page.locator(".jp-CodeCell").nth(cell).locator(".jp-Cell-outputArea").inner_text() for cell in SHOWING]
+    # A model's name is long enough to be cut before its last words.
+    assert [cell for cell, text in zip(SHOWING, outputs, strict=True) if "onerror=" not in text] == []
+    assert reader.text.count("hostile-text-was-shown") >= 12
+    assert reader.set_by_script() is None
+    assert reader.outside == []
+    assert reader.dialogs == []
+    harmful = "script, iframe, object, svg, form, base, meta, link, style, img, video, input, button, [onerror], [onload], [ontoggle]"
+    inside = f":is(.jp-OutputArea-output) :is({harmful}, [data-commandlinker-command], a[href^='javascript'])"
+    assert reader.page.locator(inside).count() == 0
+    assert reader.page.evaluate(
+        "() => [...document.querySelectorAll('.jp-OutputArea-output *')]"
+        ".filter(e => ['fixed', 'absolute', 'sticky'].includes(getComputedStyle(e).position)).length"
+    ) == 0
+
+
+def test_hostile_text_does_nothing_while_it_is_written(hostile_notebook: nbformat.NotebookNode) -> None:
+    """Hostile text in answers, names, errors, prompts and tables runs nothing, fetches nothing and covers nothing."""
+    for cell in SHOWING:
+        (output,) = hostile_notebook.cells[cell].outputs
+        assert "onerror=" in output.data["text/html"]
+        assert "<img" not in output.data["text/html"]
+    assert [set(hostile_notebook.cells[cell].outputs[0].data) for cell in (1, 2)] == [STATIC, STATIC]
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_hostile_text_does_nothing_when_reopened(
+    hostile_notebook: nbformat.NotebookNode, lab: Lab, reader: Reader, trusted: bool
+) -> None:
+    """The saved notebook, trusted or not, is as harmless as it was."""
+    assert hostile_notebook
+    name = "hostile.ipynb"
+    if not trusted:
+        name = "hostile-untrusted.ipynb"
+        lab.write(name, untrusted(hostile_notebook))
+    reader.open(name)
+    reader.page.locator(".jp-OutputArea-output").first.wait_for()
+    reader.page.wait_for_timeout(500)
+    open_and_press(reader)
+    reader.shot(name.removesuffix(".ipynb") + "-reopened", whole=True)
+    judge(reader)
+
+
+def exported(folder: Path, notebook: nbformat.NotebookNode) -> Path:
+    """Return the page that nbconvert makes of a notebook."""
+    nbformat.write(notebook, folder / "exported.ipynb")
+    command = [sys.executable, "-m", "nbconvert", "--to", "html", "exported.ipynb"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, env={**os.environ, "JUPYTER_CONFIG_DIR": str(folder)})
+    return folder / "exported.html"
+
+
+OURS = "evil.example"
+
+
+def test_hostile_text_does_nothing_in_an_export(
+    hostile_notebook: nbformat.NotebookNode, chromium: Browser, tmp_path: Path
+) -> None:
+    """nbconvert's HTML of the notebook, opened in the browser, is harmless too, and shows the panels."""
+    reader = Reader(chromium, None)
+    try:
+        reader.page.goto(exported(tmp_path, hostile_notebook).as_uri())
+        reader.page.wait_for_timeout(1000)
+        open_and_press(reader)
+        reader.shot("hostile-exported")
+        assert reader.text.count("hostile-text-was-shown") >= 12
+        assert reader.set_by_script() is None
+        # The page that nbconvert makes asks for libraries of its own, which are not reached.
+        assert [url for url in reader.outside if OURS in url] == []
+        assert reader.dialogs == []
+    finally:
+        reader.close()
+
+
+def test_the_browser_would_notice(lab: Lab, chromium: Browser, reader: Reader, tmp_path: Path) -> None:
+    """The same text shown unescaped does run and does ask for addresses, in Lab and in an export: these tests see it."""
+    notebook = notebook_of(f"from IPython.display import HTML\nHTML({HOSTILE!r})")
+    lab.write("control.ipynb", notebook)
+    reader.open("control.ipynb")
+    reader.wait_for_kernel()
+    reader.run_all()
+    reader.until(lambda: reader.set_by_script() is not None)
+    assert any(OURS in url for url in reader.outside)
+
+    html: Any = nbformat.v4.new_output("display_data", {"text/html": HOSTILE})
+    notebook.cells[0].outputs = [html]
+    page = Reader(chromium, None)
+    try:
+        page.page.goto(exported(tmp_path, notebook).as_uri(), wait_until="commit")
+        page.until(lambda: page.set_by_script() is not None and any(OURS in url for url in page.outside))
+    finally:
+        page.close()

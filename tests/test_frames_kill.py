@@ -1,0 +1,149 @@
+"""A process that is killed or interrupted in the middle of a frame, and the one that goes on from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from moa_nb.testing import read_log
+
+N_ROWS = 200
+
+SCRIPT = f"""
+import json, sys
+import pandas as pd
+import moa_nb as moa
+url = sys.argv[1]
+moa.configure(
+    providers={{"lab": {{"base_url": url, "concurrency": 16}}}}, proposers=["lab:alpha", "lab:beta"], aggregator="lab:judge",
+    ask_above_calls=10_000,
+)
+frame = pd.DataFrame({{"q": [f"q{{number}}" for number in range({N_ROWS})]}})
+"""
+
+RUN = """
+answers = frame.moa.synthesize("q", progress=False)
+print(json.dumps(int(answers.notna().sum())))
+"""
+
+INTERRUPTED = """
+print("began", flush=True)
+try:
+    frame.moa.synthesize("q")
+except KeyboardInterrupt:
+    run = moa.last()
+    once = int(run.partial.notna().sum())
+    again = pd.Series(["x", "y"]).moa.synthesize(progress=False)
+    rest = frame.moa.synthesize("q", progress=False)
+    print(json.dumps([once, run.state, run.done, int(again.notna().sum()), int(rest.notna().sum())]))
+"""
+
+Script = Callable[[str], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """The server's log."""
+    return tmp_path / "log.jsonl"
+
+
+@pytest.fixture
+def script(tmp_path: Path, log: Path) -> Iterator[Script]:
+    """Start a script against a server that is a process of its own and outlives it."""
+    replies = json.dumps(
+        {"options": {"latency": 0.02}, "replies": {"judge": ["an answer"], "alpha": ["a"], "beta": ["b"]}}
+    )
+    (tmp_path / "replies.json").write_text(replies)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MOA_NB_")}
+    environment |= {"MOA_NB_HOME": str(tmp_path / "home"), "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "moa_nb.testing", "--port", "0", "--log", str(log), "--exit-with-stdin"]
+    command += ["--script", str(tmp_path / "replies.json")]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    assert server.stdin is not None
+    assert server.stdout is not None
+    url = server.stdout.readline().strip()
+    started: list[subprocess.Popen[str]] = []
+
+    def start(code: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", SCRIPT + code, url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=tmp_path,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+    server.stdin.close()
+    server.wait(5)
+    server.stdout.close()
+
+
+def wait_for(log: Path, n_requests: int) -> None:
+    """Return once the server has answered so many requests."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        if log.exists() and log.read_bytes().count(b"\n") >= n_requests:
+            return
+        time.sleep(0.005)
+    pytest.fail(f"fewer than {n_requests} requests")
+
+
+def output(process: subprocess.Popen[str]) -> str:
+    """What a process wrote, once it has ended well."""
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    return out.splitlines()[-1]
+
+
+def test_a_killed_run_goes_on_where_it_was(script: Script, log: Path, tmp_path: Path) -> None:
+    """After kill -9 at half of 200 rows, running again asks for exactly what was not committed."""
+    process = script(RUN)
+    wait_for(log, N_ROWS * 3 // 2)
+    process.kill()
+    process.communicate()
+    time.sleep(0.2)  # the server notices
+    with sqlite3.connect(tmp_path / "home" / "store.sqlite") as connection:
+        (committed,) = connection.execute("SELECT COUNT(*) FROM completions").fetchone()
+    connection.close()
+    before = log.read_bytes().count(b"\n")
+    assert N_ROWS <= committed < 3 * N_ROWS
+    assert json.loads(output(script(RUN))) == N_ROWS
+    records = read_log(log)
+    assert len(records) - before == 3 * N_ROWS - committed
+    in_flight = 3 * 16
+    assert before - committed <= in_flight, "what came back was on disk"
+    assert json.loads(output(script(RUN))) == N_ROWS
+    assert len(read_log(log)) == len(records), "the third time nothing is asked"
+
+
+def test_an_interrupted_script_keeps_its_rows_and_goes_on(script: Script, log: Path) -> None:
+    """A real SIGINT raises KeyboardInterrupt at once, keeps what is finished, and the engine works on."""
+    process = script(INTERRUPTED)
+    wait_for(log, N_ROWS)
+    process.send_signal(signal.SIGINT)
+    interrupted = time.monotonic()
+    once, state, is_done, again, rest = json.loads(output(process))
+    assert time.monotonic() - interrupted < 15
+    assert (state, is_done) == ("stopped", True)
+    assert 20 <= once < N_ROWS
+    assert (again, rest) == (2, N_ROWS)
+    records = read_log(log)
+    closed = [record for record in records if record.closed_at is not None]
+    assert len(closed) <= 3 * 16
+    assert len(records) <= 3 * (N_ROWS + 2) + 3 * 16
