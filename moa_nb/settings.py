@@ -227,7 +227,7 @@ class Provider:
             except Exception as error:  # anybody's code; its words may hold the key
                 msg = f"{self.name} needs a key, and the function that should give it raised {type(error).__name__}"
                 raise KeyRejected(msg) from error
-            return self._usable(fresh, "function for the key")
+            return self._usable(fresh or None, "function for the key")
         if not self.key_env:
             return None
         key = self._usable(os.environ.get(self.key_env, ""), f"variable {self.key_env}")

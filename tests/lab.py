@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.error import URLError
+from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import nbformat
@@ -36,6 +37,8 @@ _FOLDERS = {
     "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
     "IPYTHONDIR": "ipython",
 }
+_REQUIRED = os.environ.get("MOA_NB_REQUIRE_BROWSER") == "1"
+_CHROMIUM = os.environ.get("MOA_NB_CHROMIUM")
 _SETTINGS = {
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
     "@jupyterlab/apputils-extension/notification": {"checkForUpdates": False, "fetchNews": "false"},
@@ -49,7 +52,7 @@ def chromium() -> str:
         import playwright  # noqa: F401
     except ImportError:
         return _missing("playwright is not installed")
-    path = os.environ.get("MOA_NB_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    path = _CHROMIUM or shutil.which("chromium") or shutil.which("chromium-browser")
     path = path or shutil.which("google-chrome")
     return path or _missing("no Chromium is installed")
 
@@ -128,10 +131,21 @@ class Lab:
 
     def api(self, path: str, method: str = "GET") -> Any:
         """Return what the server's own interface answers."""
-        request = Request(f"{self.address}/api/{path}", method=method, headers={"Authorization": f"token {self._token}"})
-        with urlopen(request, timeout=10) as answer:
-            content = answer.read()
-        return json.loads(content) if content else None
+        request = Request(
+            f"{self.address}/api/{path}", method=method, headers={"Authorization": f"token {self._token}"}
+        )
+        end = time.monotonic() + 10
+        while True:
+            try:
+                with urlopen(request, timeout=10) as answer:
+                    content = answer.read()
+                return json.loads(content) if content else None
+            except HTTPError as error:
+                error.close()
+                # The server fails while a kernel is just coming or going; a moment later it does not.
+                if error.code < 500 or time.monotonic() > end:
+                    raise
+            time.sleep(0.1)
 
     def write(self, name: str, notebook: nbformat.NotebookNode) -> None:
         """Put a notebook into the server's folder."""
@@ -148,7 +162,8 @@ class Lab:
     def end_kernels(self) -> None:
         """End all sessions and their kernels."""
         for session in self.api("sessions"):
-            self.api(f"sessions/{session['id']}", "DELETE")
+            with contextlib.suppress(HTTPError):  # it has ended by itself
+                self.api(f"sessions/{session['id']}", "DELETE")
 
     def stop(self) -> None:
         """End the server and the processes that it started."""
@@ -260,9 +275,8 @@ class Reader:
 
     def set_by_script(self) -> Any:
         """Return what ``window.__xss`` is in any frame; ``None`` when no script set it."""
-        found = []
-        for frame in self.page.frames:
-            found.append(frame.evaluate("() => window.__xss === undefined ? null : window.__xss"))
+        look = "() => window.__xss === undefined ? null : window.__xss"
+        found = [frame.evaluate(look) for frame in self.page.frames]
         return next((value for value in found if value is not None), None)
 
     def shot(self, name: str, *, whole: bool = False) -> Path:

@@ -215,6 +215,19 @@ def test_a_value_that_a_template_cannot_take_is_its_rows_fault(lab: ChatServer) 
         frame.moa.synthesize(template="{{ 4 // n }}", on_error="raise", **quiet())
 
 
+def test_a_cell_that_cannot_be_written_is_its_rows_fault(lab: ChatServer) -> None:
+    """An object whose text raises costs its row alone."""
+
+    class Odd:
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    with pytest.warns(RowsFailed, match="RuntimeError: no text"):
+        answers = pd.Series(["a", Odd(), "b"], dtype=object).moa.synthesize(**quiet())
+    assert answers.notna().to_list() == [True, False, True]
+    assert sorted(asked(lab, "alpha")) == ["a", "b"]
+
+
 def test_the_keywords_of_a_verb_are_those_of_a_run() -> None:
     """Help and completion see every option by name; the list is the engine's own."""
     assert set(accessor._OPTIONS) == set(RunOptions.__annotations__)

@@ -108,7 +108,9 @@ class Kernel:
         try:
             while True:
                 reply = self.client.get_shell_msg(timeout=0)
-                if (cell := self.cells.get(reply["parent_header"].get("msg_id"))) and reply["msg_type"] == "execute_reply":
+                if (cell := self.cells.get(reply["parent_header"].get("msg_id"))) and reply[
+                    "msg_type"
+                ] == "execute_reply":
                     cell.reply = reply["content"]
                     cell.idle = cell.idle or reply["content"]["status"] == "aborted"
         except Empty:
@@ -378,9 +380,15 @@ def test_the_live_panel_is_small(kernel: Kernel, server: ChatServer) -> None:
 
 def test_outputs_of_two_cells_do_not_mix(kernel: Kernel, server: ChatServer) -> None:
     """Cells that follow each other, and a run in the background, each show in their own place."""
-    server.on("gamma", lambda body: Reply("one " * 8 if "first" in str(body["messages"]) else "two " * 8, token_delay=0.03))
+    server.on(
+        "gamma", lambda body: Reply("one " * 8 if "first" in str(body["messages"]) else "two " * 8, token_delay=0.03)
+    )
     kernel.run("job = pd.Series(['background a', 'background b']).moa.start.synthesize(pipeline='single')").ok()
-    cells = [kernel.start("%%moa -p single\nfirst cell"), kernel.start("%%moa -p single\nsecond cell"), kernel.start("print(3)")]
+    cells = [
+        kernel.start("%%moa -p single\nfirst cell"),
+        kernel.start("%%moa -p single\nsecond cell"),
+        kernel.start("print(3)"),
+    ]
     for cell in cells:
         kernel.wait(cell)
     first, second, third = cells
@@ -496,10 +504,10 @@ def test_a_notebook_runs_without_a_front_end(server: ChatServer, tmp_path: Path)
         "raise RuntimeError('the end')",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    manager = new_manager()
-    client = NotebookClient(notebook, km=manager, timeout=60, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}})
+    client.km = new_manager()  # given later, it is still the client's own, which ends it
     client.execute(env=environment(tmp_path / "home"))
-    manager.cleanup_resources()
+    assert client.kc is None
     first, asked, printed, refused, *_ = notebook.cells
     assert [output.output_type for output in first.outputs] == ["stream"]
     (output,) = asked.outputs

@@ -264,7 +264,9 @@ def test_temperature(notebook: Notebook, server: ChatServer, option: str) -> Non
 def test_max_tokens(notebook: Notebook, server: ChatServer) -> None:
     """``--max-tokens`` reaches each request, under whichever of its two names."""
     notebook.answer("--max-tokens 77")
-    assert {record.body.get("max_tokens") or record.body.get("max_completion_tokens") for record in server.requests} == {77}
+    assert {
+        record.body.get("max_tokens") or record.body.get("max_completion_tokens") for record in server.requests
+    } == {77}
 
 
 def test_a_template_in_quotes(notebook: Notebook, server: ChatServer) -> None:
@@ -585,7 +587,9 @@ def test_check_asks_for_one_token(notebook: Notebook, server: ChatServer) -> Non
     assert "answers as" in listed
     assert "beta" in listed
     assert [server.count(name) for name in ("alpha", "beta", "gamma")] == [1, 1, 1]
-    assert {record.body.get("max_tokens") or record.body.get("max_completion_tokens") for record in server.requests} == {1}
+    assert {
+        record.body.get("max_tokens") or record.body.get("max_completion_tokens") for record in server.requests
+    } == {1}
 
 
 def test_where_says_what_goes_where(notebook: Notebook, server: ChatServer) -> None:
@@ -634,7 +638,11 @@ def test_a_wrong_word_is_named(notebook: Notebook, server: ChatServer, line: str
 
 
 def _threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("moa-nb") and "server" not in thread.name]
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name.startswith("moa-nb") and "server" not in thread.name
+    ]
 
 
 def test_loading_twice_changes_nothing(notebook: Notebook) -> None:
@@ -661,11 +669,11 @@ def test_unloading_leaves_nothing(notebook: Notebook) -> None:
     assert notebook.answer("-p single").calls[0].cached
 
 
-def test_loading_says_one_line(shell: InteractiveShell, notebook: Notebook) -> None:
+def test_loading_says_one_line(notebook: Notebook) -> None:
     """Loading says in one line what will be used."""
     notebook.run("%unload_ext moa_nb")
     printed = notebook.run("%load_ext moa_nb").printed
-    assert printed == "moa-nb uses lab:alpha, lab:beta, lab:gamma (configured)\n"
+    assert printed == "moa-nb: uses lab:alpha, lab:beta, lab:gamma (configured)\n"
 
 
 def test_loading_with_wrong_settings_works(notebook: Notebook, tmp_path: Path) -> None:

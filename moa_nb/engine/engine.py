@@ -62,6 +62,8 @@ class Engine:
         self._lock = threading.RLock()
         self._loop: Loop | None = None
         self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Place] = weakref.WeakKeyDictionary()
+        self._visits: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
+        """Runs that go on on loops other than the engine's own."""
         self._stores: dict[str, Store] = {}
         self._cast: tuple[Settings, tuple[str, ...], float, Cast] | None = None
         self.latest: Any = None
@@ -129,7 +131,10 @@ class Engine:
             KeyboardInterrupt: the user interrupted.
         """
         if _is_loop_running() and _is_in_kernel_mode(coroutine):
-            result = on_kernel_loop(coroutine, tick)
+            try:
+                result = on_kernel_loop(self._visit(coroutine), tick)
+            finally:
+                coroutine.close()  # where it never began
         else:
             result = self.start(coroutine).wait(tick)
         self.complain()
@@ -140,7 +145,7 @@ class Engine:
         if self._loop is not None and self._loop.is_current:
             return await coroutine
         if _is_in_kernel_mode(coroutine):
-            task = asyncio.get_running_loop().create_task(coroutine)
+            task = asyncio.get_running_loop().create_task(self._visit(coroutine))
             try:
                 await ticking(task)
             except asyncio.CancelledError:
@@ -151,6 +156,17 @@ class Engine:
             result = await self.start(coroutine).wait_async()
         self.complain()
         return result
+
+    async def _visit(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Return the coroutine's result; on a loop that is somebody else's nothing is left open behind it."""
+        loop = asyncio.get_running_loop()
+        self._visits[loop] = self._visits.get(loop, 0) + 1
+        try:
+            return await coroutine
+        finally:
+            self._visits[loop] -= 1
+            if not self._visits[loop]:
+                await self.aclose()
 
     def complain(self) -> None:
         """Return nothing; warn, on the caller's thread, of what went wrong with the store."""
@@ -234,9 +250,6 @@ class Engine:
             loop, self._loop = self._loop, None
         if loop is not None:
             loop.stop(self.aclose())
-        for place in list(self._places.values()):
-            place.http.abandon()
-        self._places.clear()
         for store in self._stores.values():
             store.close()
         self._stores.clear()

@@ -81,9 +81,13 @@ async def make_estimate(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
 def _filler(request: Request, plan: Plan, gateway: Gateway) -> Completion:
     """Return an answer of full length that says nothing, with what it would cost."""
     most = request.sampling.max_tokens or plan.settings.max_tokens
-    usage = Usage(sum(tokens.count_tokens(message.content) for message in request.messages), most, estimated=True)
+    prompt = sum(tokens.count_tokens(message.content) for message in request.messages)
+    provider, _, name = request.model.partition(":")
+    if provider == "offline":
+        # Sentences of the prompt cannot be more than the prompt.
+        most = min(most, prompt)
+    usage = Usage(prompt, most, estimated=True)
     price = gateway.price(request.model)
-    name = request.model.partition(":")[2]
     return Completion(
         text=f"[the answer of {name}, up to {most} tokens]" + " ~" * max(most - 12, 0),
         model=request.model,

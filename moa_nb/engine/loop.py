@@ -111,6 +111,7 @@ class Loop:
             except (KeyboardInterrupt, SystemExit):
                 # Raised by somebody's callback; whoever asked for it gets it from the job, and the loop goes on.
                 continue
+        self.loop.close()
 
     def submit(self, coroutine: Coroutine[Any, Any, _T]) -> Job[_T]:
         """Return the job of a coroutine that now runs here.
@@ -136,12 +137,9 @@ class Loop:
             return
         self._stopping = True
         goodbye = Job(self.loop, _last(closing))
+        goodbye.future.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self.loop.stop))
         # Code that blocks the loop must not hold up whoever stops it, nor the end of the interpreter.
-        concurrent.futures.wait([goodbye.future], timeout=_GOODBYE_SECONDS)
-        self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(_GOODBYE_SECONDS)
-        if not self.loop.is_running():
-            self.loop.close()
 
 
 async def _last(closing: Coroutine[Any, Any, None]) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from moa_nb.frames.run import FrameRun
+    from moa_nb.frames.run import FrameRun, RowsFailed
 
-__all__ = ["FrameRun"]
+__all__ = ["FrameRun", "RowsFailed"]
 
 
 def __getattr__(name: str) -> Any:
     # The accessor is registered by `import moa_nb`, which must not pull in the engine.
-    if name == "FrameRun":
-        from moa_nb.frames.run import FrameRun
+    if name in __all__:
+        from moa_nb.frames import run
 
-        return FrameRun
+        return getattr(run, name)
     msg = f"module 'moa_nb.frames' has no attribute {name!r}"
     raise AttributeError(msg)

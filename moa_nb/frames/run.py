@@ -97,8 +97,11 @@ class FrameRun:
         from moa_nb.frames.bar import Bar
 
         self._engine.latest = self
-        with Bar(self, shown=progress) as bar:
-            self._engine.finish(self._go(), bar.update)
+        try:
+            with Bar(self, shown=progress) as bar:
+                self._engine.finish(self._go(), bar.update)
+        finally:
+            self._ended = self._ended or time.time()
         self._warn()
         return self.partial
 
@@ -152,11 +155,11 @@ class FrameRun:
             task = self._rows.task(position)
         except TemplateError as error:
             # The template parses and its columns exist: what fails here is this row's value.
-            row_error = RowError(str(error))
-            self._fail(position, row_error)
-            if self._on_error == "raise":
-                raise row_error from None
-            return False
+            return self._end(position, RowError(str(error)))
+        except MoaError:
+            raise
+        except Exception as error:  # whatever a cell's own text or a filter may raise
+            return self._end(position, RowError(f"{type(error).__name__}: {error}"))
         if task is None:
             self._outcomes.settle(position, Outcome(None, "skipped"))
             return False
@@ -173,25 +176,35 @@ class FrameRun:
             result = await self._engine.answer(plan, task, record, row=position)
         except asyncio.CancelledError:
             # What its calls took was paid for, though there is no answer.
-            self._stop(position, record.result, None)
+            self._count(position, record.result)
+            self._outcomes.settle(position, Outcome.unfinished(record.result))
             raise
         except MoaError as error:
-            if error.kind == "budget":
-                self._over_budget = error
-                self._stop(position, error.result, error)
-            else:
-                self._fail(position, error)
-            if error.kind == "setup" or (self._on_error == "raise" and error.kind != "budget"):
-                raise
-            return self._count(position, error.result)
+            return self._end(position, error)
         except Exception as error:  # one odd row must not cost the others theirs
             failure = RowError(f"{type(error).__name__}: {error}")
-            self._fail(position, failure)
-            if self._on_error == "raise":
-                raise failure from error
-            return True
+            failure.result = record.finish(error=str(failure), stop_reason="row")
+            return self._end(position, failure)
+        sent = self._count(position, result)
         self._outcomes.settle(position, Outcome.of(result))
-        return self._count(position, result)
+        return sent
+
+    def _end(self, position: int, error: MoaError) -> bool:
+        """Return whether a row that ends in an error sent anything.
+
+        Raises:
+            MoaError: the error ends the whole run.
+        """
+        sent = self._count(position, error.result)
+        if error.kind == "budget":
+            # Others may still finish with what is left; the run ends when none can begin.
+            self._over_budget = error
+            self._outcomes.settle(position, Outcome.unfinished(error.result, error))
+            return sent
+        self._outcomes.settle(position, Outcome.failed(error))
+        if error.kind == "setup" or self._on_error == "raise":
+            raise error
+        return sent
 
     async def _remember(self, position: int, task: Task) -> None:
         """Settle a row when the budget is used up: from the store, if all of its answers are there."""
@@ -200,16 +213,8 @@ class FrameRun:
             return
         result = await replay(self._plan, task, self._engine.gateway(self._plan.settings))
         if result.error is None and all(call.cached for call in result.calls):
+            self._count(position, result)
             self._outcomes.settle(position, Outcome.of(result))
-            self._count(position, result)
-
-    def _fail(self, position: int, error: MoaError) -> None:
-        self._outcomes.settle(position, Outcome.failed(error))
-
-    def _stop(self, position: int, result: Result | None, error: MoaError | None) -> None:
-        self._outcomes.settle(position, Outcome.unfinished(result, error))
-        if error is None:
-            self._count(position, result)
 
     def _count(self, position: int, result: Result | None) -> bool:
         """Return whether a row's calls sent anything; they are counted, and kept where the store does not have them."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from moa_nb.engine.forecast import Estimate, make_estimate
 from moa_nb.engine.plan import Plan
-from moa_nb.errors import MoaError, SpendingNotAgreed
+from moa_nb.errors import SpendingNotAgreed
 from moa_nb.frames.rows import Rows
 from moa_nb.gateway import Gateway
 from moa_nb.pipeline.ask import Task
@@ -92,8 +92,8 @@ async def forecast(
 def _task(rows: Rows, position: int) -> Task | None:
     try:
         return rows.task(position)
-    except MoaError:
-        return None  # it will fail without being sent
+    except Exception:  # whatever it is, the row will fail of it without being sent
+        return None
 
 
 def _sample(positions: list[int]) -> Iterator[tuple[int, float]]:

@@ -55,13 +55,6 @@ class Http:
         """Return once all connections are closed."""
         await self._session.close()
 
-    def abandon(self) -> None:
-        """Return nothing; the session's loop is somebody else's and may never run again."""
-        connector = self._session.connector
-        self._session.detach()
-        if connector is not None:
-            connector._close()  # noqa: SLF001 - the public one needs its loop to run
-
     async def get(self, url: str, headers: Mapping[str, str], seconds: float) -> Answer:
         """Return the answer to a GET.
 

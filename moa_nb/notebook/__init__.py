@@ -18,7 +18,7 @@ def load(shell: InteractiveShell) -> None:
         shell.register_magics(MoaMagics)
     try:
         engine = current()
-        print(f"moa-nb {engine.finish(engine.who_answers()).why}")  # noqa: T201 - the one line of the extension
+        print(f"moa-nb: {engine.finish(engine.who_answers()).why}")  # noqa: T201 - the one line of the extension
     except MoaError as error:
         print(f"moa-nb: {error}")  # noqa: T201
 

@@ -50,7 +50,9 @@ class _Parser(argparse.ArgumentParser):
                 raise UsageError(f"%%moa: no option {word.partition('=')[0]!r}; {_meant(option, options)}")
         known, rest = self.parse_known_args(list(words))
         if rest:
-            raise UsageError(f"%%moa: one name takes the result, and {rest[0]!r} is one too many; texts with spaces need quotes")
+            raise UsageError(
+                f"%%moa: one name takes the result, and {rest[0]!r} is one too many; texts with spaces need quotes"
+            )
         return known
 
 
@@ -131,7 +133,9 @@ def _temperature(text: str) -> float:
 
 def cell_parser() -> _Parser:
     """Return the parser of the line after ``%%moa``."""
-    parser = _Parser(prog="%%moa", add_help=False, allow_abbrev=False, description="Ask the pipeline the text of the cell.")
+    parser = _Parser(
+        prog="%%moa", add_help=False, allow_abbrev=False, description="Ask the pipeline the text of the cell."
+    )
     add: Any = parser.add_argument
     add("name", nargs="?", type=_name, help="the variable that takes the result")
     add("-p", "--pipeline", metavar="NAME", help="which pipeline (%%moa pipelines lists them)")
@@ -141,7 +145,12 @@ def cell_parser() -> _Parser:
     add("-l", "--layers", metavar="N", type=_count, help="how many layers, the aggregator's included")
     add("-T", "--temperature", metavar="X", type=_temperature, help="of all agents, 0 to 2")
     add("--max-tokens", metavar="N", type=_count, help="the most tokens of each answer")
-    add("-t", "--template", metavar="NAME", help="a template's name, or Jinja source in quotes, around the cell's {{ text }}")
+    add(
+        "-t",
+        "--template",
+        metavar="NAME",
+        help="a template's name, or Jinja source in quotes, around the cell's {{ text }}",
+    )
     add("--budget", metavar="DOLLARS", type=_number, help="no call is sent that could pass this")
     add("--dry-run", action="store_true", help="show prompts, calls, tokens and dollars; send nothing")
     add("--no-cache", action="store_true", help="neither use nor keep answers")

@@ -53,6 +53,8 @@ def task_of(text: str, variables: Mapping[str, Any], *, raw: bool, template: str
 def _check(parsed: templating.Template, variables: Mapping[str, Any]) -> None:
     for name in sorted(parsed.variables):
         if name not in variables and f"{name} is defined" not in parsed.source:
-            known = [key for key, value in variables.items() if not key.startswith("_") and not isinstance(value, ModuleType)]
+            known = [
+                key for key, value in variables.items() if not key.startswith("_") and not isinstance(value, ModuleType)
+            ]
             msg = f"the notebook has no variable {name!r}; {nearest(name, known)}"
             raise TemplateError(msg)

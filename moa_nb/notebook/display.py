@@ -48,7 +48,8 @@ def _forms(result: Result, form: str) -> dict[str, Any]:
 
     shown: dict[str, Any] = {"text/plain": markdown.to_plain(result.text)}
     if form == "markdown":
-        shown["text/html"] = markdown.to_html(result.text)
+        # Both classes tell MathJax to keep off, as in the panel: an answer about dollars is not mathematics.
+        shown["text/html"] = f'<div class="tex2jax_ignore mathjax_ignore">{markdown.to_html(result.text)}</div>'
         shown["text/markdown"] = markdown.to_markdown(result.text)
     elif form == "json":
         shown["application/json"] = provenance.record(result)

@@ -45,13 +45,17 @@ async def models(engine: Engine, provider: str | None) -> TableDisplay:
         if provider == "offline":
             from moa_nb.providers import offline
 
-            return table([(f"offline:{name}", what) for name, what in offline.ALGORITHMS.items()], ["model", "what it does"])
+            return table(
+                [(f"offline:{name}", what) for name, what in offline.ALGORITHMS.items()], ["model", "what it does"]
+            )
         if provider == "function":
             from moa_nb.providers import functions
 
             return table([(f"function:{name}",) for name in functions.registered()], ["model"])
         names = await gateway.list_models(found)
-        return table([(f"{provider}:{name}", _price(gateway.price(f"{provider}:{name}"))) for name in names], ["model", "price"])
+        return table(
+            [(f"{provider}:{name}", _price(gateway.price(f"{provider}:{name}"))) for name in names], ["model", "price"]
+        )
     cast = await engine.cast(configured, gateway)
     rows = [(role, model, _price(gateway.price(model))) for role in settings.ROLES for model in cast.roles[role]]
     return table(rows, ["role", "model", "price"], caption=cast.why)
@@ -84,7 +88,9 @@ def _shown(value: Any) -> str:
 def costs(engine: Engine) -> TableDisplay:
     """Return what was spent over all notebooks, by day, pipeline and model."""
     rows = []
-    for day, pipeline, model, calls, cached, prompt, completion, cost, _, unpriced in engine.store(settings.current()).costs():
+    for day, pipeline, model, calls, cached, prompt, completion, cost, _, unpriced in engine.store(
+        settings.current()
+    ).costs():
         shown = "unknown" if unpriced and not cost else f"${cost or 0:.4f}" + (" and more" if unpriced else "")
         rows.append((day, pipeline, model, calls, cached, prompt or 0, completion or 0, shown))
     headers = ["day", "pipeline", "model", "calls", "cached", "tokens in", "tokens out", "cost"]
@@ -136,9 +142,12 @@ async def where(engine: Engine) -> TableDisplay:
     if configured.store == "none":
         rows.append(("stored", "nothing on disk", "–"))
     else:
-        size = f" ({path.stat().st_size / 1e6:.1f} MB)" if path.exists() else ""
+        files = [file for file in (path, path.with_name(path.name + "-wal")) if file.exists()]
+        size = f" ({sum(file.stat().st_size for file in files) / 1e6:.1f} MB)" if files else ""
         rows.append(("stored", f"answers, runs and costs{size}; never keys", _home(path)))
-    rows.append(("stored", "the secret of the fences between quoted texts", _home(settings.data_folder() / "fence.key")))
+    rows.append(
+        ("stored", "the secret of the fences between quoted texts", _home(settings.data_folder() / "fence.key"))
+    )
     rows.append(("stored", "panels, in the notebook that you save", "the .ipynb file"))
     return table(rows, ["", "what", "where"])
 

@@ -43,7 +43,11 @@ class LivePanel:
         # One layout and one style for all rows: each would be a model of its own otherwise.
         self._layout = ipywidgets.Layout(margin="0", width="auto")
         self._frame = ipywidgets.Layout(
-            margin=".2em 0", padding=".6em .9em .7em", max_width="988px", border="1px solid #88888855", overflow="hidden"
+            margin=".2em 0",
+            padding=".6em .9em .7em",
+            max_width="988px",
+            border="1px solid #88888855",
+            overflow="hidden",
         )
         self._style = HTMLStyle(font_size="var(--jp-content-font-size1, 14px)")
         self._header, self._answer, self._axis = (self._html() for _ in range(3))

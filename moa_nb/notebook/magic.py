@@ -60,9 +60,16 @@ class MoaMagics(Magics):
             if cell is None:
                 return self._command(words)
             options = cell_parser().parse_line(words)
-            return self._ask(options, cell, {**self.shell.user_ns, **(local_ns or {}), **_callers_variables()})
+            return self._ask(options, cell, {**self._variables, **(local_ns or {}), **_callers_variables()})
         except MoaError as error:
             raise UsageError(str(error)) from None
+
+    @property
+    def _variables(self) -> dict[str, Any]:
+        """The notebook's variables."""
+        assert self.shell is not None
+        namespace: dict[str, Any] = self.shell.user_ns
+        return namespace
 
     # %moa -------------------------------------------------------------------------------------
 
@@ -72,7 +79,9 @@ class MoaMagics(Magics):
             return None
         command, *rest = words
         if command not in COMMANDS:
-            raise UsageError(f"%moa has no {command!r}; {nearest(command, COMMANDS)} A question goes into a cell: %%moa")
+            raise UsageError(
+                f"%moa has no {command!r}; {nearest(command, COMMANDS)} A question goes into a cell: %%moa"
+            )
         most = 1 if command in {"models", "templates"} else 0
         if len(rest) > most:
             raise UsageError(f"%moa {command} takes {'one name' if most else 'nothing'} more, not {' '.join(rest)!r}")
@@ -118,7 +127,7 @@ class MoaMagics(Magics):
             return
         result = _run(engine, plan, task, form="quiet" if options.quiet else options.format)
         if options.name:
-            self.shell.user_ns[options.name] = result
+            self._variables[options.name] = result
 
 
 def _callers_variables() -> dict[str, Any]:
@@ -185,5 +194,3 @@ def _show_estimate(engine: Engine, plan: Plan, task: Task) -> None:
         display(shown, raw=True)
     else:
         print(shown["text/plain"])  # noqa: T201
-
-

@@ -384,7 +384,7 @@ def _opened(row: _Row, call: CallView, *, cap: int, answer: str, asked: str, lef
         title = "prompt" if len(prompt) == 1 else f"prompt, {len(prompt)} messages"
     return replace(
         row,
-        first=first_line(error or call.text, 140) or ("" if error or not call.is_over else "(empty answer)"),
+        first=first_line(error or call.text, 140) or ("(empty answer)" if call.state in {"done", "cached"} else ""),
         opens=bool(call.text or error or call.prompt or reasoning),
         html="" if is_answer else to_html(call.text, limit=cap),
         same="its answer stands above" if is_answer else "",
@@ -421,7 +421,7 @@ def _times(call: CallView) -> str:
 
 def _waited(call: CallView) -> float:
     """Return the seconds before the answer began to come, as far as it is known."""
-    if call.state in {"failed", "queued"}:
+    if call.state in {"failed", "queued"} or (call.state == "cancelled" and not call.text):
         return call.seconds
     known = call.queued_seconds if call.first_token_seconds is None else call.first_token_seconds
     return min(max(known, 0.0), call.seconds)

@@ -26,8 +26,8 @@ class _Strict(BaseModel):
 class Agent(_Strict):
     """A model in a role, with its sampling and its template.
 
-    >>> Agent(model="openai:gpt-4o-mini", temperature=0.7).samples
-    1
+    >>> Agent(model="openai:gpt-4o-mini", temperature=0.7).label
+    'gpt-4o-mini'
     """
 
     model: str = ""

@@ -116,7 +116,7 @@ class Stream:
 
     def _take(self, event: Any) -> str:
         event = table(event)
-        kind = event.get("type")
+        kind = name(event.get("type"))
         if kind in {"content_block_delta", "content_block_start"}:
             thought, text = piece = _piece(event.get("delta") or event.get("content_block"))
             if text:

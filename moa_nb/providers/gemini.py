@@ -87,8 +87,11 @@ def parse(data: bytes) -> Completion:
     Raises:
         ValueError: it is not an answer.
     """
+    answer = loads(data)
     whole = Stream()
-    whole.feed([data])
+    # Where nobody asked for server-sent events, a stream is one list.
+    for event in answer if isinstance(answer, list) else [answer]:
+        whole.take(event)
     if not whole.has_answered:
         msg = "no candidates in the answer"
         raise ValueError(msg)
@@ -123,9 +126,10 @@ class Stream:
         Raises:
             ValueError: they are not JSON.
         """
-        return "".join(map(self._take, loads_all(events)))
+        return "".join(map(self.take, loads_all(events)))
 
-    def _take(self, event: Any) -> str:
+    def take(self, event: Any) -> str:
+        """Return the text that one event adds, already read."""
         event = table(event)
         if event.get("error"):
             if not self.is_whole:

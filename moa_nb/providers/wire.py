@@ -105,7 +105,9 @@ _CODES: Mapping[str, Cause] = MappingProxyType(
         **dict.fromkeys(("insufficient_quota", "billing_hard_limit_reached", "billing_not_active"), "payment"),
         **dict.fromkeys(("model_not_found", "model_not_available", "DeploymentNotFound"), "model"),
         **dict.fromkeys(("unsupported_parameter", "unsupported_value", "unknown_parameter"), "option"),
-        **dict.fromkeys(("context_length_exceeded", "too_many_prompt_tokens", "content_filter"), "input"),
+        **dict.fromkeys(
+            ("context_length_exceeded", "too_many_prompt_tokens", "content_filter", "tool_use_failed"), "input"
+        ),
     }
 )
 """Codes that services give, where they give any."""
@@ -129,7 +131,9 @@ _PHRASES: tuple[tuple[re.Pattern[str], Cause], ...] = (
     ),
     (re.compile(r"flagged|moderation|content (policy|management)", re.IGNORECASE), "input"),
     (
-        re.compile(r"model\b.{0,80}(not exist|not found|not a valid|decommissioned)|(not a valid|invalid) model", re.IGNORECASE),
+        re.compile(
+            r"model\b.{0,80}(not exist|not found|not a valid|decommissioned)|(not a valid|invalid) model", re.IGNORECASE
+        ),
         "model",
     ),
 )

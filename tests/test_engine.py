@@ -1,0 +1,514 @@
+"""The engine: from scripts, loops, threads and forks; interrupted, stopped, and at the end of the interpreter."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import moa_nb as moa
+from moa_nb import settings
+from moa_nb.engine import engine
+from moa_nb.engine.loop import Loop
+from moa_nb.errors import ServiceError, SetupError
+from moa_nb.settings import Service
+from moa_nb.testing import ChatServer, Reply
+
+Lab = Callable[..., None]
+
+
+def process(script: str, *arguments: str, warnings: str = "error") -> subprocess.CompletedProcess[str]:
+    """What a Python process of its own printed, where warnings are errors."""
+    return subprocess.run(
+        [sys.executable, "-W", warnings, "-c", script, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+HEAD = """
+import asyncio, os, sys, threading, time
+import moa_nb as moa
+moa.configure(aggregator="lab:z", providers={"lab": {"base_url": sys.argv[1]}})
+"""
+
+
+def says(server: ChatServer, script: str, *, warnings: str = "error") -> str:
+    """What a script prints; it must end well, quickly and without a word on standard error."""
+    done = process(HEAD + script, server.base_url, warnings=warnings)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.strip()
+
+
+# Where it is called from ------------------------------------------------------------------------
+
+
+def test_a_plain_script_runs_and_ends(server: ChatServer) -> None:
+    """``run`` needs no loop, and the interpreter's end is silent."""
+    assert says(server, "print(moa.run('Why?', pipeline='single'))") == "answer of z"
+
+
+def test_a_script_that_ends_in_the_middle_of_a_run_ends_at_once(server: ChatServer) -> None:
+    """What is in flight in the background is closed, nothing is printed, nothing hangs."""
+    server.on("z", Reply.hanging())
+    started = time.monotonic()
+    script = """
+import pandas as pd
+from moa_nb.engine import engine
+run = engine.current().start(moa.arun("Why?", pipeline="single"))
+time.sleep(0.5)
+print("over")
+"""
+    assert says(server, script) == "over"
+    assert time.monotonic() - started < 8
+    assert server.wait_until(lambda: all(record.closed_at for record in server.requests))
+
+
+def test_under_a_running_loop(server: ChatServer, lab: Lab) -> None:
+    """``run`` blocks the caller's loop as any function does, ``arun`` leaves it free."""
+
+    async def go() -> tuple[str, str, int]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.01)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        blocked = moa.run("Why?")
+        assert ticks == 0
+        server.on("z", Reply("late", delay=0.2))
+        awaited = await moa.arun("Why else?")
+        ticking.cancel()
+        return blocked.text, awaited.text, ticks
+
+    first, second, ticks = asyncio.run(go())
+    assert (first, second) == ("answer of z", "late")
+    assert ticks > 5
+
+
+def test_under_uvloop(server: ChatServer, lab: Lab) -> None:
+    """Both, on a loop that is not asyncio's own."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def go() -> list[str]:
+        return [moa.run("Why?").text, (await moa.arun("Why else?")).text]
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(go()) == ["answer of z"] * 2
+
+
+def test_in_a_callback_of_a_running_loop(server: ChatServer, lab: Lab) -> None:
+    """As widgets call it."""
+
+    async def go() -> str:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[str] = loop.create_future()
+        loop.call_soon(lambda: done.set_result(moa.run("Why?").text))
+        return await done
+
+    assert asyncio.run(go()) == "answer of z"
+
+
+def test_from_eight_threads_at_once(server: ChatServer, lab: Lab) -> None:
+    """They share one engine, one loop and, for equal questions, one call."""
+    engine.stop()
+    barrier = threading.Barrier(8)
+
+    def ask(number: int) -> str:
+        barrier.wait()
+        return moa.run("Why?", pipeline="single").text
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(8))) == ["answer of z"] * 8
+    assert server.count() == 1
+    assert sum(thread.name == "moa-nb-engine" for thread in threading.enumerate()) == 1
+
+
+def test_sync_and_async_give_the_same(server: ChatServer, lab: Lab) -> None:
+    """``run`` and ``arun`` differ in nothing but the waiting."""
+    one = moa.run("Why?", cache="off")
+    other = asyncio.run(moa.arun("Why?", cache="off"))
+    assert [call.prompt for call in one.calls] == [call.prompt for call in other.calls]
+    assert (one.text, one.usage, one.cost) == (other.text, other.usage, other.cost)
+
+
+KERNEL = """
+import asyncio, warnings
+import moa_nb as moa
+moa.configure(loop="kernel")
+seen = []
+async def agent(prompt):
+    seen.append(asyncio.get_running_loop() is home)
+    return "from the kernel's loop"
+async def cell():
+    global home
+    home = asyncio.get_running_loop()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        first = moa.run("Why?", models=[agent], aggregator="lab:z")
+        second = moa.run("Why else?", models=[agent], aggregator="lab:z")
+    third = await moa.arun("Why then?", models=[agent], aggregator="lab:z")
+    print(first, second, third, seen, [w.category.__name__ for w in caught], sep="|")
+asyncio.run(cell())
+"""
+
+
+def test_kernel_mode_runs_on_the_callers_loop(server: ChatServer) -> None:
+    """For agents that are tied to it; it warns once that it patches asyncio."""
+    said = says(server, KERNEL)
+    assert said == "answer of z|answer of z|answer of z|[True, True, True]|['RuntimeWarning']"
+
+
+def test_kernel_mode_refuses_a_loop_that_cannot_be_patched(server: ChatServer, lab: Lab) -> None:
+    """uvloop has no nesting: the error says what to set."""
+    uvloop = pytest.importorskip("uvloop")
+    lab(loop="kernel")
+
+    async def go() -> None:
+        with pytest.raises(SetupError, match="use loop = 'thread'"):
+            moa.run("Why?")
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(go())
+
+
+FORK = """
+print(moa.run("Why?", pipeline="single"), flush=True)
+pid = os.fork()
+if pid == 0:
+    print(moa.run("Why else?", pipeline="single"), flush=True)
+    sys.exit(0)
+_, status = os.waitpid(pid, 0)
+print(moa.run("And now?", pipeline="single"), status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_has_an_engine_of_its_own(server: ChatServer) -> None:
+    """Parent and child both go on, and end without a word."""
+    assert says(server, FORK, warnings="default").split("\n") == ["answer of z", "answer of z", "answer of z 0"]
+
+
+# Stopping ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_cancelled_run_closes_its_connections_at_once(server: ChatServer, lab: Lab, watched: bool) -> None:
+    """Within 0.3 s the servers see it, and what was finished is listed and kept."""
+    server.on("b", Reply.hanging())
+    server.on("c", Reply.hanging())
+
+    async def go() -> float:
+        task = asyncio.create_task(moa.arun("Why?"))
+        await asyncio.to_thread(server.wait_until, lambda: server.count("a", status=200) and server.count() == 3)
+        await asyncio.sleep(0.1)
+        cancelled = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return cancelled
+
+    cancelled = asyncio.run(go())
+    assert server.wait_until(lambda: all(server.asked(name)[0].closed_at for name in "bc"))
+    assert all((server.asked(name)[0].closed_at or 0) - cancelled < 0.3 for name in "bc")
+    result: Any = moa.last()
+    assert [call.error_kind for call in result.calls] == [None, "cancelled", "cancelled"]
+    assert (result.stop_reason, list(moa.runs()["state"])) == ("stopped", ["stopped"])
+
+
+def test_an_interrupt_closes_connections_and_a_rerun_asks_the_rest(server: ChatServer, lab: Lab) -> None:
+    """KeyboardInterrupt comes through within 0.3 s; what was finished comes from the store."""
+    server.on("b", Reply.hanging(), "b at last")
+
+    def interrupt() -> None:
+        server.wait_until(lambda: server.count("a", status=200) and server.count("c", status=200) and server.count("b"))
+        time.sleep(0.1)
+        moments.append(time.monotonic())
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    moments: list[float] = []
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        moa.run("Why?")
+    assert time.monotonic() - moments[0] < 0.5
+    thread.join()
+    assert server.wait_until(lambda: server.asked("b")[0].closed_at)
+    assert (server.asked("b")[0].closed_at or 0) - moments[0] < 0.3
+    assert [call.cached for call in moa.run("Why?").layers[0].calls] == [True, False, True]
+
+
+def test_stopping_the_engine_cancels_what_is_in_flight(server: ChatServer, lab: Lab) -> None:
+    """Whoever waits is told, connections are closed, and the next run starts a new engine."""
+    server.on("a", Reply.hanging())
+    job = engine.current().start(moa.arun("Why?"))
+    server.wait_until(lambda: server.count("a") == 1)
+    engine.stop()
+    assert job.done
+    assert server.wait_until(lambda: server.asked("a")[0].closed_at)
+    server.on("a", "fine")
+    assert moa.run("Why?").text == "answer of z"
+
+
+def test_code_that_blocks_the_loop_does_not_hold_up_the_end(server: ChatServer, lab: Lab) -> None:
+    """Stopping waits a moment, not for ever."""
+
+    async def block(prompt: str) -> str:
+        time.sleep(3)  # noqa: ASYNC251 - this is the mistake
+        return "late"
+
+    engine.current().start(moa.arun("Why?", models=[block]))
+    time.sleep(0.2)
+    started = time.monotonic()
+    loop = engine.current().loop
+    engine.stop()
+    assert time.monotonic() - started < 5
+    loop.thread.join()
+    assert loop.loop.is_closed()
+
+
+def test_an_interrupt_inside_the_engine_does_not_end_it() -> None:
+    """A callback that raises KeyboardInterrupt or SystemExit leaves the loop running."""
+    loop = Loop()
+
+    async def closing() -> None:
+        return
+
+    async def answer() -> int:
+        return 42
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    loop.loop.call_soon_threadsafe(interrupt)
+    loop.loop.call_soon_threadsafe(sys.exit)
+    assert loop.submit(answer()).wait() == 42
+    loop.stop(closing())
+    assert not loop.thread.is_alive()
+
+
+def test_a_timeout_of_the_run_itself_is_not_taken_for_waiting() -> None:
+    """A coroutine that raises TimeoutError ends the wait with it."""
+    loop = Loop()
+
+    async def late() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        loop.submit(late()).wait()
+    loop.stop(asyncio.sleep(0))
+
+
+# Settings and connections -----------------------------------------------------------------------
+
+
+def test_new_settings_take_effect_and_leave_no_connections_behind(server: ChatServer, lab: Lab) -> None:
+    """Each ``configure`` makes a gateway; the connections stay those of the loop, and old gateways go."""
+    for number in range(5):
+        lab(timeout=50.0 + number)
+        moa.run(f"Question {number}", pipeline="single")
+
+    async def count() -> int:
+        import gc
+
+        gc.collect()
+        (place,) = engine.current()._places.values()
+        return len(place.gateways)
+
+    assert engine.current().finish(count()) <= 2
+
+
+def test_a_run_goes_on_under_the_settings_it_began_with(server: ChatServer, lab: Lab) -> None:
+    """Settings that change in the middle hold for the next run."""
+    server.on("a", Reply("late", delay=0.2))
+    job = engine.current().start(moa.arun("Why?"))
+    server.wait_until(lambda: server.count("a") == 1)
+    moa.configure(aggregator="lab:b")
+    assert len(job.wait().calls) == 4
+    assert (server.count("z"), server.count("b")) == (1, 1)
+
+
+# Who answers ------------------------------------------------------------------------------------
+
+TEXT = "The mill closed in May. Forty people lost their work. The town bought the mill. It may open again."
+
+
+def no_services(monkeypatch: pytest.MonkeyPatch, *known: Service) -> None:
+    """Let there be only these services."""
+    found = {service.name: service for service in known}
+    for place in ("moa_nb.settings.services", "moa_nb.engine.roles.services"):
+        monkeypatch.setattr(place, lambda: found)
+
+
+def roles(prompt: str = TEXT) -> dict[str, str]:
+    """Who proposed and aggregated a default run."""
+    result = moa.run(prompt)
+    return {layer.name: ",".join(call.model for call in layer.calls) for layer in result.layers}
+
+
+def test_with_nothing_at_all_the_offline_agents_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the result says that they are no language models."""
+    no_services(monkeypatch)
+    result = moa.run(f"Summarize: {TEXT}")
+    assert {call.model.partition(":")[0] for call in result.calls} == {"offline"}
+    assert result.cost == 0.0
+    assert result.text
+
+
+def test_the_first_key_in_the_stated_order_decides(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the order in the environment; and a key that goes or comes counts at once."""
+    one = Service("one", server.base_url, "ONE_API_KEY", proposers=("a", "b"), aggregator="z")
+    two = Service("two", server.base_url, "TWO_API_KEY", proposers=("c",), aggregator="c")
+    no_services(monkeypatch, one, two)
+    monkeypatch.setenv("TWO_API_KEY", "k2")
+    assert roles() == {"layer 1": "two:c", "layer 2": "two:c"}
+    monkeypatch.setenv("ONE_API_KEY", "k1")
+    assert roles() == {"layer 1": "one:a,one:b", "layer 2": "one:z"}
+    monkeypatch.delenv("ONE_API_KEY")
+    monkeypatch.setenv("TWO_API_KEY", " ")
+    assert roles()["layer 2"] == "offline:consensus"
+
+
+def test_a_local_server_is_found_by_its_mark(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its chat models answer; what listens on its port and is something else is passed over."""
+    server.on("llama", "from the laptop").on("nomic-embed", "no")
+    port = server.base_url
+    stranger = Service("ollama", port, local=True, mark=("/api/tags", "models"))
+    closed = Service("lmstudio", "http://127.0.0.1:9/v1", local=True, mark=("/v1/models", "data"))
+    mine = Service("llamacpp", port, local=True, mark=("/v1/models", "moa-nb"))
+    no_services(monkeypatch, stranger, closed)
+    assert roles()["layer 2"] == "offline:consensus"
+    no_services(monkeypatch, stranger, closed, mine)
+    engine.stop()
+    result = moa.run(TEXT)
+    assert (result.text, result.cost) == ("from the laptop", 0.0)
+    assert {call.model for call in result.calls} == {"llamacpp:llama"}
+
+
+def test_a_configured_model_that_does_not_answer_is_an_error() -> None:
+    """Never silently offline."""
+    moa.configure(proposers=["lab:a"], providers={"lab": {"base_url": "http://127.0.0.1:9/v1"}})
+    with pytest.raises(SetupError, match="does not answer"):
+        moa.run(TEXT)
+
+
+def test_configured_models_win_over_keys(server: ChatServer, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key in the environment changes nothing for who is named in the settings."""
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    assert roles()["layer 2"] == "lab:z"
+
+
+# Options and estimates --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"pipeline": "mao"}, "did you mean 'moa'"),
+        ({"models": []}, "models is empty"),
+        ({"models": ["gpt-4o"]}, "named provider:model"),
+        ({"models": ["labb:a"]}, "did you mean 'lab'"),
+        ({"models": ["function:nobody"]}, "no function 'nobody'"),
+        ({"models": ["offline:textrnk"]}, "did you mean 'textrank'"),
+        ({"pipeline": "single", "models": ["lab:a"]}, "asks for no $proposers"),
+        ({"budget": -1}, "0 or more"),
+        ({"budget": float("nan")}, "0 or more"),
+        ({"temperature": 9}, "less than or equal to 2"),
+        ({"samples": 0}, "at least 1 sample"),
+        ({"layers": 0}, "at least 1 layer"),
+    ],
+)
+def test_a_mistake_in_the_options_costs_nothing(
+    server: ChatServer, lab: Lab, options: dict[str, Any], words: str
+) -> None:
+    """One line that says what is right, before anything is sent."""
+    with pytest.raises(SetupError) as raised:
+        moa.run("Why?", **options)
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert server.count() == 0
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n", [], [{"role": "robot", "content": "x"}], [{"role": "system", "content": "x"}], [3]])
+def test_an_empty_prompt_is_a_setup_error(server: ChatServer, lab: Lab, prompt: Any) -> None:
+    """There must be something to answer."""
+    with pytest.raises(SetupError):
+        moa.run(prompt)
+    assert server.count() == 0
+
+
+def test_a_single_model_may_be_given_as_a_text(server: ChatServer, lab: Lab) -> None:
+    """``models="lab:a"`` is one model, not five letters."""
+    assert [call.model for call in moa.run("Why?", models="lab:a").calls] == ["lab:a", "lab:z"]
+
+
+def test_an_estimate_sends_nothing_and_is_never_below_the_cost(server: ChatServer, lab: Lab) -> None:
+    """Calls as they will be, dollars at most; what the cache has is free."""
+    lab(max_tokens=50)
+    before = moa.estimate("Why did it close?", pipeline="moa")
+    assert (server.count(), before.n_calls) == (0, 7)
+    result = moa.run("Why did it close?", pipeline="moa")
+    assert (result.cost or 0) <= (before.cost or 0)
+    assert moa.estimate("Why did it close?", pipeline="moa").n_cached == 7
+
+
+def test_a_template_is_checked_before_the_proposers_are_paid(server: ChatServer, lab: Lab) -> None:
+    """An aggregator's template that lacks a variable stops the run before the first call."""
+    from pathlib import Path
+
+    folder = Path("templates/prompts")
+    folder.mkdir(parents=True)
+    (folder / "mine.jinja").write_text("{{ referenzes }}")
+    pipeline = moa.Pipeline(layers=[["$proposers"], {"agents": ["$aggregator"], "template": "mine"}])
+    with pytest.raises(SetupError, match="did you mean 'references'"):
+        moa.run("Why?", pipeline=pipeline)
+    assert server.count() == 0
+
+
+def test_an_error_of_foreign_code_comes_through_with_the_run_listed(server: ChatServer, lab: Lab) -> None:
+    """A strategy of one's own that has a bug raises it, and what it paid for is shown."""
+    from moa_nb.pipeline.spec import Params
+    from moa_nb.pipeline.strategies import _registry, strategy
+
+    @strategy("buggy", params=Params)
+    async def buggy(task: Any, params: Any, ask: Any) -> Any:
+        await ask.one("first", moa.Agent(model="lab:a"))
+        return 1 / 0
+
+    class Nobody(Params):
+        def agents(self) -> tuple[moa.Agent, ...]:
+            return ()
+
+    _registry["buggy"] = type(_registry["buggy"])("buggy", Nobody, buggy)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            moa.run("Why?", pipeline=moa.Pipeline(strategy="buggy"))
+    finally:
+        del _registry["buggy"]
+    result: Any = moa.last()
+    assert (result.stop_reason, result.n_calls, list(moa.runs()["state"])) == ("failed", 1, ["failed"])
+
+
+def test_an_error_is_raised_where_it_was_asked_for(server: ChatServer, lab: Lab) -> None:
+    """With the run's result on it."""
+    lab(retry_seconds=0.0)
+    server.on("z", Reply.fault())
+    with pytest.raises(ServiceError) as raised:
+        asyncio.run(moa.arun("Why?"))
+    assert raised.value.result is not None
+    assert raised.value.result.layers[0].n_ok == 3
+    assert settings.current().retry_seconds == 0.0

@@ -1,0 +1,241 @@
+"""Settings: which layer wins, what is said of a mistake, and that keys stay out of files and words."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import moa_nb as moa
+from moa_nb import settings
+from moa_nb.errors import KeyRejected, SettingsError, UnknownName
+from moa_nb.settings import current, explain, services, services_with_keys
+
+
+def user(text: str) -> None:
+    """Write the user's settings."""
+    (Path(os.environ["MOA_NB_HOME"]) / "moa.toml").write_text(text, "utf-8")
+
+
+def project(text: str, name: str = "moa.toml") -> None:
+    """Write the project's settings."""
+    Path(name).write_text(text, "utf-8")
+
+
+def source(key: str) -> str:
+    """Where a value came from."""
+    return next(where for name, _, where in explain() if name == key)
+
+
+def test_each_layer_wins_over_the_one_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Built-in, user file, project file, environment, ``configure``; and each value knows its origin."""
+    seen = [(current().timeout, source("timeout"))]
+    user("timeout = 1\nconcurrency = 11")
+    seen.append((current().timeout, source("timeout")))
+    project("timeout = 2")
+    seen.append((current().timeout, source("timeout")))
+    monkeypatch.setenv("MOA_NB_TIMEOUT", "3")
+    seen.append((current().timeout, source("timeout")))
+    moa.configure(timeout=4)
+    seen.append((current().timeout, source("timeout")))
+    moa.configure(timeout=None)
+    seen.append((current().timeout, source("timeout")))
+    home = os.environ["MOA_NB_HOME"]
+    assert seen == [
+        (120.0, "built-in"),
+        (1.0, f"{home}/moa.toml"),
+        (2.0, f"{Path.cwd()}/moa.toml"),
+        (3.0, "environment (MOA_NB_TIMEOUT)"),
+        (4.0, "configure"),
+        (3.0, "environment (MOA_NB_TIMEOUT)"),
+    ]
+    assert current().concurrency == 11
+
+
+def test_tables_are_merged_key_by_key() -> None:
+    """A project's provider adds to the user's, and changes a value without repeating the others."""
+    user('[providers.lab]\nbase_url = "http://one"\nconcurrency = 5\n[providers.den]\nbase_url = "http://den"')
+    project('[providers.lab]\nbase_url = "http://two"')
+    providers = current().providers
+    assert (providers["lab"].base_url, providers["lab"].concurrency) == ("http://two", 5)
+    assert providers["den"].base_url == "http://den"
+
+
+def test_pyproject_and_folders_above_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``[tool.moa_nb]`` of the nearest folder upwards; other tools' tables and comments are none."""
+    project('# [tool.moa_nb] later\n[tool.moa_nb_other]\nx = 1', "pyproject.toml")
+    assert current().pipeline == "moa-lite"
+    project('[tool.moa_nb]\npipeline = "single"', "pyproject.toml")
+    Path("deep/er").mkdir(parents=True)
+    monkeypatch.chdir("deep/er")
+    assert current().pipeline == "single"
+    assert settings.project_folder() == Path.cwd().parents[1]
+
+
+def test_a_changed_file_counts_at_once() -> None:
+    """And the same settings are the same object until then."""
+    project("timeout = 2")
+    first = current()
+    assert current() is first
+    project("timeout = 25")
+    os.utime("moa.toml", ns=(1, 1))
+    assert current().timeout == 25.0
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("timeot = 3", "unknown key 'timeot'; did you mean 'timeout'?"),
+        ('timeout = "soon"', "timeout: input should be a valid number"),
+        ('[providers.lab]\nbase_ulr = "x"', "base_url"),
+        ("[providers.lab]\nconcurrency = 3", "providers.lab.base_url is missing"),
+        ('[models."lab:a"]\nprice = 3', "unknown key 'models.lab:a.price'"),
+        ('store = "cloud"', "store: input should be 'disk' or 'none'"),
+        ("timeout = ", "is not valid TOML"),
+        ('providers = "lab"', "providers:"),
+        ("budget = -1", "budget:"),
+    ],
+)
+def test_a_mistake_names_its_file_and_the_nearest_key(text: str, words: str) -> None:
+    """One line, before anything else happens."""
+    project(text)
+    with pytest.raises(SettingsError) as raised:
+        current()
+    assert words in str(raised.value)
+    assert str(Path.cwd() / "moa.toml") in str(raised.value)
+    assert "\n" not in str(raised.value).strip() or "TOML" in str(raised.value)
+
+
+def test_keys_that_begin_alike_keep_their_own_sources() -> None:
+    """``ask_above`` in one file does not speak for ``ask_above_calls`` in another."""
+    user("ask_above = 3")
+    project("ask_above_calls = -1")
+    with pytest.raises(SettingsError, match="work/moa.toml: ask_above_calls"):
+        current()
+
+
+def test_the_environment_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In mistakes of value and of name; an empty variable is none."""
+    monkeypatch.setenv("MOA_NB_BUDGET", "")
+    assert current().budget is None
+    monkeypatch.setenv("MOA_NB_PROPOSERS", "lab:a, lab:b,")
+    assert current().proposers == ("lab:a", "lab:b")
+    monkeypatch.setenv("MOA_NB_BUDGET", "much")
+    with pytest.raises(SettingsError, match=r"environment \(MOA_NB_BUDGET\): budget"):
+        current()
+    monkeypatch.delenv("MOA_NB_BUDGET")
+    monkeypatch.setenv("MOA_NB_TIMEOT", "1")
+    with pytest.raises(SettingsError, match="MOA_NB_TIMEOT sets nothing; did you mean 'timeout'"):
+        current()
+
+
+def test_configure_changes_nothing_when_it_is_refused() -> None:
+    """All or nothing."""
+    moa.configure(timeout=5)
+    with pytest.raises(SettingsError, match="did you mean 'budget'"):
+        moa.configure(timeout=6, budgett=1)
+    assert current().timeout == 5.0
+
+
+# Keys -------------------------------------------------------------------------------------------
+
+KEY = "sk-secret-0123456789"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'[providers.lab]\nbase_url = "http://x"\nkey = "{KEY}"',
+        f'[providers.lab]\nbase_url = "http://x"\nheaders = {{ Authorization = "Bearer {KEY}" }}',
+        f'[providers.lab]\nbase_url = "http://x"\nheaders = {{ api-key = "{KEY}" }}',
+        f'[providers.lab]\nbase_url = "http://x"\nkey_env = "{KEY}"',
+        f'[providers.lab]\nbase_url = "http://x"\napi_key = "{KEY}"',
+        f'[providers]\nlab = "{KEY}"',
+    ],
+)
+def test_a_key_in_a_file_is_refused_and_not_repeated(text: str) -> None:
+    """Under whatever name it was written."""
+    project(text)
+    with pytest.raises(SettingsError) as raised:
+        current()
+    assert KEY not in str(raised.value)
+
+
+def test_a_key_is_in_no_repr_and_no_listing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given to ``configure``, in a header, or in the environment."""
+    monkeypatch.setenv("LAB_KEY", KEY)
+    moa.configure(
+        providers={
+            "lab": {"base_url": "http://x", "key": KEY, "headers": {"api-key": KEY}},
+            "den": {"base_url": "http://x", "key_env": "LAB_KEY"},
+        },
+    )
+    shown = repr(current()) + str(explain()) + repr(current().provider("lab:a")) + repr(current().provider("den:a"))
+    assert KEY not in shown
+    assert current().provider("lab:a").key() == current().provider("den:a").key() == KEY
+
+
+def test_a_missing_key_names_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read when a call is made, so that setting it later is enough."""
+    provider = current().provider("openai:gpt-4o-mini")
+    with pytest.raises(KeyRejected, match="OPENAI_API_KEY"):
+        provider.key()
+    monkeypatch.setenv("OPENAI_API_KEY", f"  {KEY}\n")
+    assert provider.key() == KEY
+
+
+@pytest.mark.parametrize("key", [lambda: KEY, KEY])
+def test_a_key_may_be_a_function(key: str | Callable[[], str]) -> None:
+    """For tokens that expire."""
+    moa.configure(providers={"lab": {"base_url": "http://x", "key": key}})
+    assert current().provider("lab:a").key() == KEY
+
+
+# Names ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [("gpt-4o", "provider:model"), ("opnai:gpt-4o", "did you mean 'openai'"), ("openai:", "provider:model")],
+)
+def test_a_model_is_named_with_its_provider(model: str, words: str) -> None:
+    """Split at the first colon only."""
+    with pytest.raises(UnknownName, match=words):
+        current().provider(model)
+    assert current().provider("ollama:llama3.2:3b").name == "ollama"
+
+
+def test_services_are_looked_for_in_the_stated_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file's order, not the environment's."""
+    assert next(iter(services())) == "openai"
+    monkeypatch.setenv("GROQ_API_KEY", "k")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+    assert [service.name for service in services_with_keys()] == ["anthropic", "groq"]
+
+
+def test_a_known_service_can_be_moved_elsewhere() -> None:
+    """The user's address over what is known, the service's own prices kept."""
+    moa.configure(providers={"openai": {"base_url": "http://proxy/v1/"}})
+    provider = current().provider("openai:gpt-4o-mini")
+    assert (provider.base_url, provider.prices) == ("http://proxy/v1", "openai")
+
+
+def test_the_fence_secret_is_one_and_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept in the data folder for its owner alone; where that cannot be, the process has one."""
+    first = settings.fence_secret()
+    file = Path(os.environ["MOA_NB_HOME"]) / "fence.key"
+    assert file.read_bytes() == first
+    assert file.stat().st_mode & 0o077 == 0
+    (tmp_path / "blocked").write_text("a file")
+    monkeypatch.setenv("MOA_NB_HOME", str(tmp_path / "blocked"))
+    assert settings.fence_secret() == settings.fence_secret() != first
+
+
+def test_settings_are_frozen() -> None:
+    """A run's settings never change under it."""
+    values: Any = current()
+    with pytest.raises(ValueError, match="frozen"):
+        values.timeout = 3
