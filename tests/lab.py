@@ -37,8 +37,8 @@ _FOLDERS = {
     "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
     "IPYTHONDIR": "ipython",
 }
-_REQUIRED = os.environ.get("MOA_NB_REQUIRE_BROWSER") == "1"
-_CHROMIUM = os.environ.get("MOA_NB_CHROMIUM")
+_REQUIRED = os.environ.get("TESTS_REQUIRE_BROWSER") == "1"
+_CHROMIUM = os.environ.get("TESTS_CHROMIUM")
 _SETTINGS = {
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
     "@jupyterlab/apputils-extension/notification": {"checkForUpdates": False, "fetchNews": "false"},
@@ -58,7 +58,7 @@ def chromium() -> str:
 
 
 def _missing(why: str) -> str:
-    if os.environ.get("TESTS_REQUIRE_BROWSER") == "1":
+    if _REQUIRED:
         pytest.fail(f"{why}, and TESTS_REQUIRE_BROWSER is 1")
     pytest.skip(f"{why}; TESTS_REQUIRE_BROWSER=1 makes this a failure")
 

@@ -174,7 +174,7 @@ def test_kernel_mode_runs_on_the_callers_loop(server: ChatServer) -> None:
 
 
 def test_kernel_mode_refuses_a_loop_that_cannot_be_patched(server: ChatServer, lab: Lab) -> None:
-    """uvloop has no nesting: the error says what to set."""
+    """Uvloop has no nesting: the error says what to set."""
     uvloop = pytest.importorskip("uvloop")
     lab(loop="kernel")
 
@@ -206,8 +206,7 @@ def test_a_forked_child_has_an_engine_of_its_own(server: ChatServer) -> None:
 # Stopping ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("watched", [False, True])
-def test_a_cancelled_run_closes_its_connections_at_once(server: ChatServer, lab: Lab, watched: bool) -> None:
+def test_a_cancelled_run_closes_its_connections_at_once(server: ChatServer, lab: Lab) -> None:
     """Within 0.3 s the servers see it, and what was finished is listed and kept."""
     server.on("b", Reply.hanging())
     server.on("c", Reply.hanging())
@@ -443,7 +442,9 @@ def test_a_mistake_in_the_options_costs_nothing(
     assert server.count() == 0
 
 
-@pytest.mark.parametrize("prompt", ["", "  \n", [], [{"role": "robot", "content": "x"}], [{"role": "system", "content": "x"}], [3]])
+@pytest.mark.parametrize(
+    "prompt", ["", "  \n", [], [{"role": "robot", "content": "x"}], [{"role": "system", "content": "x"}], [3]]
+)
 def test_an_empty_prompt_is_a_setup_error(server: ChatServer, lab: Lab, prompt: Any) -> None:
     """There must be something to answer."""
     with pytest.raises(SetupError):

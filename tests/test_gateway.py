@@ -76,12 +76,15 @@ class Watching:
         self.pieces: list[str] = []
 
     def sent(self, attempt: int) -> None:
+        """Remember an attempt."""
         self.told.append(f"sent {attempt}")
 
     def piece(self, text: str) -> None:
+        """Remember a piece."""
         self.pieces.append(text)
 
     def again(self, reason: str, wait_seconds: float) -> None:
+        """Remember why it is asked again."""
         self.told.append(f"again: {reason}")
 
 
@@ -102,7 +105,7 @@ def test_equal_requests_in_flight_are_one_call(server: ChatServer) -> None:
 
 
 def test_samples_of_one_question_are_requests_of_their_own(server: ChatServer) -> None:
-    """n samples are n requests with equal bodies."""
+    """N samples are n requests with equal bodies."""
 
     async def use(gateway: Gateway) -> None:
         await asyncio.gather(*(gateway.complete(question(sample=n)) for n in range(5)))
@@ -717,7 +720,11 @@ def test_what_asking_again_cannot_mend_is_asked_once(server: ChatServer, status:
         (Reply(status=404, error="no"), UnknownName, "has no 'a'"),
         (Reply.out_of_credit(), SetupError, "wants payment"),
         (Reply(status=402, error="pay"), SetupError, "wants payment"),
-        (Reply(status=301, headers={"Location": "https://elsewhere.example/v1?key=1"}), SetupError, "https://elsewhere.example;"),
+        (
+            Reply(status=301, headers={"Location": "https://elsewhere.example/v1?key=1"}),
+            SetupError,
+            "https://elsewhere.example;",
+        ),
         (Reply.too_long(), RowError, "maximum context length"),
     ],
 )
@@ -736,7 +743,9 @@ def test_a_server_that_is_not_there_is_a_setup_error_soon() -> None:
     settings = Settings.model_validate({"providers": {"lab": {"base_url": "http://127.0.0.1:9/v1"}}})
 
     async def use(gateway: Gateway) -> None:
-        with pytest.raises(SetupError, match=r"does not answer.*\(3 tries\); start it, or mend providers\.lab\.base_url"):
+        with pytest.raises(
+            SetupError, match=r"does not answer.*\(3 tries\); start it, or mend providers\.lab\.base_url"
+        ):
             await gateway.complete(question())
 
     through(settings, use, clock=clock.time, sleep=clock.sleep)
@@ -970,7 +979,10 @@ def test_a_key_that_expires_is_fetched_for_each_attempt(server: ChatServer) -> N
         await gateway.complete(question())
 
     through(lab_settings(server, provider={"key": lambda: next(keys)}), use)
-    assert [record.headers["Authorization"] for record in server.requests] == ["Bearer first-key-1", "Bearer second-key-2"]
+    assert [record.headers["Authorization"] for record in server.requests] == [
+        "Bearer first-key-1",
+        "Bearer second-key-2",
+    ]
 
 
 @pytest.mark.parametrize("key", [lambda: 1 / 0, lambda: None, lambda: "two\nlines", lambda: ""])

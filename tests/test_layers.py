@@ -258,7 +258,7 @@ def test_self_moa_again_comes_from_the_cache_sample_by_sample(server: ChatServer
 
 def test_a_failed_sample_is_just_one_fewer(server: ChatServer, lab: Lab) -> None:
     """Five samples are aggregated, and the result is degraded."""
-    server.on("z", *("one two three four five".split()), Reply.bad_request(), "the end")
+    server.on("z", *(["one", "two", "three", "four", "five"]), Reply.bad_request(), "the end")
     result = moa.run(QUESTION, pipeline="self-moa")
     assert len(numbered(server.requests[6])) == 5
     assert result.degraded

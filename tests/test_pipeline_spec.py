@@ -42,7 +42,7 @@ def test_every_preset_loads_and_names_roles_only(name: str) -> None:
         ('[[layers]]\nagents = ["lab:a", "lab:b"]', "exactly one agent"),
         ('[[layers]]\nagents = ["$proposers"]', "exactly one agent"),
         ('[[layers]]\nagents = [{model = "lab:a", samples = 2}]', "exactly one agent"),
-        ('[[layers]]\nagents = []', "layers"),
+        ("[[layers]]\nagents = []", "layers"),
         ('strategy = "layrs"\n[[layers]]\nagents = ["lab:a"]', "did you mean 'layers'"),
         ('name = "x"\n[[layers]]\nagents = ["lab:a"]', "named by its file"),
         ("layers = ", "not valid TOML"),
@@ -69,7 +69,9 @@ def test_agents_are_written_as_texts_tables_or_functions() -> None:
     def shout(prompt: str) -> str:
         return prompt.upper()
 
-    pipeline = moa.Pipeline(layers=[["lab:a", {"model": "lab:b", "name": "B"}, shout, moa.Agent(model="lab:c")], "lab:z"])
+    pipeline = moa.Pipeline(
+        layers=[["lab:a", {"model": "lab:b", "name": "B"}, shout, moa.Agent(model="lab:c")], "lab:z"]
+    )
     assert [agent.label for agent in pipeline.params.agents()] == ["a", "B", "shout", "c", "z"]
 
 
@@ -110,7 +112,11 @@ def test_options_change_a_copy() -> None:
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"temperature": 3.0}, "temperature"), ({"max_tokens": 0}, "max_tokens"), ({"nonsense": 1}, "takes no 'nonsense'")],
+    [
+        ({"temperature": 3.0}, "temperature"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"nonsense": 1}, "takes no 'nonsense'"),
+    ],
 )
 def test_an_option_that_makes_no_sense_is_a_pipeline_error(options: dict[str, Any], words: str) -> None:
     """Never a raw validation error."""

@@ -66,7 +66,7 @@ def test_tables_are_merged_key_by_key() -> None:
 
 def test_pyproject_and_folders_above_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """``[tool.moa_nb]`` of the nearest folder upwards; other tools' tables and comments are none."""
-    project('# [tool.moa_nb] later\n[tool.moa_nb_other]\nx = 1', "pyproject.toml")
+    project("# [tool.moa_nb] later\n[tool.moa_nb_other]\nx = 1", "pyproject.toml")
     assert current().pipeline == "moa-lite"
     project('[tool.moa_nb]\npipeline = "single"', "pyproject.toml")
     Path("deep/er").mkdir(parents=True)
@@ -113,7 +113,7 @@ def test_keys_that_begin_alike_keep_their_own_sources() -> None:
     """``ask_above`` in one file does not speak for ``ask_above_calls`` in another."""
     user("ask_above = 3")
     project("ask_above_calls = -1")
-    with pytest.raises(SettingsError, match="work/moa.toml: ask_above_calls"):
+    with pytest.raises(SettingsError, match=r"work/moa\.toml: ask_above_calls"):
         current()
 
 

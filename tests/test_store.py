@@ -87,7 +87,9 @@ def test_many_are_committed_in_groups(tmp_path: Path, monkeypatch: pytest.Monkey
     """A thousand completions that come at once take a few commits."""
     store, groups = Store(tmp_path / "store.sqlite"), []
     commit = store._commit
-    monkeypatch.setattr(store, "_commit", lambda connection, group: (groups.append(len(group)), commit(connection, group)))
+    monkeypatch.setattr(
+        store, "_commit", lambda connection, group: (groups.append(len(group)), commit(connection, group))
+    )
     put(store, *(b"%d" % n for n in range(1000)))
     assert stored(tmp_path / "store.sqlite") == sum(groups) == 1000
     assert len(groups) < 100
@@ -102,24 +104,25 @@ def test_the_store_is_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def damaged(path: Path) -> None:
+    """Write something else into it."""
     path.write_bytes(b"this is no database, and never was" * 100)
 
 
 def newer(path: Path) -> None:
+    """Let a later version have made it."""
     connection = sqlite3.connect(path)
     connection.execute(f"PRAGMA user_version={schema.VERSION + 1}")
     connection.close()
 
 
 def not_a_folder(path: Path) -> None:
+    """Put a file where its folder should be."""
     path.parent.rmdir()
     path.parent.write_text("a file where a folder should be")
 
 
 @pytest.mark.parametrize("harm", [damaged, newer, not_a_folder])
-def test_a_file_that_cannot_be_used_costs_no_answer(
-    server: ChatServer, lab: Lab, harm: Callable[[Path], None]
-) -> None:
+def test_a_file_that_cannot_be_used_costs_no_answer(server: ChatServer, lab: Lab, harm: Callable[[Path], None]) -> None:
     """One warning, on the caller's thread; the session keeps its answers in memory; the file is left alone."""
     path = Path(os.environ["MOA_NB_HOME"]) / "store.sqlite"
     harm(path)

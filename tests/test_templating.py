@@ -129,7 +129,10 @@ def test_a_file_that_is_no_text_is_a_template_error() -> None:
         load("bad")
 
 
-@given(texts=st.lists(st.text(alphabet=st.characters(), max_size=30), max_size=4), secret=st.binary(min_size=1, max_size=80))
+@given(
+    texts=st.lists(st.text(alphabet=st.characters(), max_size=30), max_size=4),
+    secret=st.binary(min_size=1, max_size=80),
+)
 def test_a_fence_stands_in_no_text(texts: list[str], secret: bytes) -> None:
     """Eighteen hex digits that depend on texts and secret alone."""
     mark = fence(texts, secret)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -161,9 +162,14 @@ def _run_options(options: argparse.Namespace) -> Options:
 def _run(engine: Engine, plan: Plan, task: Task, *, form: str) -> Result:
     record = engine.new_record(plan, task)
     panel = LivePanel(record) if form == "panel" and has_front_end() else None
-    running = engine.answer_and_keep(plan, task, record, kind="cell", watched=panel is not None)
+
+    async def running() -> Result:
+        # On the kernel's own loop the connections of the planning are closed by now.
+        here = replace(plan, gateway=engine.gateway(plan.settings))
+        return await engine.answer_and_keep(here, task, record, kind="cell", watched=panel is not None)
+
     try:
-        result = engine.finish(running, panel.update if panel else None)
+        result = engine.finish(running(), panel.update if panel else None)
     except KeyboardInterrupt:
         if panel:
             panel.finish(record.result or record.finish(error="stopped", stop_reason="stopped"))

@@ -163,7 +163,19 @@ class Result:
             for layer in self.layers
             for call in layer.calls
         ]
-        columns = ["layer", "agent", "model", "text", "prompt_tokens", "completion_tokens", "cost", "seconds", "cached", "attempts", "error"]
+        columns = [
+            "layer",
+            "agent",
+            "model",
+            "text",
+            "prompt_tokens",
+            "completion_tokens",
+            "cost",
+            "seconds",
+            "cached",
+            "attempts",
+            "error",
+        ]
         frame = pd.DataFrame(rows, columns=columns)
         return frame.astype(
             {
