@@ -56,7 +56,8 @@ class _Strict(BaseModel):
 class ProviderSettings(_Strict):
     """One service: where it is, how it speaks, how hard it may be asked."""
 
-    wire: Literal["openai"] = "openai"
+    wire: Literal["openai", "anthropic", "gemini"] | None = None
+    """How it speaks; as the service known by this name does, else as OpenAI."""
     base_url: str
     key_env: str | None = None
     """The name of the environment variable that holds the key, never the key itself."""
@@ -149,6 +150,7 @@ class Service:
 
     name: str
     base_url: str
+    wire: str = "openai"
     key_env: str | None = None
     prices: str | None = None
     local: bool = False
@@ -206,6 +208,12 @@ class Provider:
     def is_free(self) -> bool:
         """Whether its tokens cost nothing: offline, a function, or a known server on this machine."""
         return self.name in {"offline", "function"} or bool(self.service and self.service.local)
+
+    @property
+    def wire(self) -> str:
+        """The name of its format in ``WIRES``."""
+        configured = self.settings.wire if self.settings else None
+        return configured or (self.service.wire if self.service else "openai")
 
     @property
     def prices(self) -> str | None:

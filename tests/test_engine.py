@@ -370,8 +370,8 @@ def test_with_nothing_at_all_the_offline_agents_answer(monkeypatch: pytest.Monke
 
 def test_the_first_key_in_the_stated_order_decides(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the order in the environment; and a key that goes or comes counts at once."""
-    one = Service("one", server.base_url, "ONE_API_KEY", proposers=("a", "b"), aggregator="z")
-    two = Service("two", server.base_url, "TWO_API_KEY", proposers=("c",), aggregator="c")
+    one = Service("one", server.base_url, key_env="ONE_API_KEY", proposers=("a", "b"), aggregator="z")
+    two = Service("two", server.base_url, key_env="TWO_API_KEY", proposers=("c",), aggregator="c")
     no_services(monkeypatch, one, two)
     monkeypatch.setenv("TWO_API_KEY", "k2")
     assert roles() == {"layer 1": "two:c", "layer 2": "two:c"}

@@ -31,7 +31,8 @@ from moa_nb.gateway.http import Answer, Failed, Http, fault_of
 from moa_nb.gateway.limits import Limiter, Priority
 from moa_nb.gateway.prices import FREE, Price, price_of
 from moa_nb.gateway.retry import Fault, FaultKind, RetryPolicy
-from moa_nb.providers import functions, openai_chat
+from moa_nb.providers import functions
+from moa_nb.providers.wire import WIRES, Wire, cause
 from moa_nb.settings import Provider, Settings
 from moa_nb.store import Store
 
@@ -67,7 +68,9 @@ class _Route:
     provider: Provider
     model: str
     """The model's name at its provider."""
+    wire: Wire
     url: str
+    stream_url: str
     identity: bytes
     """What tells this endpoint from others in the cache's key."""
     limiter: Limiter
@@ -392,7 +395,7 @@ class Gateway:
         if watch is None:
             answer: Answer | None = await self._http.post(route.url, headers, body, seconds)
         else:
-            stream = openai_chat.Stream()
+            stream = route.wire.new_stream()
 
             def on_events(events: list[bytes]) -> bool:
                 nonlocal first
@@ -403,23 +406,23 @@ class Gateway:
                     watch.piece(piece)
                 return stream.is_over
 
-            answer = await self._http.stream(route.url, headers, openai_chat.streamed(body), seconds, on_events)
+            answer = await self._http.stream(route.stream_url, headers, route.wire.streamed(body), seconds, on_events)
             if answer is None:
                 name = route.provider.name
                 if stream.error is not None:
                     # What was written before it may be billed, though nobody says so.
                     kind: FaultKind = "disconnected" if stream.has_begun else "server"
-                    raise Failed(Fault(kind, f"{name} broke off: {_said(stream.error, headers)}"))
+                    raise Failed(Fault(kind, f"{name} broke off: {_said(route.wire, stream.error, headers)}"))
                 if not stream.is_whole:
                     raise Failed(Fault("disconnected", f"{name} broke off in the middle of the answer"))
                 return stream.completion(), first
         assert answer is not None
         if answer.status != _OK:
-            raise Failed(fault_of(answer, _said(answer.body, headers) or f"status {answer.status}"))
+            raise Failed(_fault(route.wire, answer, headers))
         try:
-            return openai_chat.parse(answer.body), first
+            return route.wire.parse(answer.body), first
         except ValueError:
-            said = _said(answer.body, headers)
+            said = _said(route.wire, answer.body, headers)
             raise Failed(Fault("malformed", f"{route.provider.name} sent no answer but: {said:.200}")) from None
 
     # What all calls to a model share ----------------------------------------------------------
@@ -448,7 +451,9 @@ class Gateway:
             identity = offline.VERSION.encode()
         limiter = Limiter(provider.concurrency or self.settings.concurrency, clock=self._clock, sleep=self._sleep)
         price = price_of(model, provider, self.settings.models.get(model))
-        return _Route(provider, name, _below(provider.base_url, openai_chat.PATH), identity, limiter, price)
+        wire = WIRES[provider.wire]
+        url, stream_url = (wire.url(provider.base_url, name, streamed) for streamed in (False, True))
+        return _Route(provider, name, wire, url, stream_url, identity, limiter, price)
 
     def price(self, model: str) -> Price | None:
         """Return the price rule of a model; ``None`` when nobody knows it."""
@@ -463,7 +468,7 @@ class Gateway:
     def _body(self, request: Request, route: _Route) -> bytes:
         if route.provider.name not in {"offline", "function"}:
             try:
-                return openai_chat.body(request, route.model)
+                return route.wire.body(request, route.model)
             except TypeError as error:
                 msg = f"a parameter of {request.model} cannot be sent as JSON: {error}"
                 raise SetupError(msg) from None
@@ -490,7 +495,7 @@ class Gateway:
         digest = hashlib.blake2b(digest_size=16)
         head = f"{route.provider.name}\0{route.model}\0{request.sample}\0".encode()
         if route.provider.name not in {"offline", "function"}:
-            head = f"openai\0{request.sample}\0".encode()
+            head = f"{route.wire.name}\0{route.model}\0{request.sample}\0".encode()
         digest.update(head + identity + b"\0" + body)
         return digest.digest()
 
@@ -541,19 +546,21 @@ class Gateway:
             error = SetupError(
                 f"{provider.name} does not answer at its address ({status}): {said}; mend providers.{provider.name}.base_url"
             )
-        elif status in {401, 403}:
+        elif fault.cause == "key":
             where = (
                 f"check the variable {provider.key_env}"
                 if provider.key_env
                 else f"name its variable as providers.{provider.name}.key_env"
             )
             error = KeyRejected(f"{provider.name} refuses the key ({status}): {said}; {where}")
-        elif status in {402, 429} and ("quota" in said.lower() or "balance" in said.lower() or status == 402):
+        elif fault.cause == "payment":
             error = SetupError(f"{provider.name} wants payment ({status}): {said}")
-        elif status == 404:
-            error = UnknownName(f"{provider.name} has no {route.model!r} (404): {said}; {await self._near(route)}")
+        elif fault.cause == "model":
+            error = UnknownName(f"{provider.name} has no {route.model!r} ({status}): {said}; {await self._near(route)}")
         elif fault.kind == "final" and status is None:
             error = SetupError(f"{provider.name}: {said}")
+        elif fault.cause == "option":
+            error = SetupError(f"{provider.name} does not take an option for {route.model!r} ({status}): {said}")
         elif fault.kind == "final":
             error = RowError(f"{provider.name} refuses the request ({status}): {said}")
         elif is_late:
@@ -577,16 +584,13 @@ class Gateway:
         Raises:
             ServiceError: it lists none.
         """
+        wire = WIRES[provider.wire]
         headers = _authorized(provider, provider.key())
         try:
-            answer = await self._http.get(_below(provider.base_url, "/models"), headers, seconds=10)
+            answer = await self._http.get(wire.models_url(provider.base_url), headers, seconds=10)
             if answer.status == _OK:
-                listed = orjson.loads(answer.body)
-                entries = (listed.get("data") or listed.get("models") or []) if isinstance(listed, dict) else listed
-                return sorted(
-                    {str(entry.get("id") or entry.get("name")) for entry in entries if isinstance(entry, dict)}
-                )
-            said = _said(answer.body, headers) or f"status {answer.status}"
+                return wire.models(answer.body)
+            said = _said(wire, answer.body, headers) or f"status {answer.status}"
         except (Failed, ValueError, TypeError) as error:
             said = _without_keys(str(error), headers)
         msg = f"{provider.name} lists no models: {said}"
@@ -608,19 +612,24 @@ def no_price(model: str) -> str:
     )
 
 
-def _below(base_url: str, path: str) -> str:
-    """Return the address of a path below ``base_url``, whose query stays at the end."""
-    address, mark, query = base_url.partition("?")
-    return address.rstrip("/") + path + mark + query
-
-
 def _authorized(provider: Provider, key: str | None) -> dict[str, str]:
-    return {**provider.headers, **({"Authorization": f"Bearer {key}"} if key else {})}
+    return {**provider.headers, **WIRES[provider.wire].headers(key)}
 
 
-def _said(body: bytes, headers: Mapping[str, str]) -> str:
+def _fault(wire: Wire, answer: Answer, headers: Mapping[str, str]) -> Fault:
+    """Return what an answer with an error status means."""
+    said = _said(wire, answer.body, headers) or f"status {answer.status}"
+    fault = fault_of(answer, said, cause(answer.status, *wire.said(answer.body)))
+    waits = [fault.retry_after_seconds, wire.retry_after(answer.body)]
+    if fault.kind in {"rate limit", "server"}:
+        # Where header and body contradict each other, the later moment is the safe one.
+        fault = replace(fault, retry_after_seconds=max((wait for wait in waits if wait is not None), default=None))
+    return fault
+
+
+def _said(wire: Wire, body: bytes, headers: Mapping[str, str]) -> str:
     """Return what a service said, as far as people may read it."""
-    message, code = openai_chat.said(body)
+    message, code = wire.said(body)
     if code and code not in message:
         message = f"{message} [{code}]" if message else code
     return _shortened(_without_keys(message, headers))

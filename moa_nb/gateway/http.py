@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from moa_nb.gateway.retry import Fault, retry_after
+from moa_nb.providers.wire import Cause
 
 __all__ = ["Answer", "Failed", "Http", "fault_of"]
 
@@ -185,16 +186,16 @@ def _place(url: str) -> str:
     return f"{parts.scheme}://{host}" if host else url.partition("?")[0]
 
 
-def fault_of(answer: Answer, message: str) -> Fault:
-    """Return what an answer with an error status means for asking again."""
+def fault_of(answer: Answer, message: str, why: Cause | None = None) -> Fault:
+    """Return what an answer with an error status means for asking again, once it is known what is wrong."""
     status = answer.status
     seconds = retry_after(answer.headers)
-    if status == 429 and "insufficient_quota" in message:
-        return Fault("final", message, status)
+    if why == "payment":
+        return Fault("final", message, status, cause=why)
     if status in {429, 529}:
         return Fault("rate limit", message, status, seconds)
     if status in {408, 409, 425} or status >= 500:
         return Fault("server", message, status, seconds)
     if 300 <= status < 400:
         return Fault("moved", f"it has moved to {_place(answer.headers.get('Location', ''))}", status)
-    return Fault("final", message, status)
+    return Fault("final", message, status, cause=why)

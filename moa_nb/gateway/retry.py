@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from moa_nb.providers.wire import Cause
+
 __all__ = ["Fault", "FaultKind", "RetryDecision", "RetryPolicy", "retry_after"]
 
 FaultKind = Literal["rate limit", "server", "disconnected", "timeout", "malformed", "unreachable", "moved", "final"]
@@ -23,6 +25,8 @@ class Fault:
     status: int | None = None
     retry_after_seconds: float | None = None
     """What the service asked for; ``None`` if it said nothing."""
+    cause: Cause | None = None
+    """What is wrong, where the service refused."""
 
 
 @dataclass(frozen=True, slots=True)

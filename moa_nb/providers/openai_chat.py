@@ -5,27 +5,37 @@ Pure: a ``Request`` becomes the bytes of a body, bytes become a ``Completion``.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from moa_nb.chat import Completion, Request, Usage
+from moa_nb.providers.shared import count, dumps, loads, loads_all, name, table, temperature
 
 __all__ = ["PATH", "Stream", "body", "parse", "said", "streamed"]
 
 PATH = "/chat/completions"
 """Below the provider's ``base_url``."""
 
-_COLD = 1e-4
-"""Temperatures up to this are sent as exactly 0, as the reference implementation of MoA does."""
-
 _THINK = re.compile(r"\s*<think>(.*?)(?:</think>\s*|\Z)", re.DOTALL)
 """Thoughts before the answer; without an end where the answer was cut off while the model thought."""
 
 _DONE = b"[DONE]"
+
+_FINISHED = {
+    **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence"), "stop"),
+    **dict.fromkeys(("max_tokens", "model_length"), "length"),
+    "function_call": "tool_calls",
+}
+"""Reasons to stop that some services spell otherwise, in our words; others stay as they are."""
+
+_FAILED = "error"
+"""A reason to stop that is none: the model's own service broke off."""
+
+_REFUSED = "refusal"
+"""Our reason where the answer stands in the field of that name, whatever the service says."""
 
 
 def body(request: Request, model: str) -> bytes:
@@ -37,7 +47,7 @@ def body(request: Request, model: str) -> bytes:
     sampling = request.sampling
     fields: dict[str, Any] = {"model": model, "messages": [message.to_dict() for message in request.messages]}
     if sampling.temperature is not None:
-        fields["temperature"] = 0 if sampling.temperature <= _COLD else sampling.temperature
+        fields["temperature"] = temperature(sampling.temperature)
     if sampling.max_tokens is not None:
         fields["max_tokens"] = sampling.max_tokens
     if sampling.top_p is not None:
@@ -47,11 +57,7 @@ def body(request: Request, model: str) -> bytes:
     if sampling.stop:
         fields["stop"] = sampling.stop
     fields.update(sampling.extra)
-    try:
-        return orjson.dumps(fields)
-    except TypeError:
-        # A lone surrogate, as broken text columns have them: it cannot be sent, so it is replaced.
-        return json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return dumps(fields)
 
 
 def streamed(body: bytes) -> bytes:
@@ -65,14 +71,17 @@ def parse(data: bytes) -> Completion:
     Raises:
         ValueError: it is not a chat completion.
     """
-    answer = _loads(data)
+    answer = loads(data)
     try:
         choice = answer["choices"][0]
-        message = choice.get("message") or {}
+        if choice.get("error"):
+            msg = "an error in place of an answer"
+            raise ValueError(msg)
+        text, refusal, thought = _pieces(choice.get("message") or {})
         return _completion(
-            text=_text(message.get("content")) or _text(message.get("refusal")),
-            reasoning=_text(message.get("reasoning_content") or message.get("reasoning")),
-            finish_reason=choice.get("finish_reason"),
+            text=text or refusal,
+            reasoning=thought,
+            finish_reason=_REFUSED if refusal and not text else choice.get("finish_reason"),
             usage=_usage(answer.get("usage")),
             model=answer.get("model"),
         )
@@ -90,6 +99,7 @@ class Stream:
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._thoughts: list[str] = []
+        self._is_refusal = False
         self._finish: str | None = None
         self._usage = Usage()
         self._model: str | None = None
@@ -106,32 +116,44 @@ class Stream:
         """
         data = [event for event in events if event != _DONE]
         self.is_over = self.is_over or len(data) < len(events)
-        # One array is read faster than its events one by one.
-        return "".join(map(self._take, _loads(b"[" + b",".join(data) + b"]")))
+        return "".join(map(self._take, loads_all(data)))
 
     def _take(self, event: Any) -> str:
         if not isinstance(event, dict):
             return ""
-        if event.get("error"):
-            self.error = orjson.dumps(event)
-            return ""
         try:
             self._model = self._model or event.get("model")
-            if event.get("usage"):
-                self._usage = _usage(event["usage"])
+            usage = event.get("usage") or ("x_groq" in event and table(event["x_groq"]).get("usage"))
+            if usage:
+                self._usage = _usage(usage)
             added = ""
-            for choice in (event.get("choices") or ())[:1]:
-                delta = choice.get("delta") or choice.get("message") or {}
-                added = _text(delta.get("content")) or _text(delta.get("refusal"))
-                if added:
-                    self._texts.append(added)
-                thought = _text(delta.get("reasoning_content") or delta.get("reasoning"))
-                if thought:
-                    self._thoughts.append(thought)
-                self._finish = choice.get("finish_reason") or self._finish
+            for choice in event.get("choices") or ():
+                # Others are further answers to the same question.
+                if not choice.get("index"):
+                    added += self._add(choice)
+            # After the end it says why the answer ended, which the reason to stop does too.
+            if event.get("error") and not self.is_whole:
+                self.error = orjson.dumps(event)
         except (KeyError, TypeError, AttributeError):
             msg = "not an event of a chat completion"
             raise ValueError(msg) from None
+        return added
+
+    def _add(self, choice: dict[str, Any]) -> str:
+        # A message beside the delta is the text so far.
+        text, refusal, thought = _pieces((choice["delta"] if "delta" in choice else choice.get("message")) or {})
+        added = text or refusal
+        if added:
+            self._texts.append(added)
+        if refusal and not text:
+            self._is_refusal = True
+        if thought:
+            self._thoughts.append(thought)
+        reason = choice.get("finish_reason")
+        if choice.get("error") or reason == _FAILED:
+            self.error = orjson.dumps(choice if choice.get("error") else {"error": "the service broke off"})
+        elif reason:
+            self._finish = reason
         return added
 
     @property
@@ -149,7 +171,7 @@ class Stream:
         return _completion(
             text="".join(self._texts),
             reasoning="".join(self._thoughts),
-            finish_reason=self._finish,
+            finish_reason=_REFUSED if self._is_refusal else self._finish,
             usage=self._usage,
             model=self._model,
         )
@@ -162,7 +184,7 @@ def said(data: bytes) -> tuple[str, str]:
     ('no such model', 'model_not_found')
     """
     try:
-        answer = _loads(data)
+        answer = loads(data)
     except ValueError:
         text = re.sub(r"<[^>]*>", " ", data[:20_000].decode("utf-8", "replace"))
         return " ".join(text.split()), ""
@@ -181,21 +203,27 @@ def said(data: bytes) -> tuple[str, str]:
     return " ".join(message.split()), str(inner.get("code") or inner.get("type") or inner.get("status") or "")
 
 
-def _loads(data: bytes) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError:
-        # Half of a surrogate pair, or bytes that are not UTF-8: what is left of the text is still an answer.
-        lenient = json.loads(data.decode("utf-8", "replace"))
-        return orjson.loads(json.dumps(lenient, ensure_ascii=False).encode("utf-8", "replace"))
+def _pieces(message: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return the text, the refusal and the thoughts of a message or a delta.
+
+    >>> _pieces({"content": [{"type": "thinking", "thinking": [{"text": "Hm."}]}, {"type": "text", "text": "Yes"}]})
+    ('Yes', '', 'Hm.')
+    """
+    content, refusal = message.get("content"), message.get("refusal")
+    thought = message.get("reasoning_content") or message.get("reasoning")
+    if not refusal and not thought and isinstance(content, str):
+        return content, "", ""  # nearly all deltas
+    thoughts = _text(thought)
+    if not thoughts and isinstance(content, list):
+        thoughts = "".join(_text(table(part).get("thinking")) for part in content)
+    return _text(content), _text(refusal), thoughts
 
 
 def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        parts = (part.get("text") if isinstance(part, dict) else part for part in content)
-        return "".join(part for part in parts if isinstance(part, str))
+        return "".join(part if isinstance(part, str) else name(table(part).get("text")) for part in content)
     return ""
 
 
@@ -203,12 +231,13 @@ def _completion(text: str, reasoning: str, finish_reason: Any, usage: Usage, mod
     if "think>" in text:
         thought, text = _without_thoughts(text)
         reasoning = reasoning or thought
+    reason = str(finish_reason) if finish_reason else None
     return Completion(
         text=text,
         reasoning=reasoning or None,
-        finish_reason=str(finish_reason) if finish_reason else None,
+        finish_reason=_FINISHED.get(reason, reason) if reason else None,
         usage=usage,
-        model=model if isinstance(model, str) else "",
+        model=name(model),
     )
 
 
@@ -229,22 +258,22 @@ def _without_thoughts(text: str) -> tuple[str, str]:
 
 
 def _usage(usage: Any) -> Usage:
-    if not isinstance(usage, dict):
-        return Usage()
-    prompt, completion = _part(usage, "prompt_tokens_details"), _part(usage, "completion_tokens_details")
-    cached = prompt.get("cached_tokens")
+    usage = table(usage)
+    parts, details = table(usage.get("prompt_tokens_details")), table(usage.get("completion_tokens_details"))
+    prompt, written = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
+    cached, thoughts = parts.get("cached_tokens"), count(details.get("reasoning_tokens"))
+    if (
+        prompt is not None
+        and written is not None
+        and thoughts
+        and usage.get("total_tokens") == prompt + written + thoughts
+    ):
+        # Some services count thoughts apart from the answer; they are billed as it is.
+        written += thoughts
     return Usage(
-        prompt_tokens=_count(usage.get("prompt_tokens")),
-        completion_tokens=_count(usage.get("completion_tokens")),
-        cached_prompt_tokens=_count(usage.get("prompt_cache_hit_tokens") if cached is None else cached),
-        reasoning_tokens=_count(completion.get("reasoning_tokens")),
+        prompt_tokens=prompt,
+        completion_tokens=written,
+        cached_prompt_tokens=count(usage.get("prompt_cache_hit_tokens") if cached is None else cached),
+        cache_write_tokens=count(parts.get("cache_write_tokens")),
+        reasoning_tokens=thoughts,
     )
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _part(usage: dict[str, Any], name: str) -> dict[str, Any]:
-    part = usage.get(name)
-    return part if isinstance(part, dict) else {}

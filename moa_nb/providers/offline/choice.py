@@ -54,9 +54,7 @@ def choose(
         if any(is_near_duplicate(bags[at], bags[other], marks[at], marks[other], repeats_from) for other in chosen):
             continue
         # What is written between the sentences takes room too.
-        if bounds and not _fits(
-            written([sentences[one] for one in sorted([*chosen, at])], is_list=length.is_list), bounds
-        ):
+        if bounds and not _fits(written([sentences[one] for one in sorted([*chosen, at])], length), bounds):
             continue
         chosen.append(at)
         used = [have + size for have, size in zip(used, sizes, strict=True)]
@@ -100,24 +98,29 @@ def cut(text: str, length: Length, max_tokens: int | None = None) -> tuple[str, 
     return part.rstrip() or text[:1], True
 
 
-def written(chosen: Sequence[Sentence], *, is_list: bool = False) -> str:
+def written(chosen: Sequence[Sentence], length: Length) -> str:
     """Return the sentences as one text: prose flows, list items and table rows keep their lines.
 
-    Inside a sentence nothing changes but its line breaks, which become spaces.
+    Items stand in a list where they are all there is, and where ``length`` asks for bullet points. Where
+    it asks for sentences, items that are some flow as prose does, without their markers, and so do items
+    among prose. Inside a sentence nothing changes but its line breaks, which become spaces.
     """
-    if is_list:
+    if length.is_list:
         return "\n".join(f"- {_flat(sentence)}" for sentence in chosen)
+    flows = any(sentence.kind == "prose" for sentence in chosen) or (
+        length.sentences is not None and all(_SENTENCE_END.search(sentence.text) for sentence in chosen)
+    )
     parts: list[str] = []
     before: Sentence | None = None
     for sentence in chosen:
         text = _flat(sentence)
-        if sentence.kind == "row" and sentence.lead_in:
-            is_same_table = before is not None and before.kind == "row" and before.block == sentence.block
-            text = text if is_same_table else f"{sentence.lead_in}\n{text}"
-        elif sentence.kind == "item" and len(chosen) > 1:
+        is_same_block = before is not None and before.kind == sentence.kind and before.block == sentence.block
+        if sentence.kind == "row" and sentence.lead_in and not is_same_block:
+            text = f"{sentence.lead_in}\n{text}"
+        elif sentence.kind == "item" and len(chosen) > 1 and not flows and not is_same_block:
             text = sentence.lead_in + text
         if before is not None:
-            parts.append(_gap(before, sentence, parts[-1]))
+            parts.append(_gap(before, sentence, parts[-1], flows=flows))
         parts.append(text)
         before = sentence
     return "".join(parts)
@@ -127,12 +130,13 @@ def _flat(sentence: Sentence) -> str:
     return sentence.text if sentence.kind in {"row", "code"} else " ".join(sentence.text.split())
 
 
-def _gap(before: Sentence, after: Sentence, written_last: str) -> str:
-    if "row" in {before.kind, after.kind} and (before.kind != after.kind or before.block != after.block):
+def _gap(before: Sentence, after: Sentence, written_last: str, *, flows: bool) -> str:
+    kinds = {before.kind, after.kind}
+    if "row" in kinds and (before.kind != after.kind or before.block != after.block):
         return "\n\n"
-    if before.kind != "prose" or after.kind != "prose":
-        # The rest of an item that was cut into sentences follows on its line.
-        is_same_item = before.kind == after.kind == "item" and before.block == after.block
+    if not kinds <= ({"prose", "item"} if flows else {"prose"}):
+        # The rest of an item of several sentences follows on its line.
+        is_same_item = kinds == {"item"} and before.block == after.block
         return " " if is_same_item else "\n"
     if not _SENTENCE_END.search(written_last):
         return "\n"

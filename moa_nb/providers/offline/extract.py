@@ -93,7 +93,7 @@ def _text(
         chosen = []
     else:
         chosen = _proposed(name, reading, length, focus, references, max_tokens)
-    return written(chosen, is_list=length.is_list)
+    return written(chosen, length)
 
 
 def _proposed(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from moa_nb.providers.offline.abbreviations import sentence_ends
 from moa_nb.providers.offline.words import language
 
 __all__ = ["Kind", "Sentence", "split"]
@@ -27,7 +28,7 @@ class Sentence:
     block: int
     """Which block (paragraph, list item, table) it stands in, counted from 0."""
     lead_in: str = ""
-    """What it needs before it to be read: an item's marker, a table's head."""
+    """What may stand before it: the marker of its item, its table's head."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +89,8 @@ _BEFORE_WORD = re.compile(
     re.IGNORECASE,
 )
 _TITLE = re.compile(
-    r"(?:^|[\s(\[])(?:dr|mr|mrs|ms|prof|rev|gen|sen|rep|gov|hon|mme|mlle|hr|cf|vs|e\.\s?g|i\.\s?e|viz)\.\s*$",
-    re.IGNORECASE,
+    r"(?:^|[\s(\[])(?:(?i:dr|mr|mrs|ms|prof|mme|mlle|cf|vs|e\.\s?g|i\.\s?e|viz)|R(?:ev|EV|ep|EP)|G(?:en|EN|ov|OV)"
+    r"|S(?:en|EN)|H(?:on|ON|r|R))\.\s*$"
 )
 _INITIALS = re.compile(r"(?:^|[\s(.])[A-Z]\.\s*$")
 _QUOTING = re.compile(r"と[言い思書述聞答話呼感考]|って|という|などと|との")
@@ -110,7 +111,8 @@ _LONG = 1200
 def split(text: str) -> list[Sentence]:
     r"""Return the sentences of ``text`` in reading order, none of them empty, no character changed.
 
-    List items, table rows, headings and lines of code are units of their own; a line break inside a
+    List items, table rows, headings and lines of code are units of their own, an item of several
+    sentences is several; a line break inside a
     paragraph ends no sentence, unless the lines are evidently lines (a log, a poem, ``name: value``).
     What stands between the units (blank lines, markers, rules) belongs to none.
 
@@ -120,15 +122,12 @@ def split(text: str) -> list[Sentence]:
     code = language(text)
     found: list[Sentence] = []
     for run in _demoted(text, list(_runs(text))):
-        whole = run.kind in {"row", "heading", "code"} or (run.kind == "item" and run.end - run.start <= 300)
+        whole = run.kind in {"row", "heading", "code"}
         spans = [(run.start, run.end)] if whole else _prose(text, run.start, run.end, code)
-        lead_in = run.lead_in
         for start, end in spans:
             first, last = _trimmed(text, start, end)
             if first < last:
-                found.append(Sentence(text[first:last], first, last, run.kind, run.block, lead_in))
-                if run.kind == "item":
-                    lead_in = ""
+                found.append(Sentence(text[first:last], first, last, run.kind, run.block, run.lead_in))
     return found
 
 
@@ -330,6 +329,8 @@ def _prose(text: str, start: int, end: int, code: str) -> list[tuple[int, int]]:
     pieces = _segments(flat, code)
     pieces = [part for piece in pieces for part in _at_hard_stops(flat, *piece)]
     pieces = [part for piece in pieces for part in _at_plain_stops(flat, *piece)]
+    if code == "en":
+        pieces = [part for piece in pieces for part in _at_words(flat, *piece)]
     if code in {"th", "lo"}:
         pieces = [part for piece in pieces for part in _at_thai_spaces(flat, *piece)]
     merged: list[tuple[int, int]] = []
@@ -399,6 +400,15 @@ def _at_plain_stops(flat: str, start: int, end: int) -> Iterator[tuple[int, int]
     for match in _PLAIN_STOP.finditer(flat, start, end):
         yield start, match.end()
         start = match.end()
+    if start < end:
+        yield start, end
+
+
+def _at_words(flat: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the span cut after words that the library takes for abbreviations ('in May. Forty left.')."""
+    for at in sentence_ends(flat, start, end):
+        yield start, at
+        start = at
     if start < end:
         yield start, end
 
