@@ -41,7 +41,8 @@ def runs(limit: int = 50) -> pd.DataFrame:
     from moa_nb.store import RunRow
 
     rows: list[dict[str, Any]] = [
-        {name: getattr(row, name) for name in RunRow.__slots__} for row in current().store(settings.current()).runs(limit)
+        {name: getattr(row, name) for name in RunRow.__slots__}
+        for row in current().store(settings.current()).runs(limit)
     ]
     frame = pd.DataFrame(rows, columns=list(RunRow.__slots__))
     return frame.assign(at=pd.to_datetime(frame["at"].astype("float64"), unit="s", utc=True))

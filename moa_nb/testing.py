@@ -392,7 +392,7 @@ class ChatServer:
             try:
                 with asyncio.Runner() as runner:
                     runner.run(self._serve(started))
-            except BaseException as error:  # noqa: BLE001  # handed to the thread that called start()
+            except BaseException as error:  # handed to the thread that called start()
                 failure.append(error)
             finally:
                 started.set()
@@ -592,7 +592,7 @@ class ChatServer:
             if callable(answer):
                 try:
                     answer = answer(body)
-                except Exception as error:  # noqa: BLE001  # raised again at the end of the with block
+                except Exception as error:  # raised again at the end of the with block
                     self._script_errors.append(error)
                     return Reply.fault()
             return Reply(answer) if isinstance(answer, str) else answer

@@ -1016,3 +1016,41 @@ def test_the_gravest_of_several_errors_is_told() -> None:
     assert gravest(BaseExceptionGroup("", [row, budget])) is budget
     fault = ssl.SSLError()
     assert gravest(BaseExceptionGroup("", [setup, fault])) is fault
+
+
+def test_a_budget_is_no_part_of_the_question(server: ChatServer, lab: Callable[..., None]) -> None:
+    """What was answered without a budget is not paid for again under one, nor the other way round."""
+    lab()
+    moa.run("first", pipeline="single")
+    moa.run("first", pipeline="single", budget=1.0)
+    moa.run("second", pipeline="single", budget=1.0)
+    moa.run("second", pipeline="single")
+    assert [recorded.body.get("max_tokens") for recorded in server.requests] == [None, 2048]
+
+
+def test_an_answer_that_a_ceiling_cut_off_is_kept_under_that_ceiling_alone(
+    server: ChatServer, lab: Callable[..., None]
+) -> None:
+    """A rerun under the budget takes it as it is; without a budget the whole answer is asked."""
+    lab()
+    server.on("z", Reply.truncated("the beginning of"), "the whole answer")
+    texts = [moa.run("first", pipeline="single", budget=budget).text for budget in (1.0, 1.0, None, 1.0)]
+    assert texts == ["the beginning of", "the beginning of", "the whole answer", "the whole answer"]
+    assert server.count() == 2
+
+
+def test_an_option_that_a_model_refuses_is_left_out_from_then_on(server: ChatServer, lab: Callable[..., None]) -> None:
+    """The call goes on without it, and the next call does not try it again."""
+    lab()
+
+    def picky(body: dict[str, Any]) -> str | Reply:
+        if "temperature" in body:
+            return Reply.bad_request("Unsupported value: 'temperature' does not support 0.3 with this model.")
+        if "max_tokens" in body:
+            return Reply.bad_request("Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        return f"at most {body['max_completion_tokens']}"
+
+    server.on("z", picky)
+    assert moa.run("one", pipeline="single", temperature=0.3, max_tokens=9).text == "at most 9"
+    assert moa.run("two", pipeline="single", temperature=0.3, max_tokens=9).text == "at most 9"
+    assert server.count() == 4

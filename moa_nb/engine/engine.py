@@ -209,7 +209,7 @@ class Engine:
             complete,
             record,
             fence_secret(),
-            max_tokens=plan.max_tokens,
+            ceiling=plan.ceiling,
             watched=watched and plan.settings.stream,
             load=plan.load,
         )

@@ -56,7 +56,7 @@ class Plan:
     """Where it asks; kept alive with its limits for as long as somebody runs this plan."""
 
     @property
-    def max_tokens(self) -> int | None:
+    def ceiling(self) -> int | None:
         """What each request carries whose agent says nothing: a ceiling only where there is a budget."""
         return self.settings.max_tokens if self.budget else None
 

@@ -20,13 +20,13 @@ async def replay(plan: Plan, task: Task, gateway: Gateway) -> Result:
     record = RunRecord(plan.pipeline.name, task.conversation)
 
     async def remember(request: Request, *, layer: int, watch: CallRecord | None) -> Completion:  # noqa: ARG001
-        known = gateway.known(request)
+        known = gateway.known(request, bounded=plan.budget is not None)
         if known is None:
             msg = "this answer is not in the store"
             raise ServiceError(msg)
         return known
 
-    ask = Ask(task, plan.roles, remember, record, fence_secret(), max_tokens=plan.max_tokens, load=plan.load)
+    ask = Ask(task, plan.roles, remember, record, fence_secret(), ceiling=plan.ceiling, load=plan.load)
     try:
         final = await find(plan.pipeline.strategy).run(task, plan.pipeline.params, ask)
     except MoaError as error:

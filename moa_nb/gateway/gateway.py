@@ -9,7 +9,7 @@ import hashlib
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 import orjson
@@ -42,6 +42,9 @@ CacheMode = Literal["use", "refresh", "off"]
 """``use`` answers from the store where it can; ``refresh`` asks and keeps; ``off`` asks and keeps nothing."""
 
 _OK = 200
+
+_MOST_REFUSALS = 6
+"""Options of one model that are left out one after the other, before its word is taken for the last."""
 _UNPAID = frozenset({"rate limit", "server", "unreachable", "moved", "final"})
 """Faults of calls that no service bills."""
 _LONGEST_MESSAGE = 600
@@ -75,6 +78,8 @@ class _Route:
     """What tells this endpoint from others in the cache's key."""
     limiter: Limiter
     price: Price | None
+    refusals: list[str] = field(default_factory=list)
+    """What the service said of options that it does not take; they are left out from then on."""
     keyed: tuple[str | None, dict[str, str]] | None = None
     """The latest key and the headers made with it."""
 
@@ -184,15 +189,18 @@ class Gateway:
             BudgetExceeded: the request was not sent.
         """
         route = self.route(request.model)
-        if budget is not None and request.sampling.max_tokens is None:
-            # Without a ceiling on the answer there is none on its price.
-            request = replace(request, sampling=replace(request.sampling, max_tokens=self.settings.max_tokens))
         body = self._body(request, route)
-        key = self._key(request, route, body)
-        if key is None:
+        key = cut_key = self._key(request, route, body)
+        if budget is not None and request.sampling.max_tokens is None:
+            # Without a ceiling on the answer there is none on its price. It is no part of the question: only an
+            # answer that it cut off is kept apart.
+            request = self._bounded(request)
+            body = self._body(request, route)
+            cut_key = self._key(request, route, body)
+        if key is None or cut_key is None:
             return await self._ask(request, route, body, priority, budget, watch)
         if cache == "use":
-            known = self.store.get(key)
+            known = self.store.get(key) or (self.store.get(cut_key) if cut_key != key else None)
             if known is not None:
                 return known
         if cache != "off":
@@ -204,20 +212,38 @@ class Gateway:
                 if isinstance(error, BudgetExceeded) and flight.budget is not budget:
                     continue  # the other run's money is gone, not this one's
                 raise copy.copy(error) from None  # each run writes its own result on it
-        task = asyncio.get_running_loop().create_task(self._fly(key, request, route, body, priority, budget, watch))
+        task = asyncio.get_running_loop().create_task(
+            self._fly(key, cut_key, request, route, body, priority, budget, watch)
+        )
         flight = self._flights[key] = _Flight(task, budget)
         task.add_done_callback(functools.partial(self._land, key, flight))
         return await self._join(key, flight)
 
-    def known(self, request: Request) -> Completion | None:
-        """Return the completion that the store has of a request; ``None`` if it would be asked."""
+    def known(self, request: Request, *, bounded: bool) -> Completion | None:
+        """Return the completion that the store has of a request; ``None`` if it would be asked.
+
+        Args:
+            request: what would be asked.
+            bounded: whether there is a budget, under which an answer that was cut off is as good as it gets.
+        """
         route = self.route(request.model)
-        key = self._key(request, route, self._body(request, route))
-        return None if key is None else self.store.get(key)
+        for asked in (request, self._bounded(request)) if bounded else (request,):
+            key = self._key(asked, route, self._body(asked, route))
+            completion = None if key is None else self.store.get(key)
+            if completion is not None:
+                return completion
+        return None
+
+    def _bounded(self, request: Request) -> Request:
+        """Return the request with a ceiling on the answer, where it has none."""
+        if request.sampling.max_tokens is not None:
+            return request
+        return replace(request, sampling=replace(request.sampling, max_tokens=self.settings.max_tokens))
 
     async def _fly(
         self,
         key: bytes,
+        cut_key: bytes,
         request: Request,
         route: _Route,
         body: bytes,
@@ -227,7 +253,7 @@ class Gateway:
     ) -> Completion:
         completion = await self._ask(request, route, body, priority, budget, watch)
         if key in self._kept and completion.text.strip():
-            await self.store.put(key, completion)
+            await self.store.put(cut_key if completion.finish_reason == "length" else key, completion)
         return completion
 
     async def _join(self, key: bytes, flight: _Flight) -> Completion:
@@ -302,10 +328,29 @@ class Gateway:
             outcome = await self._try(call)
             if isinstance(outcome, Completion):
                 return outcome
+            if (
+                outcome.status == 400
+                and outcome.message not in route.refusals
+                and self._can_mend(call, outcome.message)
+            ):
+                route.refusals.append(outcome.message)
+                continue
             wait_seconds = await self._wait_after(call, outcome)
             if watch:
                 watch.again(outcome.message, wait_seconds)
             await self._sleep(wait_seconds)
+
+    def _can_mend(self, call: _Call, message: str) -> bool:
+        """Return whether leaving out what ``message`` refuses gives another body."""
+        sent = self._sent(call.route, call.body, is_streamed=call.watch is not None)
+        return len(call.route.refusals) < _MOST_REFUSALS and call.route.wire.mended(sent, message) is not None
+
+    def _sent(self, route: _Route, body: bytes, *, is_streamed: bool) -> bytes:
+        """Return the bytes that go out: streamed or not, without what the model refused before."""
+        sent = route.wire.streamed(body) if is_streamed else body
+        for message in route.refusals:
+            sent = route.wire.mended(sent, message) or sent
+        return sent
 
     async def _try(self, call: _Call) -> Completion | Fault:
         """Return what one attempt brings, once the budget and the limits let it go out."""
@@ -393,7 +438,9 @@ class Gateway:
         """Return the completion of one request, and when its first piece came."""
         first: float | None = None
         if watch is None:
-            answer: Answer | None = await self._http.post(route.url, headers, body, seconds)
+            answer: Answer | None = await self._http.post(
+                route.url, headers, self._sent(route, body, is_streamed=False), seconds
+            )
         else:
             stream = route.wire.new_stream()
 
@@ -406,7 +453,8 @@ class Gateway:
                     watch.piece(piece)
                 return stream.is_over
 
-            answer = await self._http.stream(route.stream_url, headers, route.wire.streamed(body), seconds, on_events)
+            sent = self._sent(route, body, is_streamed=True)
+            answer = await self._http.stream(route.stream_url, headers, sent, seconds, on_events)
             if answer is None:
                 name = route.provider.name
                 if stream.error is not None:

@@ -63,7 +63,8 @@ class Ask:
         complete: what answers.
         record: where every call is written down.
         secret: the key of the fences.
-        max_tokens: what a request carries whose agent says nothing; ``None``: nothing is sent.
+        ceiling: the ``max_tokens`` of a request whose agent names none, as the gateway sends it under a
+            budget; ``None``: none is sent. It is written down here and is no part of the question.
         watched: whether somebody looks on, so that answers are worth streaming.
     """
 
@@ -72,7 +73,7 @@ class Ask:
     complete: Complete
     record: RunRecord
     secret: bytes
-    max_tokens: int | None = None
+    ceiling: int | None = None
     watched: bool = False
     decisions: dict[str, bool] = field(default_factory=dict)
     """What an estimator forces ``decide`` to answer, by name."""
@@ -140,8 +141,6 @@ class Ask:
         """Return the asking of one agent; prompt, sample and place in the record are settled before it is awaited."""
         messages, quoted = self._messages(agent, see, template)
         sampling = agent.sampling
-        if sampling.max_tokens is None and self.max_tokens is not None:
-            sampling = replace(sampling, max_tokens=self.max_tokens)
         request = Request(
             agent.model,
             messages,
@@ -162,7 +161,7 @@ class Ask:
         self, request: Request, number: int, record: CallRecord, quoted: templating.Template | None
     ) -> Candidate | MoaError:
         watch = record if self.watched else None
-        sampling = request.sampling
+        sampling = replace(request.sampling, max_tokens=request.sampling.max_tokens or self.ceiling)
         parameters = tuple(
             (key, value)
             for key, value in (

@@ -215,6 +215,7 @@ _OPTIONS: Mapping[str, str | None] = MappingProxyType(
         "top_p": None,
         "temperature": None,
         "seed": None,
+        "stream_options": None,
     }
 )
 """Fields that some models refuse, and what they want in their place."""

@@ -26,7 +26,7 @@ ALGORITHMS: Mapping[str, str] = MappingProxyType(
 )
 """The agents by name, each with what it does in a line."""
 
-VERSION = "1"
+VERSION = "2"
 """Which answers the algorithms give: part of the cache's key, and raised with every change of an answer."""
 
 

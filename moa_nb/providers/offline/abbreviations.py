@@ -10,43 +10,232 @@ __all__ = ["sentence_ends"]
 # What the splitting library holds for abbreviations, in the order of what may follow within a sentence.
 
 _WORDS = frozenset(
-    "abbrev al ala ark art cal cit con conn dak dec del det dist ens esp esq etc exec exp ext fed fla ga hosp hr ia id "
-    "ida ill ind ing kan kans ken ky la ll loc mar may md me med mex mfg mich min minn miss mm mo mont mtn neb nebr nem "
-    "nev nr ok okla ont ore pa pd pde penn ph plz pps ps que rd rs rt sask sc scil sens surg tce tenn tex usafa "
-    "ut va wef wis wisc wy wyo yuk ca calif colo".split()
+    [
+        "abbrev",
+        "al",
+        "ala",
+        "ark",
+        "art",
+        "cal",
+        "cit",
+        "con",
+        "conn",
+        "dak",
+        "dec",
+        "del",
+        "det",
+        "dist",
+        "ens",
+        "esp",
+        "esq",
+        "etc",
+        "exec",
+        "exp",
+        "ext",
+        "fed",
+        "fla",
+        "ga",
+        "hosp",
+        "hr",
+        "ia",
+        "id",
+        "ida",
+        "ill",
+        "ind",
+        "ing",
+        "kan",
+        "kans",
+        "ken",
+        "ky",
+        "la",
+        "ll",
+        "loc",
+        "mar",
+        "may",
+        "md",
+        "me",
+        "med",
+        "mex",
+        "mfg",
+        "mich",
+        "min",
+        "minn",
+        "miss",
+        "mm",
+        "mo",
+        "mont",
+        "mtn",
+        "neb",
+        "nebr",
+        "nem",
+        "nev",
+        "nr",
+        "ok",
+        "okla",
+        "ont",
+        "ore",
+        "pa",
+        "pd",
+        "pde",
+        "penn",
+        "ph",
+        "plz",
+        "pps",
+        "ps",
+        "que",
+        "rd",
+        "rs",
+        "rt",
+        "sask",
+        "sc",
+        "scil",
+        "sens",
+        "surg",
+        "tce",
+        "tenn",
+        "tex",
+        "usafa",
+        "ut",
+        "va",
+        "wef",
+        "wis",
+        "wisc",
+        "wy",
+        "wyo",
+        "yuk",
+        "ca",
+        "calif",
+        "colo",
+    ]
 )
 """After these no capitalised word goes on."""
 
-_MONTHS = frozenset("jan feb mar apr may jun jul aug sep sept oct nov dec".split())
+_MONTHS = frozenset(["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"])
 _BEFORE_NUMBERS = frozenset(
-    "art ch ed eq ex ext fig figs fy no nos op par pg pl pp ref reg res rs sec secs ver vol arc".split()
+    [
+        "art",
+        "ch",
+        "ed",
+        "eq",
+        "ex",
+        "ext",
+        "fig",
+        "figs",
+        "fy",
+        "no",
+        "nos",
+        "op",
+        "par",
+        "pg",
+        "pl",
+        "pp",
+        "ref",
+        "reg",
+        "res",
+        "rs",
+        "sec",
+        "secs",
+        "ver",
+        "vol",
+        "arc",
+    ]
 )
-_COMPANIES = frozenset("assn bros co corp inc ltd mfg".split())
-_STREETS = frozenset("ave bld bldg blvd cres ct expy fwy hway hwy pl rd rt".split())
+_COMPANIES = frozenset(["assn", "bros", "co", "corp", "inc", "ltd", "mfg"])
+_STREETS = frozenset(["ave", "bld", "bldg", "blvd", "cres", "ct", "expy", "fwy", "hway", "hwy", "pl", "rd", "rt"])
 _TITLES = frozenset(
-    "adm brig bart capt cmdr col comdr cpl dept dr drs ens fr ft gen gov hon insp jr lt maj messrs miss mlle mme mr mrs "
-    "ms msgr mssrs mt ord pfc pres prof pvt rep reps rev sen sens sfc sgt sr st supt surg univ".split()
+    [
+        "adm",
+        "brig",
+        "bart",
+        "capt",
+        "cmdr",
+        "col",
+        "comdr",
+        "cpl",
+        "dept",
+        "dr",
+        "drs",
+        "ens",
+        "fr",
+        "ft",
+        "gen",
+        "gov",
+        "hon",
+        "insp",
+        "jr",
+        "lt",
+        "maj",
+        "messrs",
+        "miss",
+        "mlle",
+        "mme",
+        "mr",
+        "mrs",
+        "ms",
+        "msgr",
+        "mssrs",
+        "mt",
+        "ord",
+        "pfc",
+        "pres",
+        "prof",
+        "pvt",
+        "rep",
+        "reps",
+        "rev",
+        "sen",
+        "sens",
+        "sfc",
+        "sgt",
+        "sr",
+        "st",
+        "supt",
+        "surg",
+        "univ",
+    ]
 )
-_ALSO_NOUNS = frozenset("adm con ens fr gen gov hon maj miss ord pres rep reps rev sec sen sens surg".split())
+_ALSO_NOUNS = frozenset(
+    [
+        "adm",
+        "con",
+        "ens",
+        "fr",
+        "gen",
+        "gov",
+        "hon",
+        "maj",
+        "miss",
+        "ord",
+        "pres",
+        "rep",
+        "reps",
+        "rev",
+        "sec",
+        "sen",
+        "sens",
+        "surg",
+    ]
+)
 """Titles that stand before a name only with a capital: 'Rep. Li', but 'one more rep. Rest.'"""
 
-_NEVER = frozenset("al ca cf eg esp ie nr re scil viz vs wrt btw ph".split())
+_NEVER = frozenset(["al", "ca", "cf", "eg", "esp", "ie", "nr", "re", "scil", "viz", "vs", "wrt", "btw", "ph"])
 """Small, these always go on: 'Li et al. Nature 5'."""
 
 _STOP = re.compile(
     r"(?<![\w.'’-])(?P<word>[A-Za-z]+)\.(?P<closed>[)\]\"”’]*)(?P<gap>\s+)[(\[\"“‘]?(?P<next>[A-Z][a-z]+(?:['’][a-z]+)?\b|[AI](?=\s[a-z])|\d+\b)"
 )
-_COUNTRY = re.compile(rf"(?<![\w.])(?:U\.S|U\.K|U\.N|E\.U|D\.C|U\.S\.A)\.\s+(?P<next>[A-Z][a-z]+)\b")
+_COUNTRY = re.compile(r"(?<![\w.])(?:U\.S|U\.K|U\.N|E\.U|D\.C|U\.S\.A)\.\s+(?P<next>[A-Z][a-z]+)\b")
 _NUMBER_WORD = re.compile(
     r"(?:One|Two|Three|Four|Five|Six|Seven|Eight|Nine|Ten|Eleven|Twelve|\w+teen|Twenty|Thirty|Forty|Fifty|Sixty|Seventy|"
     r"Eighty|Ninety|Hundreds?|Thousands?|Millions?|Half|Dozens?)"
 )
+_LOW_NUMBER = re.compile(r"(?:One|Two|Three|Four|Five|Six|Seven|Eight|Nine|Ten|Eleven|Twelve|A)")
 _ROLE = re.compile(
     r"(?:Ltd|Limited|Inc|Corp|Chair\w*|Chief|President|Vice|Executives?|Director|Founder|Co|Spokes\w+|Headquarters|"
     r"Stock|Shares|Group|Holdings?|Magazine|Building|Chancellor|Senior)"
 )
 _SIDE = re.compile(r"(?:North|South|East|West|Apt|Suite|Unit|Room|Floor)")
-_NAME_BEFORE = re.compile(r"(?:\b[A-Z][\w'’&-]*|&|\d(?:st|nd|rd|th))\s+$")
+_NAME_BEFORE = re.compile(r"(?:\b(?!(?:In|Of|From|At|To|Near|The)\b)[A-Z][\w'’&-]*|&|\d(?:st|nd|rd|th))\s+$")
 _FRONTED = re.compile(
     r"(?:In|On|By|Since|Until|Till|From|For|During|Before|After|Between|Around|Last|Next|This|Every|Early|Late|Mid|As)"
     r"(?:\s+\S+){0,3}\s+$"
@@ -99,7 +288,7 @@ def _ends(match: re.Match[str], before: str) -> bool:
     word, following = match["word"], match["next"]
     if following.isdigit():
         # 'in May. 40 people': no month has so many days, and no year so few.
-        return word.lower() == "may" and 31 < int(following) and len(following) != 4
+        return word.lower() == "may" and int(following) > 31 and len(following) != 4
     if len(word) == 1:
         return _ends_after_letter(word, before)
     return _ends_after_word(word, before, following)
@@ -120,7 +309,7 @@ def _ends_after_word(word: str, before: str, following: str) -> bool:
         return _is_street(small, before)
     if word == small and small in _NEVER:
         return False
-    if small in _BEFORE_NUMBERS and (_NUMBER_WORD.fullmatch(following) or following == "A"):
+    if small in _BEFORE_NUMBERS and _LOW_NUMBER.fullmatch(following):
         # 'the No. One player'; 'He said no. Two left.'
         return small == "no" and (word == "no" or not before.strip())
     if small in _MONTHS and small != "may":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from moa_nb.chat import Request
 from moa_nb.errors import RowError
@@ -12,7 +12,7 @@ from moa_nb.providers.offline.consensus import agreement, consensus
 from moa_nb.providers.offline.length import Length, asked
 from moa_nb.providers.offline.material import find
 from moa_nb.providers.offline.rank import Reading, read, scores
-from moa_nb.providers.offline.sentences import Sentence
+from moa_nb.providers.offline.sentences import Sentence, label
 from moa_nb.providers.offline.words import cosine, terms
 
 __all__ = ["extract", "nearness"]
@@ -127,6 +127,15 @@ def nearness(instruction: str, reading: Reading) -> list[float]:
     asked_for = Counter({term: count for term, count in asked_for.items() if term in reading.rarity})
     if not asked_for:
         return []
-    near = [cosine(asked_for, bag, reading.rarity) for bag in reading.bags]
+    near = [
+        cosine(asked_for, bag, reading.rarity) * _fit(unit, asked_for, reading, weight)
+        for unit, bag, weight in zip(reading.sentences, reading.bags, reading.weights, strict=True)
+    ]
     most = max(near)
     return [round(_NEARNESS * value / most, 9) for value in near] if most else []
+
+
+def _fit(unit: Sentence, asked_for: Mapping[str, int], reading: Reading, weight: float) -> float:
+    """Return what a line that only names ('Present: Ada, Tom') loses, unless it is what was asked for."""
+    name = label(unit.text, reading.language)
+    return weight if name and asked_for.keys().isdisjoint(terms(name, reading.language)) else 1.0

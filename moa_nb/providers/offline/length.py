@@ -6,7 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 
-__all__ = ["Length", "asked", "suitable"]
+__all__ = ["Length", "asked", "is_size", "suitable"]
 
 _NUMBERS = {
     "a": 1, "an": 1, "one": 1, "single": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7,
@@ -47,6 +47,22 @@ _SHORT = re.compile(
 )
 _DETAILED = re.compile(
     r"\b(?:detailed|in detail|thorough(?:ly)?|comprehensive(?:ly)?|at length|ausführlich)\b|详细|詳しく", re.IGNORECASE
+)
+_BEFORE_SIZE = re.compile(
+    r"\W*(?:(?:for|to) [^\W\d][\w' -]{1,40},\s*)?(?:(?:in|within|at most|at least|no more than|not more than|up to|about|"
+    r"around|roughly|exactly|only|just|max(?:imum)?|under|please|as|answer|make it|keep it to|a|of|the|and|but|length:|"
+    r"im|auf|höchstens|bitte|en|au plus|máximo|alle|ungefähr)[\s,:]+)*",
+    re.IGNORECASE,
+)
+_AFTER_SIZE = re.compile(
+    r"(?:\s*(?:or (?:less|fewer)|please|each|only|long|tops|total|altogether|at (?:the )?most|max(?:imum)?|in total)\b)*\s*"
+    r"(?:[,;:–-]?\s*(?:for|to|about|on|in|with|without|that|which|aimed|suitable|as|and|no|not|please|max|plain|für|pour|"
+    r"para|per|voor|über|sur|sobre)\b[^.!?]*)?[\s.!]*",
+    re.IGNORECASE,
+)
+_TELLS = re.compile(
+    r"\b(?:was|were|is|are|am|has|have|had|will|would|did|does|came|went|made|said|became|remained|stood)\b",
+    re.IGNORECASE,
 )
 
 
@@ -90,6 +106,20 @@ def asked(instruction: str) -> Length:
     factor = 0.5 if _SHORT.search(instruction) else 2.0 if _DETAILED.search(instruction) else 1.0
     sentences = found.get("points", found.get("sentences"))
     return Length(sentences, found.get("words"), found.get("characters"), is_list, factor)
+
+
+def is_size(sentence: str) -> bool:
+    """Return whether a sentence does nothing but ask for a length.
+
+    >>> is_size("Three sentences for the board."), is_size("Three sentences for the board were cut.")
+    (True, False)
+    """
+    sentence = sentence.strip()
+    match = _ASKED.match(sentence, (before.end() if (before := _BEFORE_SIZE.match(sentence)) else 0))
+    if not match or len(sentence) > 200 or asked(sentence) == Length():
+        return False
+    after = sentence[match.end() :]
+    return bool(_AFTER_SIZE.fullmatch(after)) and not _TELLS.search(after.partition(" that ")[0])
 
 
 def suitable(n_sentences: int, factor: float = 1.0) -> int:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from moa_nb.chat import Request
-from moa_nb.providers.offline.sentences import split
+from moa_nb.providers.offline.length import is_size
+from moa_nb.providers.offline.sentences import label, split
 
 __all__ = ["Task", "find", "part"]
 
@@ -100,6 +101,7 @@ _VERBS = (
 _INSTRUCTS = re.compile(
     rf"\W*(?:(?:now|then|next|first|also|and|so|ok|okay|hi|hello|hey)[\s,.!]+)?(?:{_VERBS})(?![\w'])", re.IGNORECASE
 )
+_PRESENT = re.compile(r"\W*(?:present|name|state)\s*:", re.IGNORECASE)
 _SUMMING_UP = re.compile(
     r"\b(?:summar\w+|sum(?:s|med)? (?:it |this |that )?up|tl;?dr|condense|shorten|shorter|recap|gist|key "
     r"points|takeaways?|"
@@ -245,7 +247,7 @@ def _n_words(text: str) -> int:
 def _instructs(text: str) -> bool:
     """Return whether ``text`` tells somebody to do something with a text, or asks for it."""
     text = text.strip()
-    if _n_words(text) > 80:
+    if _n_words(text) > 80 or _PRESENT.match(text):
         return False
     return bool(
         _INSTRUCTS.match(text)
@@ -257,11 +259,15 @@ def _instructs(text: str) -> bool:
 
 
 def _demands(block: str) -> bool:
-    """Return whether a whole block instructs or asks, if need be sentence by sentence."""
-    if _instructs(block) or _asks(block):
+    """Return whether a whole block instructs, asks or gives a length, if need be sentence by sentence."""
+    if _is_demand(block):
         return True
     sentences = split(block) if _n_words(block) <= 60 else []
-    return bool(sentences) and all(_instructs(one.text) or _asks(one.text) for one in sentences)
+    return bool(sentences) and all(_is_demand(one.text) for one in sentences)
+
+
+def _is_demand(sentence: str) -> bool:
+    return _instructs(sentence) or _asks(sentence) or is_size(sentence)
 
 
 def _asks(text: str) -> bool:
@@ -274,7 +280,7 @@ def _by_first_sentence(text: str) -> tuple[str, str] | None:
     units = split(text.partition("\n\n")[0])
     if len(units) < 2 or units[0].kind != "prose" or not _is_about_text(units[0].text):
         return None
-    if any(_instructs(unit.text) or _asks(unit.text) or _REFERS.search(unit.text) for unit in units[1:3]):
+    if any(_is_demand(unit.text) or _REFERS.search(unit.text) for unit in units[1:3]):
         return None
     return _without_tail(units[0].text, text[units[0].end :].strip())
 
@@ -302,16 +308,39 @@ def _by_blocks(text: str) -> tuple[str, str] | None:
     instruction, material = "\n\n".join(around), text[spans[first][0] : spans[last - 1][1]].strip("\n")
     if label := _LABEL.match(material):
         material = material[label.end() :]
-    if last - first == 1 and (_instructs(material) or _asks(material)) and not _SUMMING_UP.search(instruction):
+    if _SUMMING_UP.search(instruction):
+        # A summary can be asked of anything.
+        return (instruction, material) if _n_words(material) else None
+    if _is_answering(material, instruction):
+        return instruction, material
+    if last - first == 1 and _is_demand(material):
         return None
-    # A summary can be asked of anything; a question needs a text that can hold the answer.
-    enough = 1 if _SUMMING_UP.search(instruction) or _REFERS.search(instruction) else 20
+    # A question needs a text that can hold the answer.
+    enough = 1 if _REFERS.search(instruction) else 20
     return (instruction, material) if _n_words(material) >= enough else None
+
+
+def _is_answering(material: str, instruction: str) -> bool:
+    """Return whether a short text beside a question may hold the answer: it tells at length what is so.
+
+    A story that itself ends in a question is a problem to be solved, unless the length is asked for.
+    """
+    sentences = split(material)
+    n_told = sum(not _is_demand(sentence.text) for sentence in sentences)
+    asks = any(_asks(sentence.text) for sentence in split(instruction))
+    has_size = any(is_size(sentence.text) for sentence in split(instruction))
+    return (
+        n_told >= 2
+        and (asks or has_size)
+        and (has_size or not _asks(sentences[-1].text))
+        and not _EXERCISE.search(instruction if has_size else f"{instruction} {material}")
+        and _n_words(material) > _n_words(instruction)
+    )
 
 
 def _opens(block: str, *, is_first: bool) -> bool:
     block = block.strip()
-    if _is_listed(block):
+    if _is_listed(block) or (not is_first and label(block, "en")):
         return False
     if block.endswith((":", "：")) and _n_words(block) <= 40:
         return is_first or _instructs(block) or bool(_REFERS.search(block))
@@ -319,7 +348,7 @@ def _opens(block: str, *, is_first: bool) -> bool:
 
 
 def _closes(block: str, *, is_last: bool) -> bool:
-    return not _is_listed(block) and _demands(block) and (is_last or _goes_on(block))
+    return not _is_listed(block) and not label(block, "en") and _demands(block) and (is_last or _goes_on(block))
 
 
 def _goes_on(block: str) -> bool:
@@ -392,7 +421,7 @@ def _by_sentences(text: str) -> tuple[str, str | None]:
             units[first - 1].end if first else 0 : units[last].start if last < len(units) else len(text)
         ].strip()
         instruction = " ".join(unit.text for unit in [*units[:first], *units[last:]])
-        if _n_words(material) >= 2 and not all(_instructs(unit.text) or _asks(unit.text) for unit in units[first:last]):
+        if _n_words(material) >= 2 and not all(_is_demand(unit.text) for unit in units[first:last]):
             return instruction, material
         return text, None
     return _bare(text, [unit.text for unit in units if unit.kind != "heading"])

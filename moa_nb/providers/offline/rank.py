@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from moa_nb.providers.offline.sentences import Sentence, split
+from moa_nb.providers.offline.sentences import Sentence, is_ended, label, split
 from moa_nb.providers.offline.words import inverse_frequencies, language, marks, terms
 
 if TYPE_CHECKING:
@@ -77,7 +77,12 @@ def read(text: str) -> Reading:
     bags = tuple(Counter(terms(unit.text, code)) for unit in kept)
     rarity = inverse_frequencies(bags)
     has_prose = any(unit.kind != "row" for unit in kept)
-    weights = tuple(_fitness(unit, bag, has_prose=has_prose) for unit, bag in zip(kept, bags, strict=True))
+    prose = [unit for unit in kept if unit.kind == "prose"]
+    # Where sentences end with a mark, a short line without one is a title, a date, a signature.
+    ends = sum(is_ended(unit.text) for unit in prose) * 2 > len(prose)
+    weights = tuple(
+        _fitness(unit, bag, code, has_prose=has_prose, ends=ends) for unit, bag in zip(kept, bags, strict=True)
+    )
     compared = tuple(range(len(kept)))
     if len(kept) > MOST_SENTENCES:
         whole = Counter[str]()
@@ -102,13 +107,15 @@ def _nearness(bag: Mapping[str, int], whole: Mapping[str, int], rarity: Mapping[
     return sum(value * whole[term] * rarity[term] for term, value in weight.items()) / length if length else 0.0
 
 
-def _fitness(unit: Sentence, bag: Mapping[str, int], *, has_prose: bool) -> float:
+def _fitness(unit: Sentence, bag: Mapping[str, int], code: str, *, has_prose: bool, ends: bool) -> float:
     weight = 0.6 if unit.kind == "row" and has_prose else 1.0
-    if len(bag) < 3:
+    if len(bag) < 2 or (len(bag) < 3 and len(unit.text.split()) < 3):
         weight *= 0.5
     if unit.text.endswith((":", "：")):
         # It only announces what follows.
         weight *= 0.5
+    if label(unit.text, code) or (ends and unit.kind == "prose" and len(bag) <= 12 and not is_ended(unit.text)):
+        weight *= 0.3
     return weight
 
 

@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from moa_nb.providers.offline.abbreviations import sentence_ends
 from moa_nb.providers.offline.words import language
 
-__all__ = ["Kind", "Sentence", "split"]
+__all__ = ["Kind", "Sentence", "is_ended", "label", "split"]
 
 Kind = Literal["prose", "item", "row", "heading", "code"]
 """What a unit is part of."""
@@ -92,6 +92,7 @@ _TITLE = re.compile(
     r"(?:^|[\s(\[])(?:(?i:dr|mr|mrs|ms|prof|mme|mlle|cf|vs|e\.\s?g|i\.\s?e|viz)|R(?:ev|EV|ep|EP)|G(?:en|EN|ov|OV)"
     r"|S(?:en|EN)|H(?:on|ON|r|R))\.\s*$"
 )
+_RANKED = (re.compile(r"\w\W*\sNo\.\s*$"), re.compile(r"(?:One|Two|Three|Four|Five|Six|Seven|Eight|Nine|Ten)\b"))
 _INITIALS = re.compile(r"(?:^|[\s(.])[A-Z]\.\s*$")
 _QUOTING = re.compile(r"と[言い思書述聞答話呼感考]|って|という|などと|との")
 _WORDISH = re.compile(r"[A-Z][a-z]*(?:['’][a-z]+)?(?:[\s,;:)]|$)|[A-Z][a-z]+[.!?](?:\s|$)|[\"“‘(\[]")
@@ -101,6 +102,56 @@ _PLAIN_STOP = re.compile(
     r"In|On|At|As|For|However|Not|No|Then|After|Also)\b)"
 )
 _CLEAR_END = re.compile(r"[a-z\d)]{3}[.!?]\s+(?=[A-Z])|[。！？]")
+_LABELLED = re.compile(r"(?P<label>[^\W\d_][^:：.!?\n]{0,40})[:：]\s+(?P<rest>\S.*)", re.DOTALL)
+_LISTED = re.compile(r"[,;，、；]\s*|\s(?:and|und|et|y|e|en|och|i|ve|и|та|&)\s", re.IGNORECASE)
+_VERBS = frozenset(
+    [
+        "am",
+        "are",
+        "be",
+        "been",
+        "can",
+        "cannot",
+        "could",
+        "did",
+        "do",
+        "does",
+        "doesn't",
+        "don't",
+        "had",
+        "has",
+        "have",
+        "is",
+        "isn't",
+        "let",
+        "may",
+        "might",
+        "must",
+        "need",
+        "needs",
+        "no",
+        "not",
+        "shall",
+        "should",
+        "was",
+        "wasn't",
+        "we",
+        "were",
+        "will",
+        "won't",
+        "would",
+        "yes",
+        "you",
+        "i",
+        "he",
+        "she",
+        "it",
+        "they",
+        "this",
+        "that",
+        "there",
+    ]
+)
 _GAP = re.compile(r"\s+")
 _WINDOW = 8000
 """Characters that the splitting library is given at once."""
@@ -129,6 +180,32 @@ def split(text: str) -> list[Sentence]:
             if first < last:
                 found.append(Sentence(text[first:last], first, last, run.kind, run.block, run.lead_in))
     return found
+
+
+def is_ended(text: str) -> bool:
+    """Return whether ``text`` ends with a mark that ends sentences.
+
+    >>> is_ended('He said "no."'), is_ended("Minutes, 14 April")
+    (True, False)
+    """
+    return bool(_ENDED.search(text))
+
+
+def label(text: str, code: str) -> str:
+    """Return the label of a line that names and tells nothing, ``""`` of a sentence.
+
+    >>> label("Present: Ada, Tom (minutes), Rosa.", "en"), label("The cause: it was too cold, and wet.", "en")
+    ('Present', '')
+    """
+    match = _LABELLED.fullmatch(text.strip())
+    if not match or len(match["label"].split()) > 4:
+        return ""
+    words = re.findall(r"[^\W\d_]+(?:['’][a-z]+)?", match["rest"].lower())
+    if code == "en" and not _VERBS.isdisjoint(words):
+        return ""
+    parts = _LISTED.split(re.sub(r"\([^()]{0,80}\)", "", match["rest"]).rstrip(". "))
+    is_list = len(parts) > 1 and all(len(part.split()) <= 3 for part in parts)
+    return match["label"] if is_list else ""
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
@@ -434,6 +511,9 @@ def _belong_together(flat: str, before: tuple[int, int], after: tuple[int, int])
     first = head.lstrip()[:1]
     spaced = tail[-1:].isspace() or head[:1].isspace()
     if first.isdigit() and _BEFORE_NUMBER.search(tail):
+        return True
+    if _RANKED[0].search(tail) and _RANKED[1].match(head.lstrip()):
+        # 'The No. One player'
         return True
     if _TITLE.search(tail) or (first.islower() and _BEFORE_WORD.search(tail)):
         return True

@@ -198,7 +198,9 @@ def terms(text: str, code: str) -> list[str]:
                 kept.append("not")
                 word = word[:-3]
             word = word.partition("'")[0] if code == "en" else word.rpartition("'")[2]
-            if word in stop:
+            # 'in May' is a month, and no stop word.
+            is_month = code == "en" and word == "may" and match.group()[0] == "M" and text[: match.start()].strip()
+            if word in stop and not is_month:
                 left_out.append(word)
             elif word:
                 kept.append(_stem(word, code))
