@@ -71,6 +71,30 @@ def test_abbreviations_and_numbers_end_no_sentence(text: str, expected: list[str
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "The mill closed in May. | Forty people lost their work. | The town bought the mill.",
+        "It opened on May. 5 in Rome. | It closed in May. | 40 people left.",
+        "He said no. | Nobody came. | The No. One player took No. 5 home. | Forty clapped.",
+        "We met on 3 Mar. | Rosa came. | In Dec. Rosa left. | We waited until Dec. | Rosa came back.",
+        "They sell lids, rings etc. | Forty people work there.",
+        "He likes modern art. | Rosa wrote art. 5 of it. | We saw the fig. | Tom saw fig. A of it.",
+        "Forty work for Acme Inc. | Rosa too. | Acme Inc. Chairman Li left. | In Co. Mayo Rosa rests.",
+        "It was us. | Rosa is. | Forty came in. | It was I. | Tom sat with me. | Rosa was ill. | All are ok. | Ada too.",
+        "At 6 p.m. Rosa slept. | It closed at 6 p.m. | Forty slept. | It was Sat. | Rosa rose on Sun. | Tom did not.",
+        "It was made in the U.S. | Forty people made it. | The U.S. Senate sat.",
+        "He took vitamin C. | Rosa took none. | John F. Kennedy and J. Smith came.",
+        "See Bush v. Gore, Li et al. Nature 5, Gen. Li, Sen. Fox, Mt. Fuji and St. Louis. | One more rep. | Rosa rests.",
+        "He lives at 5 Main St. | Rosa lives on Park Ave. | Tom lives in Reading, Pa. | Ada met Ken. | Rosa met Al. | So.",
+        'He said "I came in May. Forty left." and went. | It broke (in May.) | Forty left.',
+    ],
+)
+def test_words_that_are_abbreviations_elsewhere_end_sentences(text: str) -> None:
+    """A full word before a capitalised one that does not go on with it ends a sentence."""
+    assert texts_of(text.replace(" | ", " ")) == text.split(" | ")
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         (
@@ -102,7 +126,8 @@ def test_blocks_are_units_of_their_own() -> None:
         ("prose", "Costs fell."),
         ("heading", "Pros:"),
         ("item", "fast"),
-        ("item", "light. And small"),
+        ("item", "light."),
+        ("item", "And small"),
         ("item", "One"),
         ("item", "Two\n   goes on"),
         ("row", "| 1 | 2 |"),
@@ -201,6 +226,65 @@ def test_a_text_that_speaks_of_rating_is_no_judging() -> None:
     """What counts is what is asked, not what the text says."""
     text = "Rate limits annoy me. I rate it 3 of 5 on a scale of 1 to 5. The verdict is out."
     assert ask("lead", f"Summarize in one sentence:\n\n{text}").text == "Rate limits annoy me."
+
+
+MILL = "The mill closed in May. Forty people lost their work. The town bought the mill."
+MILL_LONG = (
+    f"# The mill\n\n{MILL} Nobody knows what it is for.\n\n"
+    "- Rosa read the accounts. They were bad.\n- The loan was never paid back."
+)
+
+
+@pytest.mark.parametrize("material", [MILL, MILL_LONG])
+@pytest.mark.parametrize(
+    ("instruction", "n_sentences"),
+    [
+        ("Why did the mill close? Three sentences for the board.", 3),
+        ("Why did the mill close? Answer in three sentences.", 3),
+        ("Three sentences for the board, please.", 3),
+        ("For the board, in two sentences.", 2),
+        ("Tell the mill's story in brief. In at most four lines.", 4),
+    ],
+)
+def test_a_question_or_a_length_beside_a_text_is_the_instruction(
+    instruction: str, n_sentences: int, material: str
+) -> None:
+    """A blank line parts it from the text, before it or behind it."""
+    for message in (f"{instruction}\n\n{material}", f"{material}\n\n{instruction}"):
+        found, text = part(message)
+        assert text == material
+        assert found == instruction
+        assert asked(found).sentences == n_sentences
+
+
+def test_a_question_alone_beside_a_text_is_the_instruction() -> None:
+    """It needs no length, and the text may end in a question of its own."""
+    for material in (MILL, MILL_LONG, f"{MILL} Who will pay?"):
+        assert part(f"Why did the mill close?\n\n{material}") == ("Why did the mill close?", material)
+        assert part(f"{material}\n\nWhy did the mill close?") == ("Why did the mill close?", material)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Why did the mill close? Three sentences for the board.",
+        "Three sentences for the board.\n\nWhy did the mill close?",
+        "Why did it close?\n\nWho bought it? Who paid?",
+        "Solve this.\n\nTom has 3 apples. He buys 4 more. How many apples does he have?",
+        "Tom has 3 apples. He buys 4 more. How many apples does he have?\n\nAnswer in one sentence.",
+        "Can you solve this?\n\nTom has 3 apples. He buys 4 more. How many apples does he have?",
+    ],
+)
+def test_questions_and_lengths_alone_have_no_material(message: str) -> None:
+    """Several of them make no text."""
+    assert part(message)[1] is None
+
+
+def test_a_text_that_begins_with_a_number_of_lines_is_a_text() -> None:
+    """'Two lines were closed' tells something and asks for no length."""
+    text = f"Two lines for the north were closed. Forty people left.\n\n{MILL} Nobody knows what it is for."
+    assert part(text)[0] == ""
+    assert part(f"Summarize in one sentence.\n\nPresent: Ada, Tom.\n\n{MILL}")[1] == f"Present: Ada, Tom.\n\n{MILL}"
 
 
 def test_a_plain_text_is_its_own_material() -> None:
@@ -362,6 +446,51 @@ def test_tables_and_lists_keep_their_form(name: str) -> None:
     assert set(rows) <= set(table.splitlines())
     items = "- the battery is weak\n- the suction is strong\n- the price of the battery is high"
     assert set(ask(name, f"Summarize in 2 lines:\n\n{items}").text.splitlines()) < set(items.splitlines())
+
+
+ITEMS = (
+    "1. The mill closed in May. Forty people lost their work.\n"
+    "2. The town bought the mill. Nobody knows what the mill is for.\n"
+    "3. The people of the town meet in June."
+)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_the_sentences_of_an_item_are_chosen_one_by_one(name: str) -> None:
+    """Of items asked for in sentences come that many, without markers; as bullet points each has its own."""
+    units = [unit.text for unit in split(ITEMS)]
+    for count in ("two", "three", "four"):
+        done = ask(name, f"Summarize in {count} sentences.\n\n{ITEMS}").text
+        assert len(texts_of(done)) == {"two": 2, "three": 3, "four": 4}[count]
+        assert set(texts_of(done)) <= set(units)
+        assert "\n" not in done
+    bullets = ask(name, f"Summarize in three bullet points.\n\n{ITEMS}").text.splitlines()
+    assert len(bullets) == 3
+    assert {bullet.removeprefix("- ") for bullet in bullets} <= set(units)
+
+
+def test_items_among_prose_flow_with_it() -> None:
+    """A marker does not stand inside prose, and a list alone keeps its own."""
+    material = f"The board decided three things.\n\n{ITEMS}"
+    assert ask("lead", "Summarize in three sentences", material=material).text == (
+        "The board decided three things. The mill closed in May. Forty people lost their work."
+    )
+    assert "1. " not in ask("lead", "Summarize in detail", material=material).text
+    assert ask("lead", "Summarize", material=ITEMS).text.startswith("1. The mill closed in May. Forty people")
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_lines_that_only_name_are_not_chosen(name: str) -> None:
+    """Neither who was there nor a title is a sentence about it, unless it was asked for."""
+    head = "Minutes of the board of the mill\nPresent: Imke (mill), Daniel, Rosa and Tom.\nPlace: the mill, Oslo"
+    material = f"{head}\n\n{MILL} The board of the mill met in June. Rosa read the accounts of the mill."
+    for instruction in ("Summarize in three sentences.", "What did Rosa and Daniel say of the mill? Three sentences."):
+        chosen = texts_of(ask(name, f"{instruction}\n\n{material}").text)
+        assert len(chosen) == 3
+        assert all(sentence not in head for sentence in chosen)
+    if name != "lead":
+        asked_for = ask(name, f"Who was present? One sentence.\n\n{material}").text
+        assert asked_for == "Present: Imke (mill), Daniel, Rosa and Tom."
 
 
 @pytest.mark.parametrize("name", ALGORITHMS)

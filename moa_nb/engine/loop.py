@@ -77,9 +77,11 @@ class Job(Generic[_T]):
                         raise
                 if tick:
                     tick()
-        except KeyboardInterrupt:
-            self.cancel()
-            concurrent.futures.wait([self.future], timeout=_GOODBYE_SECONDS)
+        except BaseException:
+            # An interrupt, or a tick that failed: nobody waits any more, so nobody shall go on paying.
+            if not self.future.done():
+                self.cancel()
+                concurrent.futures.wait([self.future], timeout=_GOODBYE_SECONDS)
             raise
 
     async def wait_async(self) -> _T:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
+from moa_nb.errors import gravest
+
 __all__ = ["run_rows"]
 
 _LOOK_SECONDS = 0.005
@@ -50,4 +52,4 @@ async def run_rows(
                         await asyncio.wait([row], timeout=_LOOK_SECONDS)
                     scouts -= row.done() and not row.cancelled() and row.exception() is None and row.result()
     except BaseExceptionGroup as raised:
-        raise raised.exceptions[0] from None
+        raise gravest(raised) from None

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 
 __all__ = ["sentence_ends"]
 
-# What the splitting library holds for abbreviations, in the order of what may follow within a sentence.
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+# What the splitting library holds for abbreviations, by what may follow within a sentence.
 
 _WORDS = frozenset(
     [
@@ -222,7 +227,7 @@ _NEVER = frozenset(["al", "ca", "cf", "eg", "esp", "ie", "nr", "re", "scil", "vi
 """Small, these always go on: 'Li et al. Nature 5'."""
 
 _STOP = re.compile(
-    r"(?<![\w.'’-])(?P<word>[A-Za-z]+)\.(?P<closed>[)\]\"”’]*)(?P<gap>\s+)[(\[\"“‘]?(?P<next>[A-Z][a-z]+(?:['’][a-z]+)?\b|[AI](?=\s[a-z])|\d+\b)"
+    r"(?<![\w.'’-])(?P<word>[A-Za-z]+)\.[)\]\"”’]*(?P<gap>\s+)[(\[\"“‘]?(?P<next>[A-Z][a-z]+(?:['’][a-z]+)?\b|[AI](?=\s[a-z])|\d+\b)"
 )
 _COUNTRY = re.compile(r"(?<![\w.])(?:U\.S|U\.K|U\.N|E\.U|D\.C|U\.S\.A)\.\s+(?P<next>[A-Z][a-z]+)\b")
 _NUMBER_WORD = re.compile(

@@ -136,6 +136,8 @@ def nearness(instruction: str, reading: Reading) -> list[float]:
 
 
 def _fit(unit: Sentence, asked_for: Mapping[str, int], reading: Reading, weight: float) -> float:
-    """Return what a line that only names ('Present: Ada, Tom') loses, unless it is what was asked for."""
+    """Return what a title loses, or a line that only names ('Present: Ada, Tom') and not what was asked for."""
+    if weight > 0.1:
+        return 1.0
     name = label(unit.text, reading.language)
-    return weight if name and asked_for.keys().isdisjoint(terms(name, reading.language)) else 1.0
+    return weight if asked_for.keys().isdisjoint(terms(name, reading.language)) else 1.0

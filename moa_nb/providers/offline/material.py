@@ -298,7 +298,9 @@ def _by_blocks(text: str) -> tuple[str, str] | None:
     spans = _spans(r"\n\s*\n", text)
     blocks = [text[start:end] for start, end in spans]
     first, last = 0, len(blocks)
-    while first < last - 1 and _opens(blocks[first], is_first=first == 0):
+    # A text that ends in a question, with the instruction behind it, is no question itself.
+    is_behind = len(blocks) > 1 and _closes(blocks[-1], is_last=True) and not _tells(blocks[-1]) and _tells(blocks[0])
+    while not is_behind and first < last - 1 and _opens(blocks[first], is_first=first == 0):
         first += 1
     while last - 1 > first and _closes(blocks[last - 1], is_last=last == len(blocks)):
         last -= 1
@@ -321,21 +323,25 @@ def _by_blocks(text: str) -> tuple[str, str] | None:
 
 
 def _is_answering(material: str, instruction: str) -> bool:
-    """Return whether a short text beside a question may hold the answer: it tells at length what is so.
+    """Return whether a short text beside a question or a length tells at length what is so.
 
-    A story that itself ends in a question is a problem to be solved, unless the length is asked for.
+    A story that itself ends in a question is a problem to be solved, unless another question is asked of it.
     """
     sentences = split(material)
-    n_told = sum(not _is_demand(sentence.text) for sentence in sentences)
-    asks = any(_asks(sentence.text) for sentence in split(instruction))
-    has_size = any(is_size(sentence.text) for sentence in split(instruction))
+    around = split(instruction)
+    asks = any(_asks(sentence.text) and not _instructs(sentence.text) for sentence in around)
     return (
-        n_told >= 2
-        and (asks or has_size)
-        and (has_size or not _asks(sentences[-1].text))
-        and not _EXERCISE.search(instruction if has_size else f"{instruction} {material}")
+        _tells(material)
+        and (asks or any(is_size(sentence.text) for sentence in around))
+        and (asks or not _asks(sentences[-1].text))
+        and not _EXERCISE.search(f"{instruction} {material}")
         and _n_words(material) > _n_words(instruction)
     )
+
+
+def _tells(block: str) -> bool:
+    """Return whether two sentences or more of a block neither instruct nor ask."""
+    return sum(not _is_demand(sentence.text) for sentence in split(block)) >= 2
 
 
 def _opens(block: str, *, is_first: bool) -> bool:

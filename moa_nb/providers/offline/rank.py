@@ -35,6 +35,9 @@ __all__ = [
 MOST_SENTENCES = 1000
 """The most sentences that are compared with each other; of a longer text those nearest to its whole are taken."""
 
+_NAMING = 0.05
+"""How fit a title is, or a line that only names ('Present: Ada, Tom'): chosen when nothing else is left."""
+
 _MOST_TERMS = 4000
 """The most terms that count in comparisons: the ones that most sentences share."""
 
@@ -115,7 +118,7 @@ def _fitness(unit: Sentence, bag: Mapping[str, int], code: str, *, has_prose: bo
         # It only announces what follows.
         weight *= 0.5
     if label(unit.text, code) or (ends and unit.kind == "prose" and len(bag) <= 12 and not is_ended(unit.text)):
-        weight *= 0.3
+        weight *= _NAMING
     return weight
 
 
