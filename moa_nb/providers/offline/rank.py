@@ -35,8 +35,8 @@ __all__ = [
 MOST_SENTENCES = 1000
 """The most sentences that are compared with each other; of a longer text those nearest to its whole are taken."""
 
-_NAMING = 0.05
-"""How fit a title is, or a line that only names ('Present: Ada, Tom'): chosen when nothing else is left."""
+_NAMING = 1e-7
+"""How fit a title is, or a line that only names ('Present: Ada, Tom'): below the least score of a sentence."""
 
 _MOST_TERMS = 4000
 """The most terms that count in comparisons: the ones that most sentences share."""
