@@ -237,8 +237,8 @@ def test_keys_are_equal_exactly_when_the_requests_are(
     for text, temperature, sample in (one, other):
         request = question(text=text, temperature=temperature, sample=sample)
         route = gateway.route(request.model)
-        bodies.append((gateway._body(request, route), sample))
-        keys.append(gateway._key(request, route, bodies[-1][0]))
+        bodies.append((route.body(request), sample))
+        keys.append(route.key(request, bodies[-1][0]))
     assert (keys[0] == keys[1]) == (bodies[0] == bodies[1])
 
 

@@ -13,7 +13,7 @@ from moa_nb.engine.options import CacheMode
 from moa_nb.engine.roles import Cast
 from moa_nb.errors import PipelineError, SetupError
 from moa_nb.gateway import Budget, Gateway
-from moa_nb.gateway.gateway import no_price
+from moa_nb.gateway.route import no_price
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.ask import quoting
 from moa_nb.pipeline.spec import Pipeline, Roles, resolve
