@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from moa_nb.chat import Usage
-from moa_nb.panels.view import CallState, CallView, LayerView, PanelView, caption_of, view_of
+from moa_nb.panels.view import CallState, CallView, LayerView, PanelView, call_view, caption_of, view_of
 from moa_nb.pipeline.record import CallRecord, LayerRecord, RunRecord
 
 __all__ = ["view_of_record"]
@@ -71,22 +71,4 @@ def _call(record: CallRecord, now: float) -> CallView:
             prompt=record.prompt,
             note=record.retry_reason,
         )
-    return CallView(
-        agent=call.agent,
-        model=call.model,
-        state="failed" if call.error is not None else "cached" if call.cached else "done",
-        text=call.text,
-        usage=call.usage,
-        cost=call.cost,
-        started=call.started,
-        queued_seconds=call.queued_seconds,
-        first_token_seconds=call.first_token_seconds,
-        seconds=call.seconds,
-        attempts=call.attempts,
-        error=call.error,
-        prompt=call.prompt,
-        note=call.note,
-        reasoning=call.reasoning,
-        finish_reason=call.finish_reason,
-        answered_by=call.answered_by,
-    )
+    return call_view(call)

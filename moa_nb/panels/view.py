@@ -14,7 +14,7 @@ from moa_nb.chat import Message, Usage
 if TYPE_CHECKING:
     from moa_nb.pipeline.result import Call, Layer, Result
 
-__all__ = ["CallState", "CallView", "LayerView", "PanelView", "RunState", "caption_of", "flags_of", "view_of"]
+__all__ = ["CallState", "CallView", "LayerView", "PanelView", "RunState", "call_view", "caption_of", "flags_of", "view_of"]
 
 CallState = Literal["waiting", "queued", "answering", "done", "failed", "cached", "cancelled"]
 """``waiting`` for an earlier layer, ``queued`` for a free slot, ``answering`` once it was sent."""
@@ -117,7 +117,7 @@ def view_of(result: Result) -> PanelView:
     layers = tuple(
         LayerView(
             layer.name,
-            tuple(_call_view(call, _role_hint(layer, call)) for call in layer.calls),
+            tuple(call_view(call, _role_hint(layer, call)) for call in layer.calls),
             caption_of(
                 place,
                 n_calls=len(layer.calls),
@@ -205,7 +205,8 @@ def _role_hint(layer: Layer, call: Call) -> str:
     return "aggregator" if len(layer.calls) == 1 else ""
 
 
-def _call_view(call: Call, role_hint: str) -> CallView:
+def call_view(call: Call, role_hint: str = "") -> CallView:
+    """Return what a panel shows of a finished call."""
     state: CallState = "cached" if call.cached else "done"
     if call.error is not None:
         state = "cancelled" if call.error_kind == "cancelled" else "failed"
