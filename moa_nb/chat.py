@@ -75,6 +75,21 @@ class Sampling:
     extra: tuple[tuple[str, Any], ...] = ()
     """Further fields of the request's body, as the service spells them; sorted by name."""
 
+    def stated(self) -> tuple[tuple[str, Any], ...]:
+        """Return what is sent, by name.
+
+        >>> Sampling(temperature=0.7).stated()
+        (('temperature', 0.7),)
+        """
+        named = (
+            ("temperature", self.temperature),
+            ("max_tokens", self.max_tokens),
+            ("top_p", self.top_p),
+            ("seed", self.seed),
+            ("stop", self.stop),
+        )
+        return tuple((name, value) for name, value in named if value is not None) + self.extra
+
 
 @dataclass(frozen=True, slots=True)
 class Request:

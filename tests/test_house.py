@@ -54,7 +54,7 @@ DOORS = {
 """The imports that go up, each inside one function: file, function, room."""
 
 OWNERS = {
-    "aiohttp": ("gateway/", "testing.py"),
+    "aiohttp": ("gateway/", "testing/wire.py"),
     "jinja2": ("templating.py",),
     "sqlite3": ("store/",),
     "IPython": ("notebook/",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import io
 import json
@@ -570,6 +571,40 @@ class TestLife:
             ask(server)
         assert idle.recv(1) == b""
         idle.close()
+        gc.collect()
+
+    def test_connections_of_the_last_moment(self) -> None:
+        """A connection that is accepted while the server stops is closed like the others."""
+        late: list[socket.socket] = []
+
+        def meanwhile(_: object) -> str:
+            late.extend(socket.create_connection(("127.0.0.1", server.port)) for _ in range(10))
+            stopping.start()
+            time.sleep(0.05)
+            return "just in time"
+
+        server = ChatServer().on("alpha", meanwhile).start()
+        stopping = threading.Thread(target=server.stop)
+        assert text(server) == "just in time"
+        stopping.join()
+        for connection in late:
+            with connection, contextlib.suppress(ConnectionError):
+                assert connection.recv(1) == b""
+        gc.collect()
+
+    def test_a_client_that_does_not_read(self) -> None:
+        """What a client leaves unread does not keep its connection open."""
+        body = b'{"model": "alpha"}'
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: lab\r\nContent-Length: %d\r\n\r\n" % len(body)
+        with (
+            ChatServer().on("alpha", Reply("word " * 4_000_000, usage=None)) as server,
+            socket.create_connection(("127.0.0.1", server.port)) as idle,
+        ):
+            idle.sendall(head + body)
+            assert server.wait_until(lambda: server.count(status=200))
+            began = time.monotonic()
+            server.stop()
+            assert time.monotonic() - began < 0.4
         gc.collect()
 
     def test_port_taken(self, server: ChatServer) -> None:

@@ -205,7 +205,7 @@ class Engine:
 
         ask = Ask(
             task,
-            plan.roles,
+            plan.resolve,
             complete,
             record,
             fence_secret(),

@@ -61,7 +61,7 @@ async def make_estimate(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
         known = gateway.known(request, bounded=plan.budget is not None) if plan.cache == "use" else None
         return known or _filler(request, plan, gateway)
 
-    ask = Ask(task, plan.roles, answer_nothing, record, fence_secret(), ceiling=plan.ceiling, load=plan.load)
+    ask = Ask(task, plan.resolve, answer_nothing, record, fence_secret(), ceiling=plan.ceiling, load=plan.load)
     final = await find(plan.pipeline.strategy).run(task, plan.pipeline.params, ask)
     result = record.finish(final.text)
     asked = [call for call in result.calls if not call.cached]

@@ -16,7 +16,7 @@ from moa_nb.gateway import Budget, Gateway
 from moa_nb.gateway.route import no_price
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.ask import quoting
-from moa_nb.pipeline.spec import Pipeline, Roles, resolve
+from moa_nb.pipeline.spec import Pipeline, Resolver
 from moa_nb.settings import Settings
 
 __all__ = ["Options", "Plan", "prompt_template"]
@@ -45,7 +45,8 @@ class Plan:
 
     settings: Settings
     pipeline: Pipeline
-    roles: Roles
+    resolve: Resolver
+    """Who is asked for a declaration of agents."""
     why: str
     cache: CacheMode
     budget: Budget | None
@@ -83,7 +84,8 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
     if options.aggregator:
         roles["aggregator"] = (options.aggregator,)
         _fills(pipeline, "aggregator", "aggregator")
-    agents = resolve(pipeline.params.agents(), roles)
+    resolve = Resolver(roles)
+    agents = resolve(pipeline.params.agents())
     models = tuple(dict.fromkeys(agent.model for agent in agents))
     load = functools.cache(templating.load)
     for name in dict.fromkeys(agent.template or "synthesize" for agent in agents):
@@ -93,7 +95,7 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
         if agent.function is None:
             _check_model(agent.model, gateway)
     budget = _budget(settings.budget if options.budget is None else options.budget, models, gateway)
-    return Plan(settings, pipeline, roles, cast.why, options.cache, budget, load, models, gateway)
+    return Plan(settings, pipeline, resolve, cast.why, options.cache, budget, load, models, gateway)
 
 
 def _proposers(

@@ -26,7 +26,7 @@ async def replay(plan: Plan, task: Task, gateway: Gateway) -> Result:
             raise ServiceError(msg)
         return known
 
-    ask = Ask(task, plan.roles, remember, record, fence_secret(), ceiling=plan.ceiling, load=plan.load)
+    ask = Ask(task, plan.resolve, remember, record, fence_secret(), ceiling=plan.ceiling, load=plan.load)
     try:
         final = await find(plan.pipeline.strategy).run(task, plan.pipeline.params, ask)
     except MoaError as error:

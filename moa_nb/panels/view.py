@@ -14,7 +14,17 @@ from moa_nb.chat import Message, Usage
 if TYPE_CHECKING:
     from moa_nb.pipeline.result import Call, Layer, Result
 
-__all__ = ["CallState", "CallView", "LayerView", "PanelView", "RunState", "call_view", "caption_of", "flags_of", "view_of"]
+__all__ = [
+    "CallState",
+    "CallView",
+    "LayerView",
+    "PanelView",
+    "RunState",
+    "call_view",
+    "caption_of",
+    "flags_of",
+    "view_of",
+]
 
 CallState = Literal["waiting", "queued", "answering", "done", "failed", "cached", "cancelled"]
 """``waiting`` for an earlier layer, ``queued`` for a free slot, ``answering`` once it was sent."""

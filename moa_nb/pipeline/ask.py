@@ -17,7 +17,7 @@ from moa_nb.chat import Completion, Message, Request
 from moa_nb.errors import BudgetExceeded, LayerFailed, MoaError, PipelineError, RowError, gravest
 from moa_nb.pipeline.record import CallRecord, LayerRecord, RunRecord
 from moa_nb.pipeline.result import Call
-from moa_nb.pipeline.spec import Agent, Roles, resolve
+from moa_nb.pipeline.spec import Agent
 
 __all__ = ["Ask", "Candidate", "Complete", "Task", "quoting"]
 
@@ -59,7 +59,7 @@ class Ask:
 
     Args:
         task: the conversation.
-        roles: who fills ``$proposers`` and the like.
+        resolve: who is asked for a declaration: roles filled, samples counted out.
         complete: what answers.
         record: where every call is written down.
         secret: the key of the fences.
@@ -69,7 +69,7 @@ class Ask:
     """
 
     task: Task
-    roles: Roles
+    resolve: Callable[[Iterable[Agent]], list[Agent]]
     complete: Complete
     record: RunRecord
     secret: bytes
@@ -104,7 +104,7 @@ class Ask:
             BudgetExceeded: one of them could not be paid, once the others are over.
             SetupError: at once, whatever the others do.
         """
-        asked = resolve(agents, self.roles)
+        asked = self.resolve(agents)
         if min_ok > len(asked):
             msg = f"{name}: min_ok is {min_ok}, but only {len(asked)} agents are asked"
             raise PipelineError(msg)
@@ -140,42 +140,36 @@ class Ask:
     ) -> Coroutine[Any, Any, Candidate | MoaError]:
         """Return the asking of one agent; prompt, sample and place in the record are settled before it is awaited."""
         messages, quoted = self._messages(agent, see, template)
-        sampling = agent.sampling
+        # Equal questions of one run are independent draws: the first is sample 0, the second 1, and so on.
+        question = (agent.model, agent.function, messages, repr(agent.sampling))
+        draw = self._draws.get(question, 0)
+        self._draws[question] = draw + 1
         request = Request(
             agent.model,
             messages,
-            sampling,
+            agent.sampling,
+            sample=draw,
             references=tuple(candidate.text for candidate in see),
             material=self.task.material,
             function=agent.function,
         )
-        # Equal questions of one run are independent draws: the first is sample 0, the second 1, and so on.
-        question = (agent.model, agent.function, messages, repr(sampling))
-        draw = self._draws.get(question, 0)
-        self._draws[question] = draw + 1
         record = CallRecord(agent.label, agent.model, messages, self.record.seconds)
         layer.calls.append(record)
-        return self._ask(replace(request, sample=draw), number, record, quoted)
+        return self._ask(request, number, record, quoted)
 
     async def _ask(
         self, request: Request, number: int, record: CallRecord, quoted: templating.Template | None
     ) -> Candidate | MoaError:
         watch = record if self.watched else None
-        sampling = replace(request.sampling, max_tokens=request.sampling.max_tokens or self.ceiling)
-        parameters = tuple(
-            (key, value)
-            for key, value in (
-                *((key, getattr(sampling, key)) for key in ("temperature", "max_tokens", "top_p", "seed", "stop")),
-                *sampling.extra,
-            )
-            if value is not None
-        )
+        sampling = request.sampling
+        if sampling.max_tokens is None and self.ceiling is not None:
+            sampling = replace(sampling, max_tokens=self.ceiling)
         call = Call(
             record.agent,
             record.model,
             record.prompt,
             started=record.started,
-            parameters=parameters,
+            parameters=sampling.stated(),
             template=quoted.name if quoted else None,
             template_digest=quoted.digest if quoted else None,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ from moa_nb.chat import Sampling
 from moa_nb.errors import PipelineError, nearest
 from moa_nb.settings import ROLES
 
-__all__ = ["Agent", "Agents", "Layer", "Params", "Pipeline", "Roles", "resolve"]
+__all__ = ["Agent", "Agents", "Layer", "Params", "Pipeline", "Resolver", "Roles", "resolve"]
 
 Roles = Mapping[str, tuple[str | Callable[..., Any], ...]]
 """Model ids, or Python functions, by role; one for every role but ``proposers``."""
@@ -125,7 +126,7 @@ class Layer(_Strict):
     stop: tuple[str, ...] | None = None
     samples: int | None = Field(None, ge=1, le=1000)
 
-    @property
+    @functools.cached_property
     def members(self) -> tuple[Agent, ...]:
         """Its agents, with what the layer says for all."""
         return tuple(agent.under(self) for agent in self.agents)
@@ -204,6 +205,24 @@ class Pipeline:
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.name!r}: {self.strategy}>"
+
+
+class Resolver:
+    """Resolves the agents of one run's roles; each declaration once, however many rows ask it."""
+
+    def __init__(self, roles: Roles) -> None:
+        self._roles = roles
+        self._known: dict[int, tuple[tuple[Agent, ...], list[Agent]]] = {}
+
+    def __call__(self, agents: Iterable[Agent]) -> list[Agent]:
+        """Return one agent for each answer that is asked for; see ``resolve``."""
+        if not isinstance(agents, tuple):
+            return resolve(agents, self._roles)
+        # By identity, which is quick; the tuple is kept, so that its identity stays its own.
+        known = self._known.get(id(agents))
+        if known is None:
+            known = self._known[id(agents)] = (agents, resolve(agents, self._roles))
+        return known[1]
 
 
 def resolve(agents: Iterable[Agent], roles: Roles) -> list[Agent]:
