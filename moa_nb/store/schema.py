@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 __all__ = ["VERSION", "connect"]
@@ -64,10 +65,23 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
         path.touch(mode=0o600)
     connection = sqlite3.connect(path, timeout=30, check_same_thread=False, isolation_level=None)
     try:
-        return connection, _prepare(connection)
+        return connection, _patiently(connection)
     except BaseException:
         connection.close()
         raise
+
+
+def _patiently(connection: sqlite3.Connection) -> bool:
+    """Return what ``_prepare`` does, once others that open the new file at this moment let it."""
+    for pause in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0):
+        try:
+            return _prepare(connection)
+        except sqlite3.OperationalError as error:
+            # Changing to the write-ahead log does not wait for others as everything else does.
+            if "locked" not in str(error):
+                raise
+            time.sleep(pause)
+    return _prepare(connection)
 
 
 def _prepare(connection: sqlite3.Connection) -> bool:
