@@ -578,7 +578,7 @@ class TestLife:
         late: list[socket.socket] = []
 
         def meanwhile(_: object) -> str:
-            late.extend(socket.create_connection(("127.0.0.1", server.port)) for _ in range(10))
+            late.extend(socket.create_connection(("127.0.0.1", server.port), 5) for _ in range(10))
             stopping.start()
             time.sleep(0.05)
             return "just in time"
