@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -45,7 +46,7 @@ ROLES = ("proposers", "aggregator", "judge", "small", "strong")
 
 _PREFIX = "MOA_NB_"
 _HOME = "MOA_NB_HOME"
-_TABLE = re.compile(rb"^\s*\[tool\.moa_nb[.\]]", re.MULTILINE)
+_TABLE = re.compile(rb"^(?:\xef\xbb\xbf)?\s*\[tool\.moa_nb[.\]]", re.MULTILINE)
 _SECRET = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 
 
@@ -77,6 +78,18 @@ class ProviderSettings(_Strict):
             msg = "key_env takes the name of an environment variable, such as LAB_KEY, not the key itself"
             raise ValueError(msg)
         return name
+
+    @field_validator("base_url")
+    @classmethod
+    def _has_no_secret(cls, url: str) -> str:
+        # An address is shown in many places.
+        if "@" in urlsplit(url).netloc:
+            msg = (
+                "the address would show a user name or a password; put the key into an environment variable and name"
+                " that as key_env, or pass headers to moa.configure"
+            )
+            raise ValueError(msg)
+        return url
 
 
 class ModelSettings(_Strict):
@@ -123,6 +136,11 @@ class Settings(_Strict):
     providers: Mapping[str, ProviderSettings] = Field(default_factory=dict)
     models: Mapping[str, ModelSettings] = Field(default_factory=dict)
 
+    @field_validator("proposers", mode="before")
+    @classmethod
+    def _one_or_several(cls, models: object) -> object:
+        return (models,) if isinstance(models, str) else models
+
     def provider(self, model: str) -> Provider:
         """Return the provider of a ``provider:model`` id.
 
@@ -139,7 +157,11 @@ class Settings(_Strict):
             return Provider(name, None, None)
         configured, service = self.providers.get(name), services().get(name)
         if configured is None and service is None:
-            msg = f"no provider {name!r} (in {model!r}): {nearest(name, known)} A new one goes into moa.toml as [providers.{name}]"
+            meant = nearest(name, known)
+            stop = "" if meant.endswith("?") else "."
+            msg = (
+                f"no provider {name!r} (in {model!r}): {meant}{stop} A new one goes into moa.toml as [providers.{name}]"
+            )
             raise UnknownName(msg)
         return Provider(name, configured, service)
 
@@ -456,12 +478,14 @@ def _layers() -> list[tuple[str, dict[str, Any]]]:
     layers.extend(_environment())
     if _state.values:
         layers.append(("configure", _state.values))
+    for source, values in layers:
+        _check_models(source, values)
     return layers
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        return tomllib.loads(file.read_text("utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"{file} is not valid TOML: {error}"
         raise SettingsError(msg) from None
@@ -474,12 +498,41 @@ def _refuse_keys(source: str, values: Mapping[str, Any]) -> None:
             continue
         headers = entry.get("headers")
         secret = [header for header in headers if _SECRET.search(header)] if isinstance(headers, Mapping) else []
-        path = "key" if "key" in entry else f"headers.{secret[0]}" if secret else None
+        misnamed = _keys_under_other_names(entry, ProviderSettings)
+        path = "key" if "key" in entry else f"headers.{secret[0]}" if secret else misnamed[0] if misnamed else None
         if path:
-            msg = (
-                f"{source}: providers.{name}.{path} would write the key into a file; put it into an environment"
-                " variable and name that as key_env, or pass it to moa.configure"
-            )
+            raise SettingsError(_in_a_file(source, f"providers.{name}.{path}"))
+    for path in _keys_under_other_names(values, Settings):
+        raise SettingsError(_in_a_file(source, path))
+
+
+def _keys_under_other_names(entry: Mapping[str, Any], kind: type[BaseModel]) -> list[str]:
+    """Return the unknown keys of a table whose values may be a service's key; a variable's name is only a typing error."""
+    return [
+        key
+        for key, value in entry.items()
+        if key not in kind.model_fields
+        and _SECRET.search(key)
+        and isinstance(value, str)
+        and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value)
+    ]
+
+
+def _in_a_file(source: str, path: str) -> str:
+    return (
+        f"{source}: {path} would write the key into a file; put it into an environment"
+        " variable and name that as key_env, or pass it to moa.configure"
+    )
+
+
+def _check_models(source: str, values: Mapping[str, Any]) -> None:
+    models = values.get("models")
+    for name, entry in models.items() if isinstance(models, Mapping) else ():
+        provider, _, model = name.partition(":")
+        if isinstance(entry, Mapping) and not (provider and model):
+            example = f"{provider or 'lab'}:NAME"
+            shown = f"models={{{example!r}: …}}" if source == "configure" else f'[models."{example}"]'
+            msg = f"{source}: models.{name} is no model: it is named provider:model in quotes, as in {shown}"
             raise SettingsError(msg)
 
 
@@ -515,19 +568,35 @@ def _paths(values: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def _say(error: ValidationError, sources: Mapping[str, str]) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    # A misspelt key is also missing under its right name.
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     path = ".".join(str(part) for part in first["loc"])
     source = _source(path, sources)
     if first["type"] == "extra_forbidden":
         kind: type[BaseModel] = Settings
         if len(first["loc"]) == 3:
             kind = ProviderSettings if path.startswith("providers") else ModelSettings
+        if kind is not Settings and first["loc"][-1] in Settings.model_fields:
+            return _below_a_table(source, path)
         return f"{source}: unknown key {path!r}; {nearest(str(first['loc'][-1]), kind.model_fields)}"
     if first["type"] == "missing":
         return f"{source}: {path} is missing"
+    if (
+        len(first["loc"]) == 2
+        and first["loc"][0] in {"providers", "models"}
+        and first["loc"][1] in Settings.model_fields
+    ):
+        return _below_a_table(source, path)
     message = first["msg"].removeprefix("Value error, ")
     got = "" if path.startswith("providers") else f" (got {first['input']!r:.60})"  # may be a key in the wrong place
     return f"{source}: {path}: {message[:1].lower()}{message[1:]}{got}"
+
+
+def _below_a_table(source: str, path: str) -> str:
+    table, _, key = path.rpartition(".")
+    place = "directly below [tool.moa_nb], " if source.endswith("pyproject.toml") else ""
+    return f"{source}: {key!r} does not belong to [{table}]: write it {place}before the first [table]"
 
 
 def _source(path: str, sources: Mapping[str, str]) -> str:

@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from types import GeneratorType, ModuleType
 from typing import Any
 
 import jinja2
-from jinja2 import meta
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import meta, runtime, utils
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment, modifies_known_mutable
 
 from moa_nb import settings
-from moa_nb.errors import TemplateError, UnknownName, nearest
+from moa_nb.errors import MoaError, TemplateError, UnknownName, nearest
 
 __all__ = [
     "Template",
     "fence",
+    "is_jinjas",
+    "is_value",
     "load",
     "names",
     "panel_environment",
@@ -35,6 +42,44 @@ __all__ = [
 ]
 
 _MAX_ROWS, _MAX_CELL = 20, 200
+
+_PLAIN = (str, int, float, bool, list, tuple, dict, set, frozenset, datetime, date, time, timedelta, Decimal)
+"""The types whose methods a template may call, as far as they change nothing."""
+
+_OF_MAPPINGS = frozenset({"get", "items", "keys", "values"})
+"""What a template may call of the standard library's mappings and of ours, such as ``row``."""
+
+_OF_FRAMES = frozenset(
+    {
+        "count",
+        "describe",
+        "dropna",
+        "head",
+        "items",
+        "iterrows",
+        "itertuples",
+        "max",
+        "mean",
+        "median",
+        "min",
+        "nlargest",
+        "nsmallest",
+        "nunique",
+        "round",
+        "sort_values",
+        "std",
+        "sum",
+        "tail",
+        "to_list",
+        "tolist",
+        "unique",
+        "value_counts",
+    }
+)
+"""What a template may call of a DataFrame or a Series. All of them read, the same on every run, and
+touch neither files nor other objects; ``inplace`` and functions as arguments are refused besides."""
+
+_COMPUTE = "compute it in a cell first and use the variable"
 
 
 def root() -> Traversable:
@@ -61,12 +106,19 @@ def read(kind: str, file: str) -> tuple[str, str] | None:
         return None
     for _, folder in _folders(kind):
         found = folder.joinpath(file)
-        if found.is_file():
-            try:
-                return found.read_text("utf-8"), str(found)
-            except UnicodeDecodeError as error:
-                msg = f"{found} is not UTF-8 text: {error.reason} at byte {error.start}"
-                raise TemplateError(msg) from None
+        try:
+            if not found.is_file():
+                continue
+        except OSError:  # a name that no file can have
+            continue
+        try:
+            return found.read_text("utf-8"), str(found)
+        except UnicodeDecodeError as error:
+            msg = f"{found} is not UTF-8 text: {error.reason} at byte {error.start}"
+            raise TemplateError(msg) from None
+        except OSError as error:
+            msg = f"{found} cannot be read: {error.strerror}"
+            raise TemplateError(msg) from None
     return None
 
 
@@ -105,8 +157,101 @@ class _Strict(jinja2.StrictUndefined):
         raise _MissingVariable(str(self._undefined_name), self._undefined_obj)
 
 
+@dataclass(frozen=True)
+class _Format:
+    """``str.format`` as the sandbox does it."""
+
+    format: Callable[..., str]
+
+    def __call__(self, *args: Any, **values: Any) -> str:
+        return self.format(*args, **values)
+
+
+_JINJAS = (runtime.Macro, runtime.BlockReference, runtime.LoopContext, utils.Cycler, utils.Joiner, _Format)
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """Templates may read values; they reach no attribute that starts with an underscore."""
+    """Templates may read values: they run no code of the notebook's and reach nothing that starts with an underscore."""
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return super().is_safe_attribute(obj, attr, value) and not _changes(obj, attr)
+
+    def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
+        if _changes(obj, attribute):
+            msg = f"a template may not change values, as {type(obj).__name__}.{attribute} does; {_COMPUTE}"
+        else:
+            msg = f"a template may not reach {attribute!r} of a {type(obj).__name__}"
+        raise SecurityError(msg)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        wrapped = super().wrap_str_format(value)
+        return None if wrapped is None else _Format(wrapped)
+
+    def is_safe_callable(self, obj: Any) -> bool:
+        # An undefined one says itself what is missing.
+        if isinstance(obj, (jinja2.Undefined, *_JINJAS)) or any(obj is own for own in self.globals.values()):
+            return True
+        if not inspect.isroutine(obj) and not hasattr(obj, "__self__"):
+            return False
+        owner, name = getattr(obj, "__self__", None), getattr(obj, "__name__", "")
+        if isinstance(owner, _JINJAS):
+            return True
+        if _is_pandas(owner):
+            return (
+                name in _OF_FRAMES
+                if type(owner).__name__ in {"DataFrame", "Series"}
+                else isinstance(owner, date | timedelta)
+            )
+        if isinstance(owner, Mapping) and type(owner).__module__.partition(".")[0] in {"collections", "moa_nb"}:
+            return name in _OF_MAPPINGS
+        # A subclass may have methods of its own, which do anything.
+        return inspect.isbuiltin(obj) and any(
+            isinstance(owner, plain) and getattr(type(owner), name, None) is getattr(plain, name, obj)
+            for plain in _PLAIN
+        )
+
+    def call(self, context: runtime.Context, obj: Any, /, *args: Any, **options: Any) -> Any:
+        is_foreign = not isinstance(obj, _JINJAS)
+        given = [*args, *options.values()]
+        is_refused = "inplace" in options or any(map(_is_function, given))
+        if not self.is_safe_callable(obj) or (is_foreign and is_refused and not isinstance(obj, jinja2.Undefined)):
+            msg = f"a template may not call {_path(obj, context)}: it reads values; {_COMPUTE}"
+            raise SecurityError(msg)
+        return super().call(context, obj, *args, **options)
+
+
+def _changes(owner: Any, name: str) -> bool:
+    return modifies_known_mutable(owner, name) or (isinstance(owner, set) and name == "intersection_update")
+
+
+def _is_pandas(value: Any) -> bool:
+    return type(value).__module__.partition(".")[0] == "pandas"
+
+
+def _path(called: Any, context: runtime.Context) -> str:
+    """Return how a template names what it calls, as far as that can be told."""
+    owner = getattr(called, "__self__", None)
+    name = getattr(called, "__name__", type(called).__name__)
+    wanted = called if owner is None or isinstance(owner, ModuleType) else owner
+    known = next((key for key, value in context.get_all().items() if value is wanted), None)
+    if wanted is called:
+        return known or str(name)
+    return f"{known or (owner if isinstance(owner, type) else type(owner)).__name__}.{name}"
+
+
+def _is_function(value: Any) -> bool:
+    """Return whether a value is code and nothing else: a function, a method or a class."""
+    return inspect.isroutine(value) or isinstance(value, type | functools.partial)
+
+
+def is_value(value: Any) -> bool:
+    """Return whether templates are given this: everything but modules, functions and classes."""
+    return not isinstance(value, ModuleType) and not _is_function(value)
+
+
+def is_jinjas(name: str) -> bool:
+    """Return whether Jinja itself has something of this name, such as ``range``."""
+    return name in _prompt_environment().globals
 
 
 @functools.cache
@@ -146,7 +291,7 @@ class Template:
     where: str
     """The file it came from, or how it was given."""
     variables: frozenset[str]
-    """The names it takes from outside."""
+    """The names it takes from outside; those that Jinja has too (``range``) only where they are given."""
     digest: str
     """Twelve hex digits of its source, for provenance."""
     _compiled: jinja2.Template
@@ -158,7 +303,7 @@ class Template:
             TemplateError: a variable is missing (the message names the nearest), or an expression fails.
         """
         try:
-            return self._compiled.render(values)
+            return self._compiled.render({name: value for name, value in values.items() if is_value(value)})
         except _MissingVariable as missing:
             raise TemplateError(self._missing(missing, values)) from None
         except jinja2.TemplateNotFound as error:
@@ -167,13 +312,25 @@ class Template:
         except jinja2.TemplateError as error:
             msg = f"template {self.name!r}: {error.message or error}"
             raise TemplateError(msg) from None
-        except (TypeError, ValueError, ZeroDivisionError, AttributeError, LookupError, OverflowError) as error:
-            msg = f"template {self.name!r}: {type(error).__name__}: {error}"
+        except _NoText as error:
+            msg = f"template {self.name!r}: {error}"
+            raise TemplateError(msg) from None
+        except MoaError:
+            raise
+        except RecursionError:
+            msg = f"template {self.name!r} goes too deep: does it include itself?"
+            raise TemplateError(msg) from None
+        except Exception as error:  # what a value does when it is read is anybody's code
+            msg = f"template {self.name!r}: {type(error).__name__}: {' '.join(str(error).split())}"
             raise TemplateError(msg) from None
 
     def _missing(self, missing: _MissingVariable, values: Mapping[str, Any]) -> str:
-        if missing.owner is jinja2.utils.missing:
-            return f"template {self.name!r} needs {missing.name!r}, which is not there; {nearest(missing.name, map(str, values))}"
+        if missing.owner is utils.missing:
+            if missing.name in values:
+                kind = "module" if isinstance(values[missing.name], ModuleType) else "function"
+                return f"template {self.name!r}: {missing.name!r} is a {kind}, not a value; {_COMPUTE}"
+            known = [str(name) for name, value in values.items() if is_value(value) and not str(name).startswith("_")]
+            return f"template {self.name!r} needs {missing.name!r}, which is not there; {nearest(missing.name, known)}"
         owner = missing.owner
         known = (
             [str(key) for key in owner]
@@ -190,6 +347,8 @@ class Template:
         """
         known = list(available)
         for name in sorted(self.variables - set(known)):
+            if is_jinjas(name):
+                continue
             msg = f"template {self.name!r} needs {name!r}, which is not there; {nearest(name, known)}"
             raise TemplateError(msg)
 
@@ -202,18 +361,23 @@ def parse(source: str, *, name: str = "text", where: str = "given as text") -> T
         TemplateError: with the line, when it does not parse.
     """
     environment = _prompt_environment()
+    bare = environment.overlay()
+    bare.globals = {}  # else names that Jinja has too would not count as taken from outside
     try:
-        tree = environment.parse(source)
+        tree = bare.parse(source)
         compiled = environment.from_string(source)
     except jinja2.TemplateSyntaxError as error:
         msg = f"template {name!r}, line {error.lineno}: {error.message}"
+        raise TemplateError(msg) from None
+    except RecursionError:
+        msg = f"template {name!r} is nested too deep"
         raise TemplateError(msg) from None
     digest = hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
     return Template(
         source,
         name,
         where,
-        frozenset(meta.find_undeclared_variables(tree) - set(environment.globals)),
+        frozenset(meta.find_undeclared_variables(tree)),
         digest,
         compiled,
     )
@@ -254,8 +418,15 @@ def fence(texts: Iterable[str], secret: bytes) -> str:
     return mark
 
 
+class _NoText(TemplateError):
+    """What would stand in a prompt is no value."""
+
+
 def to_text(value: Any) -> Any:
     """Return a value as it stands in a prompt: frames and series as small Markdown tables.
+
+    Raises:
+        TemplateError: it is a function, or an object that has no text of its own.
 
     >>> to_text(3)
     3
@@ -263,7 +434,8 @@ def to_text(value: Any) -> Any:
     if isinstance(value, str | int) or value is None or isinstance(value, jinja2.Undefined):
         return value
     kind = type(value)
-    if kind.__module__.partition(".")[0] != "pandas":
+    if not _is_pandas(value):
+        _check_text(value)
         return value
     if kind.__name__ == "Series":
         label = "value" if value.name is None else value.name
@@ -272,6 +444,24 @@ def to_text(value: Any) -> Any:
         rows = list(value.head(_MAX_ROWS).itertuples(name=None))
         return _markdown_table([value.index.name or "", *value.columns], rows, len(value))
     return value
+
+
+def _check_text(value: Any) -> None:
+    kind = type(value)
+    plain: Any = object
+    if _is_function(value) or isinstance(value, _JINJAS):
+        name = getattr(value, "__name__", None) or getattr(value, "name", None) or kind.__name__
+        msg = f"{name!r}: that is a {'method' if inspect.ismethod(value) else 'function'}, not a value; {_COMPUTE}"
+        raise _NoText(msg)
+    if isinstance(value, ModuleType):
+        msg = f"{value.__name__!r}: that is a module, not a value"
+        raise _NoText(msg)
+    if isinstance(value, GeneratorType):
+        msg = "that is a generator, not a value: add | list or | join"
+        raise _NoText(msg)
+    if (kind.__str__, kind.__repr__) == (plain.__str__, plain.__repr__):
+        msg = f"a {kind.__name__} has no text of its own: use one of its attributes"
+        raise _NoText(msg)
 
 
 def _markdown_table(header: list[Any], rows: list[tuple[Any, ...]], total: int) -> str:

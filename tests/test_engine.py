@@ -429,6 +429,18 @@ def test_configured_models_win_over_keys(server: ChatServer, lab: Lab, monkeypat
         ({"temperature": 9}, "less than or equal to 2"),
         ({"samples": 0}, "at least 1 sample"),
         ({"layers": 0}, "at least 1 layer"),
+        ({"cache": False}, "cache cannot be False; there are: off, refresh, use"),
+        ({"cache": "of"}, "did you mean 'off'"),
+        ({"budget": "5"}, "budget takes dollars as a number, not '5'"),
+        ({"samples": "3"}, "samples takes a whole number, not '3'"),
+        ({"layers": True}, "layers takes a whole number"),
+        ({"temperature": "x"}, "temperature takes a number"),
+        ({"pipeline": 5}, "pipeline takes a name or a Pipeline, not 5"),
+        ({"template": 5}, "template takes Jinja source"),
+        ({"models": [5]}, "models takes a list"),
+        ({"models": 5}, "models takes a list"),
+        ({"aggregator": 5}, "aggregator takes"),
+        ({"pipeline": "moa", "samples": 1000, "layers": 20}, "calls for one input, and 10,000 are the most"),
     ],
 )
 def test_a_mistake_in_the_options_costs_nothing(
@@ -443,13 +455,50 @@ def test_a_mistake_in_the_options_costs_nothing(
 
 
 @pytest.mark.parametrize(
-    "prompt", ["", "  \n", [], [{"role": "robot", "content": "x"}], [{"role": "system", "content": "x"}], [3]]
+    "prompt", ["", "  \n", [], [{"role": "robot", "content": "x"}], [{"role": "system", "content": "x"}], [3], None, 5]
 )
 def test_an_empty_prompt_is_a_setup_error(server: ChatServer, lab: Lab, prompt: Any) -> None:
     """There must be something to answer."""
     with pytest.raises(SetupError):
         moa.run(prompt)
     assert server.count() == 0
+
+
+def test_a_prompt_of_another_kind_is_refused_with_what_a_prompt_is() -> None:
+    """Not with words on iterables or attributes."""
+    with pytest.raises(SetupError, match=r"a prompt is a text, or messages such as .*, not None"):
+        moa.run(None)  # type: ignore[arg-type]  # on purpose
+
+
+@pytest.mark.parametrize("verb", [moa.run, moa.estimate, lambda *a, **k: asyncio.run(moa.arun(*a, **k))])
+def test_an_unknown_option_is_a_type_error_that_names_the_nearest(verb: Callable[..., Any]) -> None:
+    """As Python says it, with a hint."""
+    with pytest.raises(TypeError, match="unexpected keyword argument 'pipelin'; did you mean 'pipeline'"):
+        verb("Why?", pipelin="moa")
+
+
+def test_a_function_that_hangs_ends_at_the_deadline_and_holds_no_process(server: ChatServer) -> None:
+    """Its error names it and the seconds, and the interpreter's end does not wait for its thread."""
+    started = time.monotonic()
+    script = """
+moa.configure(deadline=0.3)
+def slow(prompt):
+    time.sleep(60)
+try:
+    moa.run("Why?", models=[slow], aggregator=None, pipeline="moa-lite")
+except moa.MoaError as error:
+    print(error)
+"""
+    assert "function 'slow' gave no answer within 0.3 s" in says(server, script)
+    assert time.monotonic() - started < 15
+
+
+def test_an_estimate_counts_each_long_text_once(server: ChatServer, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its work grows with the layers, not with the square of the agents."""
+    counted: list[str] = []
+    monkeypatch.setattr("moa_nb.tokens.count_tokens", lambda text: counted.append(text) or 1)
+    assert moa.estimate("Why?", models=["lab:a"], pipeline="moa-lite", samples=30, layers=3).n_calls == 61
+    assert len(counted) < 10
 
 
 def test_a_single_model_may_be_given_as_a_text(server: ChatServer, lab: Lab) -> None:

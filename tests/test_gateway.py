@@ -751,9 +751,57 @@ def test_a_server_that_is_not_there_is_a_setup_error_soon() -> None:
     through(settings, use, clock=clock.time, sleep=clock.sleep)
 
 
+def test_a_web_page_from_an_address_that_never_answered_is_a_setup_error(server: ChatServer) -> None:
+    """Two tries, and the line says what to mend."""
+    server.on("a", Reply(body=b"<html>Welcome</html>", headers={"Content-Type": "text/html"}))
+    _, error = in_time(server)
+    assert server.count() == 2
+    assert isinstance(error, SetupError)
+    assert str(error) == (
+        "lab sent a web page, not an answer (2 tries); mend providers.lab.base_url (it often ends in /v1)"
+    )
+
+
+def test_an_error_of_who_looks_on_is_not_the_services(server: ChatServer) -> None:
+    """A ValueError that no body raised is nothing malformed, and is asked once."""
+
+    class Broken(Watching):
+        def piece(self, text: str) -> None:
+            raise ValueError(text)
+
+    async def use(gateway: Gateway) -> None:
+        with pytest.raises(ValueError, match="hello"):
+            await gateway.complete(question(), watch=Broken())
+
+    server.on("a", "hello")
+    through(lab_settings(server), use)
+    assert server.count() == 1
+
+
+def test_a_model_that_is_listed_and_refused_is_not_its_own_nearest(
+    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hint says that the key is what lacks."""
+
+    async def listed(*_: object) -> list[str]:
+        return ["a", "b"]
+
+    monkeypatch.setattr("moa_nb.gateway.attempts.Attempts.list_models", listed)
+    server.on("a", Reply(status=404, error="no"))
+    _, error = in_time(server)
+    assert str(error).endswith("; it is listed, but this key may not use it")
+
+
+def test_a_services_words_carry_no_control_characters(server: ChatServer) -> None:
+    """Neither colours nor bells nor lines of their own."""
+    server.on("a", Reply(status=400, error="\x1b[31mno\x1b[0m\x07 such\n\u202ething\x1b]0;title\x07"))
+    _, error = in_time(server)
+    assert str(error).endswith(": no such thing [invalid_request_error]")
+
+
 def test_an_address_that_is_none_is_a_setup_error() -> None:
     """Nothing of it is repeated but scheme and host: the rest may be a secret."""
-    settings = Settings.model_validate({"providers": {"lab": {"base_url": "ftp://me:secret@host/v1?key=secret"}}})
+    settings = Settings.model_validate({"providers": {"lab": {"base_url": "ftp://host/v1?key=secret"}}})
 
     async def use(gateway: Gateway) -> None:
         with pytest.raises(SetupError, match="not an address") as raised:

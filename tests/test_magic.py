@@ -685,3 +685,34 @@ def test_loading_with_wrong_settings_works(notebook: Notebook, tmp_path: Path) -
     assert printed.count("\n") == 1
     (tmp_path / "moa.toml").write_text("pipeline = 'single'")
     assert notebook.answer().pipeline == "single"
+
+
+def test_a_hint_names_only_the_users_own_variables(notebook: Notebook) -> None:
+    """Not what IPython put there, in the cell and in a template around it."""
+    notebook.variables["mine"] = 3
+    for said in (notebook.ask(text="{{ Inn }}").said, notebook.ask("-t '{{ text }}{{ Inn }}'").said):
+        assert "'In'" not in said
+        assert "get_ipython" not in said
+        assert "mine" in said
+
+
+def test_a_known_service_on_another_host_is_named(notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project's file that sends a known key elsewhere is seen in what says who answers and where."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    settings.reset()
+    Path("moa.toml").write_text(
+        '[providers.openai]\nbase_url = "https://other.example/v1"\nkey_env = "OPENAI_API_KEY"', "utf-8"
+    )
+    assert "other.example" in notebook.run("%moa where").table
+    made = engine_room.current()
+
+    def why() -> str:
+        async def ask() -> str:
+            configured = settings.current()
+            return (await made.cast(configured, made.gateway(configured))).why
+
+        return made.finish(ask())
+
+    assert why().startswith("uses openai at other.example (OPENAI_API_KEY is set)")
+    moa.configure(proposers="openai:gpt-4o-mini")
+    assert why() == "uses openai:gpt-4o-mini, openai at other.example (configured)"

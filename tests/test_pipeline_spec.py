@@ -124,6 +124,13 @@ def test_an_option_that_makes_no_sense_is_a_pipeline_error(options: dict[str, An
         presets.load("moa").override(**options)
 
 
+@pytest.mark.parametrize("name", ["model", "messages", "stream", "stream_options"])
+def test_extra_replaces_nothing_that_is_asked_and_priced(name: str) -> None:
+    """The fields that say who is asked what are not for ``extra``."""
+    with pytest.raises(PipelineError, match=f"extra may not hold '{name}'"):
+        moa.Pipeline(layers=[[{"model": "lab:a", "extra": {name: "x"}}]])
+
+
 def test_a_pipeline_is_what_it_says() -> None:
     """Equal data are equal pipelines; nothing can be changed."""
     one, other = moa.Pipeline(layers=["lab:a"]), moa.Pipeline(layers=[["lab:a"]])

@@ -239,3 +239,40 @@ def test_settings_are_frozen() -> None:
     values: Any = current()
     with pytest.raises(ValueError, match="frozen"):
         values.timeout = 3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f'api_key = "{KEY}"', "name that as key_env"),
+        (f'[providers.lab]\nbase_url = "http://x"\napi_key = "{KEY}"', "providers.lab.api_key would write the key"),
+        ('[providers.lab]\nbase_url = "http://x"\nkey_evn = "LAB_KEY"', "did you mean 'key_env'?"),
+        ('[providers.lab]\nbaseurl = "http://x"', "unknown key 'providers.lab.baseurl'; did you mean 'base_url'?"),
+        ('[providers.lab]\nbase_url = "http://x"\npipeline = "single"', "before the first [table]"),
+        ("[models]\nbudget = 1", "'budget' does not belong to [models]: write it before the first [table]"),
+        ("[models.lab]\nprompt_price = 1", 'named provider:model in quotes, as in [models."lab:NAME"]'),
+        (f'[providers.lab]\nbase_url = "http://ann:{KEY}@x/v1"', "key_env"),
+    ],
+)
+def test_a_common_mistake_says_how_to_write_it(text: str, words: str) -> None:
+    """And repeats no key."""
+    project(text)
+    with pytest.raises(SettingsError) as raised:
+        current()
+    assert words in str(raised.value)
+    assert KEY not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["moa.toml", "pyproject.toml"])
+def test_a_file_may_begin_with_a_byte_order_mark_and_name_one_proposer(name: str) -> None:
+    """As Windows' editors write it."""
+    table = "[tool.moa_nb]\n" if name == "pyproject.toml" else ""
+    Path(name).write_text(f'{table}proposers = "lab:a"', "utf-8-sig")
+    assert current().proposers == ("lab:a",)
+
+
+def test_the_hint_before_a_further_sentence_ends() -> None:
+    """A list of names gets a full stop."""
+    with pytest.raises(UnknownName, match=r"(…|\w)\. A new one goes"):
+        current().provider("zzzzzz:a")

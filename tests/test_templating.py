@@ -169,3 +169,113 @@ def test_frames_are_small_tables_in_a_prompt() -> None:
 def test_what_people_see_is_escaped() -> None:
     """The panels' environment escapes by default."""
     assert templating.panel_environment().from_string("{{ x }}").render(x="<script>") == "&lt;script&gt;"
+
+
+# Templates run nothing of the notebook's --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("{{ os.popen('true').read() }}", "'os' is a module, not a value; compute it in a cell first"),
+        ("{{ frame.to_csv('leak') }}", "a template may not call frame.to_csv: it reads values; compute it in a cell"),
+        ("{{ holder.do.append }}{{ holder.run() }}", "a template may not call holder.run: it reads values"),
+        ("{{ holder.module.system('true') }}", "a template may not call system: it reads values"),
+        ("{{ frame.a.sort_values(key=frame.to_csv) }}", "a template may not call"),
+        ("{{ frame.dropna(inplace=true) }}", "a template may not call frame.dropna"),
+        ("{{ (frame | attr('to_csv'))('leak') }}", "a template may not call frame.to_csv"),
+        ("{{ '{0.to_csv}'.format(frame) }}{{ frame.eval('a') }}", "a template may not call frame.eval"),
+        ("{{ dict.fromkeys('ab') }}", "a template may not call dict.fromkeys"),
+        ("{{ [].append(1) }}", "a template may not change values, as list.append does"),
+    ],
+)
+def test_a_template_runs_no_code_of_the_notebooks(source: str, words: str) -> None:
+    """Neither modules nor functions nor methods that write, by whatever way they are reached."""
+
+    class Holder:
+        do: tuple[Any, ...] = ()
+        module = os
+
+        def __init__(self) -> None:
+            self.ran = False
+            self.do = Done()
+
+        def run(self) -> None:
+            self.ran = True
+
+    class Done:
+        append = "done"
+
+    holder, frame = Holder(), pd.DataFrame({"a": [2, None, 1]})
+    with pytest.raises(TemplateError) as raised:
+        parse(source).render({"os": os, "frame": frame, "holder": holder})
+    assert words in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert (holder.ran, len(frame), list(Path().iterdir())) == (False, 3, [])
+
+
+def test_a_template_may_ask_plain_values_and_frames() -> None:
+    """Methods that read, loops, macros and what Jinja has itself."""
+    frame = pd.DataFrame({"a": [2, 5, 1]})
+    values = {"frame": frame, "name": "Ann", "day": pd.Timestamp("2024-02-03"), "row": {"a": 1}}
+    source = (
+        "{{ name.upper() }} {{ '{}!'.format(name) }} {{ frame.a.nlargest(1).sum() }} {{ day.strftime('%Y') }} "
+        "{% for key, value in row.items() %}{{ loop.cycle('x', 'y') }}{{ key }}{{ value }}{% endfor %} "
+        "{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}{{ twice(3) }} {{ range(2) | list }} {{ 2.5.is_integer() }}"
+    )
+    assert parse(source).render(values) == "ANN Ann! 5 2024 xa1 33 [0, 1] False"
+
+
+def test_a_value_may_be_named_as_something_of_jinjas() -> None:
+    """It is filled in where it is given; else the name is Jinja's."""
+    template = parse("{{ range }} {{ dict }}")
+    assert template.variables == {"range", "dict"}
+    template.check([])
+    assert template.render({"range": "far", "dict": "words"}) == "far words"
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("{{ range }}", "that is a function, not a value"),
+        ("{{ name.upper }}", "that is a function, not a value"),
+        ("{{ plain }}", "a object has no text of its own"),
+        ("{{ [name] | map('upper') }}", "add | list or | join"),
+        ("{{ len }}", "'len' is a function, not a value"),
+    ],
+)
+def test_what_is_no_value_does_not_reach_a_prompt(source: str, words: str) -> None:
+    """A function or an object without a text of its own is a mistake."""
+    with pytest.raises(TemplateError, match=r"^template 'text'") as raised:
+        parse(source).render({"name": "Ann", "plain": object(), "len": len})
+    assert words in str(raised.value)
+
+
+def test_whatever_fails_in_a_template_is_one_line() -> None:
+    """An endless inclusion, an error of a value's own, a name no file can have."""
+
+    class Bad:
+        def __str__(self) -> str:
+            msg = "two\nlines"
+            raise RuntimeError(msg)
+
+    write(".", "loop.jinja", "{% include 'loop' %}")
+    with pytest.raises(TemplateError, match="include itself"):
+        load("loop").render({})
+    with pytest.raises(TemplateError, match="RuntimeError: two lines"):
+        parse("{{ bad }}").render({"bad": Bad()})
+    with pytest.raises(UnknownName):
+        load("x" * 5000)
+
+
+def test_a_column_may_be_named_as_something_of_jinjas() -> None:
+    """Its cells are filled in; without such a column the name is Jinja's."""
+    from moa_nb.frames.rows import Rows
+
+    frame = pd.DataFrame({"range": ["near", "far"], "a": ["x", "y"]})
+    said = []
+    for data, template in ((frame, "{{ range }}"), (frame[["a"]], "{{ a }}{{ range(2) | sum }}")):
+        task = Rows.of(data, None, instruction=None, template=template, na="skip").task(1)
+        assert task is not None
+        said.append(task.conversation[0].content)
+    assert said == ["far", "y1"]

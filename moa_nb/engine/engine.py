@@ -17,7 +17,7 @@ from moa_nb import settings as configuration
 from moa_nb.chat import Completion, Message, Request, conversation
 from moa_nb.engine.forecast import Estimate, make_estimate
 from moa_nb.engine.loop import Job, Loop, on_kernel_loop, ticking
-from moa_nb.engine.options import RunOptions, spelled_out
+from moa_nb.engine.options import RunOptions, refuse_unknown, spelled_out
 from moa_nb.engine.plan import Options, Plan, check_conversation, make_plan, prompt_template
 from moa_nb.engine.roles import Cast, cast
 from moa_nb.errors import MoaError, SetupError
@@ -373,6 +373,12 @@ def make_task(prompt: Prompt, template: str | None = None, values: Mapping[str, 
         SetupError: the prompt is empty, or the template cannot be rendered.
     """
     if template is not None:
+        if not isinstance(template, str):
+            msg = f"template takes Jinja source or a template's name, not {template!r:.80}"
+            raise SetupError(msg)
+        if values is not None and not isinstance(values, Mapping):
+            msg = f"values takes a mapping of names to values, not {values!r:.80}"
+            raise SetupError(msg)
         if not isinstance(prompt, str):
             msg = "a template takes a text, not a conversation"
             raise SetupError(msg)
@@ -381,8 +387,11 @@ def make_task(prompt: Prompt, template: str | None = None, values: Mapping[str, 
     else:
         try:
             task = Task(conversation(prompt))
-        except (ValueError, TypeError, AttributeError) as error:
+        except ValueError as error:
             raise SetupError(str(error)) from None
+        except (TypeError, AttributeError):
+            msg = f"a prompt is a text, or messages such as {{'role': 'user', 'content': '...'}}, not {prompt!r:.80}"
+            raise SetupError(msg) from None
     check_conversation(task.conversation)
     return task
 
@@ -413,6 +422,7 @@ def run(
     >>> run("Summarize in one sentence: " + text, models=["offline:lead"], aggregator="offline:consensus").text
     'The mill closed in May.'
     """
+    refuse_unknown(run, options)
     engine = current()
     return engine.finish(_run(engine, make_task(prompt, template, values), Options(**options)))
 
@@ -426,6 +436,7 @@ async def arun(
     **options: Unpack[RunOptions],
 ) -> Result:
     """Return what ``run`` returns, awaited: ``await moa.arun("text")`` in a cell or a coroutine."""
+    refuse_unknown(arun, options)
     engine = current()
     return await engine.finish_async(_run(engine, make_task(prompt, template, values), Options(**options)))
 
@@ -448,6 +459,7 @@ def estimate(
     >>> estimate("Hello", pipeline="moa-lite", models=["offline:lead"], aggregator="offline:lead").n_calls
     2
     """
+    refuse_unknown(estimate, options)
     engine = current()
     return engine.finish(_estimate(engine, make_task(prompt, template, values), Options(**options)))
 

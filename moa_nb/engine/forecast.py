@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from moa_nb import tokens
@@ -56,10 +58,11 @@ class Estimate:
 async def make_estimate(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
     """Return what ``task`` would take; nothing is sent, and what the cache has is free."""
     record = RunRecord(plan.pipeline.name, task.conversation)
+    count = functools.cache(tokens.count_tokens)  # agents of one layer quote the same long texts
 
     async def answer_nothing(request: Request, *, layer: int, watch: CallRecord | None) -> Completion:  # noqa: ARG001
         known = gateway.known(request, bounded=plan.budget is not None) if plan.cache == "use" else None
-        return known or _filler(request, plan, gateway)
+        return known or _filler(request, plan, gateway, count)
 
     ask = Ask(task, plan.resolve, answer_nothing, record, fence_secret(), ceiling=plan.ceiling, load=plan.load)
     final = await find(plan.pipeline.strategy).run(task, plan.pipeline.params, ask)
@@ -78,10 +81,10 @@ async def make_estimate(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
     )
 
 
-def _filler(request: Request, plan: Plan, gateway: Gateway) -> Completion:
+def _filler(request: Request, plan: Plan, gateway: Gateway, count: Callable[[str], int]) -> Completion:
     """Return an answer of full length that says nothing, with what it would cost."""
     most = request.sampling.max_tokens or plan.settings.max_tokens
-    prompt = sum(tokens.count_tokens(message.content) for message in request.messages)
+    prompt = sum(count(message.content) for message in request.messages)
     provider, _, name = request.model.partition(":")
     if provider == "offline":
         # Sentences of the prompt cannot be more than the prompt.
@@ -99,20 +102,23 @@ def _filler(request: Request, plan: Plan, gateway: Gateway) -> Completion:
 
 def _shown(result: Result) -> Result:
     """Return the result with the filling of its answers left out of the prompts that quote them."""
+
+    @functools.cache
+    def short(text: str) -> str:
+        return _FILLING.sub("", text)
+
     layers = tuple(
         replace(
             layer,
             calls=tuple(
                 replace(
                     call,
-                    text=_FILLING.sub("", call.text),
-                    prompt=tuple(
-                        replace(message, content=_FILLING.sub("", message.content)) for message in call.prompt
-                    ),
+                    text=short(call.text),
+                    prompt=tuple(replace(message, content=short(message.content)) for message in call.prompt),
                 )
                 for call in layer.calls
             ),
         )
         for layer in result.layers
     )
-    return result.replace(text=_FILLING.sub("", result.text), layers=layers)
+    return result.replace(text=short(result.text), layers=layers)

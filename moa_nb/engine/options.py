@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
+
+from moa_nb.errors import nearest
 
 if TYPE_CHECKING:
     from moa_nb.pipeline.spec import Pipeline
 
-__all__ = ["CacheMode", "RunOptions", "spelled_out"]
+__all__ = ["CacheMode", "RunOptions", "refuse_unknown", "spelled_out"]
 
 CacheMode = Literal["use", "refresh", "off"]
 
@@ -47,3 +49,16 @@ def spelled_out(function: _F) -> _F:
     ]
     function.__signature__ = signature.replace(parameters=[*own, *known])  # type: ignore[attr-defined]  # shown by inspect
     return function
+
+
+def refuse_unknown(function: Callable[..., Any], keywords: Iterable[str]) -> None:
+    """Return nothing if a function that is spelled out takes all keywords.
+
+    Raises:
+        TypeError: naming the first that it does not take, and the nearest that it does.
+    """
+    known = inspect.signature(function).parameters
+    for name in keywords:
+        if name not in known:
+            msg = f"{function.__name__}() got an unexpected keyword argument {name!r}; {nearest(name, known)}"
+            raise TypeError(msg)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import get_args
 
 from moa_nb import templating
 from moa_nb.chat import Message
 from moa_nb.engine.options import CacheMode
 from moa_nb.engine.roles import Cast
-from moa_nb.errors import PipelineError, SetupError
+from moa_nb.errors import PipelineError, SetupError, nearest
 from moa_nb.gateway import Budget, Gateway
 from moa_nb.gateway.route import no_price
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.ask import quoting
-from moa_nb.pipeline.spec import Pipeline, Resolver
+from moa_nb.pipeline.spec import Pipeline, Resolver, Roles
 from moa_nb.settings import Settings
 
 __all__ = ["Options", "Plan", "prompt_template"]
+
+_MOST_CALLS = 10_000
+"""Calls for one input, beyond which somebody has mistyped."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,46 @@ class Options:
     budget: float | None = None
     """Dollars for the whole run; ``math.inf`` agrees to any."""
     cache: CacheMode = "use"
+
+    def __post_init__(self) -> None:
+        """Refuse what is of the wrong type, whoever wrote it.
+
+        Raises:
+            SetupError: naming the option and what it takes.
+        """
+        models = self.models
+        if models is not None and not (isinstance(models, str) or callable(models)):
+            is_list = isinstance(models, Iterable) and not isinstance(models, bytes | Mapping)
+            # Listed once, so that a generator is not used up by looking at it.
+            object.__setattr__(self, "models", tuple(models) if is_list else models)
+            if not is_list or not all(isinstance(model, str) or callable(model) for model in self.models or ()):
+                raise _wrong("models", "a list of 'provider:model' or functions", models)
+        if self.pipeline is not None and not isinstance(self.pipeline, str | Pipeline):
+            raise _wrong("pipeline", "a name or a Pipeline", self.pipeline)
+        if self.aggregator is not None and not (isinstance(self.aggregator, str) or callable(self.aggregator)):
+            raise _wrong("aggregator", "a 'provider:model'", self.aggregator)
+        for name, kind, what in _NUMBERS:
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
+                raise _wrong(name, what, value)
+        if self.cache not in _CACHE_MODES:
+            msg = f"cache cannot be {self.cache!r:.80}; {nearest(str(self.cache), _CACHE_MODES)}"
+            raise SetupError(msg)
+
+
+_CACHE_MODES: tuple[str, ...] = get_args(CacheMode)
+
+_NUMBERS: tuple[tuple[str, type, str], ...] = (
+    ("samples", Integral, "a whole number"),
+    ("layers", Integral, "a whole number"),
+    ("max_tokens", Integral, "a whole number"),
+    ("temperature", Real, "a number"),
+    ("budget", Real, "dollars as a number"),
+)
+
+
+def _wrong(option: str, what: str, value: object) -> SetupError:
+    return SetupError(f"{option} takes {what}, not {value!r:.80}")
 
 
 @dataclass
@@ -84,6 +129,7 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
     if options.aggregator:
         roles["aggregator"] = (options.aggregator,)
         _fills(pipeline, "aggregator", "aggregator")
+    _refuse_too_many(pipeline, roles)
     resolve = Resolver(roles)
     agents = resolve(pipeline.params.agents())
     models = tuple(dict.fromkeys(agent.model for agent in agents))
@@ -96,6 +142,16 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
             _check_model(agent.model, gateway)
     budget = _budget(settings.budget if options.budget is None else options.budget, models, gateway)
     return Plan(settings, pipeline, resolve, cast.why, options.cache, budget, load, models, gateway)
+
+
+def _refuse_too_many(pipeline: Pipeline, roles: Roles) -> None:
+    n_calls = sum(
+        (agent.samples or 1) * (len(roles.get(agent.model[1:], ())) if agent.model.startswith("$") else 1)
+        for agent in pipeline.params.agents()
+    )
+    if n_calls > _MOST_CALLS:
+        msg = f"this pipeline makes {n_calls:,} calls for one input, and {_MOST_CALLS:,} are the most: fewer samples, models or layers"
+        raise SetupError(msg)
 
 
 def _proposers(

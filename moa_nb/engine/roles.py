@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -41,10 +42,15 @@ async def cast(settings: Settings, gateway: Gateway) -> Cast:
     configured = _configured(settings)
     if configured:
         names = ", ".join(dict.fromkeys(configured.get("proposers", ()) + configured.get("aggregator", ())))
-        return Cast(_complete(configured), f"uses {names} (configured)")
+        roles = _complete(configured)
+        moved = _moved(settings, (model for models in roles.values() for model in models))
+        places = "".join(f", {name} at {host}" for name, host in moved.items())
+        return Cast(roles, f"uses {names}{places} (configured)")
     for service in services_with_keys():
+        place = "".join(f" at {host}" for host in _moved(settings, [f"{service.name}:"]).values())
         return Cast(
-            _complete(service.roles()), f"uses {service.name} ({service.key_env} is set): {_list(service.proposers)}"
+            _complete(service.roles()),
+            f"uses {service.name}{place} ({service.key_env} is set): {_list(service.proposers)}",
         )
     local = await _local_server(gateway)
     if local:
@@ -62,6 +68,21 @@ def _configured(settings: Settings) -> dict[str, tuple[str, ...]]:
         model = getattr(settings, role)
         roles[role] = (model,) if model else ()
     return {role: models for role, models in roles.items() if models}
+
+
+def _moved(settings: Settings, models: Iterable[str]) -> dict[str, str]:
+    """Return the known services among the providers of ``models`` that the settings put on another host, with that host.
+
+    A project's file may do so, and then the user's key and texts go there.
+    """
+    moved = {}
+    for name in dict.fromkeys(model.partition(":")[0] for model in models):
+        configured, known = settings.providers.get(name), services().get(name)
+        if configured and known:
+            host = urlsplit(configured.base_url).netloc
+            if host.lower() != urlsplit(known.base_url).netloc:
+                moved[name] = host or configured.base_url
+    return moved
 
 
 def _complete(roles: _Models) -> _Models:

@@ -102,7 +102,7 @@ class Rows:
         own = {"row"} if frame.has_row else set()
         template.check([*frame.names, *({"text"} if text is not None else ()), *own])
         used = {} if text is None else {"text": text}
-        for variable in template.variables - own - set(used):
+        for variable in template.variables & set(frame.names) - own - set(used):
             used[variable] = frame[variable]
         lacking = np.zeros(len(index), dtype=bool)
         for one in used.values():

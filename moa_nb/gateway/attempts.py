@@ -14,7 +14,7 @@ from moa_nb.gateway.limits import Priority
 from moa_nb.gateway.refusal import error_of, fault_from, said, without_keys
 from moa_nb.gateway.retry import Fault, FaultKind, RetryPolicy
 from moa_nb.gateway.route import Route, authorized
-from moa_nb.providers.wire import WIRES
+from moa_nb.providers.wire import WIRES, Stream
 from moa_nb.settings import Provider, Settings
 
 __all__ = ["Attempts", "Call", "Watch"]
@@ -164,7 +164,7 @@ class Attempts:
 
             def on_events(events: list[bytes]) -> bool:
                 nonlocal first
-                piece = stream.feed(events)
+                piece = _fed(route, stream, events)
                 if piece:
                     if first is None:
                         first = self._clock()
@@ -182,13 +182,7 @@ class Attempts:
                     raise Failed(Fault("disconnected", f"{name} broke off in the middle of the answer"))
                 return stream.completion(), first
         assert answer is not None
-        if answer.status != 200:
-            raise Failed(fault_from(route.wire, answer, headers))
-        try:
-            return route.wire.parse(answer.body), first
-        except ValueError:
-            words = said(route.wire, answer.body, headers)
-            raise Failed(Fault("malformed", f"{route.provider.name} sent no answer but: {words:.200}")) from None
+        return _parsed(route, answer, headers), first
 
     async def _wait_after(self, call: Call, fault: Fault) -> float:
         """Return the seconds until the call is asked again.
@@ -233,6 +227,8 @@ class Attempts:
             names = await self.list_models(route.provider)
         except MoaError:
             return f"and it lists no models: mend providers.{route.provider.name}.base_url, which often ends in /v1"
+        if route.model in names:
+            return "it is listed, but this key may not use it"
         return nearest(route.model, names)
 
     async def list_models(self, provider: Provider) -> list[str]:
@@ -252,3 +248,23 @@ class Attempts:
             words = without_keys(str(error), headers)
         msg = f"{provider.name} lists no models: {words}"
         raise ServiceError(msg)
+
+
+def _parsed(route: Route, answer: Answer, headers: dict[str, str]) -> Completion:
+    if answer.status != 200:
+        raise Failed(fault_from(route.wire, answer, headers))
+    name = route.provider.name
+    try:
+        return route.wire.parse(answer.body)
+    except ValueError:
+        if "html" in answer.headers.get("Content-Type", "").lower():
+            raise Failed(Fault("web page", f"{name} sent a web page, not an answer")) from None
+        words = said(route.wire, answer.body, headers)
+        raise Failed(Fault("malformed", f"{name} sent no answer but: {words:.200}")) from None
+
+
+def _fed(route: Route, stream: Stream, events: list[bytes]) -> str:
+    try:
+        return stream.feed(events)
+    except ValueError:
+        raise Failed(Fault("malformed", f"{route.provider.name} sent something that is not JSON")) from None

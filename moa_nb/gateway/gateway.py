@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 from moa_nb.chat import Completion, Request
-from moa_nb.errors import BudgetExceeded, MoaError
+from moa_nb.errors import BudgetExceeded, MoaError, RowError
 from moa_nb.gateway.attempts import Attempts, Call, Watch
 from moa_nb.gateway.budget import Budget
 from moa_nb.gateway.flight import Flights
@@ -186,7 +186,12 @@ class Gateway:
         await call.route.limiter.acquire(call.priority)
         started = self._clock()
         try:
-            completion = await functions.answer(call.request, asyncio.to_thread)
+            async with asyncio.timeout(self.settings.deadline):
+                completion = await functions.answer(call.request, functions.in_daemon_thread)
+        except TimeoutError:
+            name, seconds = functions.of(call.request).name, self.settings.deadline
+            msg = f"function {name!r} gave no answer within {seconds:g} s"
+            raise RowError(msg) from None
         finally:
             call.route.limiter.release()
         return replace(completion, seconds=self._clock() - started)

@@ -98,10 +98,12 @@ class Http:
             on_events: gets the data of the events as they come in, and returns whether that was all.
 
         Raises:
-            Failed: the connection broke, an event makes no sense, or ``seconds`` were over.
+            Failed: the connection broke, or ``seconds`` were over.
         """
+        is_open = False
         try:
             async with self._posted(url, headers, body, seconds) as response:
+                is_open = True
                 if response.status != 200 or "event-stream" not in response.headers.get("Content-Type", ""):
                     return Answer(response.status, response.headers, await response.read())
                 async for events in _events(response.content.iter_any()):
@@ -112,6 +114,8 @@ class Http:
                         break
                 return None
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            if is_open and isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError):
+                raise  # of whoever reads the events
             raise Failed(_fault(error, url)) from error
 
     def _posted(
@@ -170,7 +174,9 @@ def _fault(error: BaseException, url: str) -> Fault:
     if isinstance(error, asyncio.TimeoutError):
         return Fault("timeout", f"{where} gave no whole answer in time")
     if isinstance(error, ValueError):
-        return Fault("malformed", f"{where} sent something that is not JSON")
+        return Fault(
+            "final", f"a request to {where} cannot be made: its key or a header has characters that do not fit"
+        )
     if isinstance(error, aiohttp.ClientError | OSError):
         return Fault("disconnected", f"{where} closed the connection")
     return Fault("disconnected", f"{where}: {type(error).__name__}")

@@ -19,6 +19,14 @@ _LONGEST_MESSAGE = 600
 
 _SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours and movements of a terminal
+    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # titles and links
+    r"|\x1b[ -/]*[0-~]?"
+    r"|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069]"
+)
+_UNPRINTED = re.compile(r"[\t\n\x0b\x0c\r\x85\u2028\u2029]+")
+
 
 def fault_from(wire: Wire, answer: Answer, headers: Mapping[str, str]) -> Fault:
     """Return what an answer with an error status means."""
@@ -54,12 +62,8 @@ def _error(
 ) -> MoaError:
     provider, status, words = route.provider, fault.status, fault.message
     name = provider.name
-    if fault.kind == "unreachable":
-        msg = f"{name}: {words}{tries}; start it, or mend providers.{name}.base_url"
-        return ServiceError(msg) if ever_answered else SetupError(msg)
-    if fault.kind == "moved":
-        msg = f"{name} does not answer at its address ({status}): {words}; mend providers.{name}.base_url"
-        return SetupError(msg)
+    if fault.kind in {"unreachable", "moved"} or (fault.kind == "web page" and not ever_answered):
+        return _address_error(name, fault, tries, ever_answered)
     if fault.cause == "key":
         variable = provider.key_env
         advice = f"check the variable {variable}" if variable else f"name its variable as providers.{name}.key_env"
@@ -80,12 +84,24 @@ def _error(
     return ServiceError(f"{name} goes on failing{code}: {words}{tries}")
 
 
+def _address_error(name: str, fault: Fault, tries: str, ever_answered: bool) -> MoaError:
+    """Return the error of a call whose address is likely wrong."""
+    words, mend = fault.message, f"mend providers.{name}.base_url"
+    if fault.kind == "moved":
+        return SetupError(f"{name} does not answer at its address ({fault.status}): {words}; {mend}")
+    if fault.kind == "web page":
+        return SetupError(f"{words}{tries}; {mend} (it often ends in /v1)")
+    msg = f"{name}: {words}{tries}; start it, or {mend}"
+    return ServiceError(msg) if ever_answered else SetupError(msg)
+
+
 def said(wire: Wire, body: bytes, headers: Mapping[str, str]) -> str:
     """Return what a service said, as far as people may read it."""
     message, code = wire.said(body)
     if code and code not in message:
         message = f"{message} [{code}]" if message else code
-    text = without_keys(message, headers)
+    # Cleaned first: a key that is broken up by such characters would not be found.
+    text = without_keys(_UNPRINTED.sub(" ", _ESCAPES.sub("", message)).strip(), headers)
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 

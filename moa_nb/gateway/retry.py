@@ -13,7 +13,9 @@ from moa_nb.providers.wire import Cause
 
 __all__ = ["Fault", "FaultKind", "RetryDecision", "RetryPolicy", "retry_after"]
 
-FaultKind = Literal["rate limit", "server", "disconnected", "timeout", "malformed", "unreachable", "moved", "final"]
+FaultKind = Literal[
+    "rate limit", "server", "disconnected", "timeout", "malformed", "web page", "unreachable", "moved", "final"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class RetryPolicy:
     longest_seconds: float = 4.0
     unreachable_attempts: int = 3
     """Attempts at a server that never answered anybody."""
+    web_page_attempts: int = 2
+    """Attempts at a server that never gave anybody anything but a web page."""
     draw: Callable[[], float] = random.random
 
     def decide(self, fault: Fault, *, attempt: int, failing_seconds: float, ever_answered: bool) -> RetryDecision:
@@ -83,6 +87,8 @@ class RetryPolicy:
                 if attempt >= self.unreachable_attempts
                 else RetryDecision.after(self._jitter(attempt))
             )
+        if fault.kind == "web page" and not ever_answered and attempt >= self.web_page_attempts:
+            return RetryDecision.no()
         if failing_seconds >= self.seconds:
             return RetryDecision.no()
         if fault.retry_after_seconds is not None:

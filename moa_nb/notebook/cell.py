@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 from moa_nb import templating
@@ -15,6 +14,9 @@ __all__ = ["task_of"]
 
 _MATERIAL = 80
 """Characters from which on a variable's text is taken for the material, not for a word of the question."""
+
+_SHELLS = frozenset({"In", "Out", "exit", "get_ipython", "open", "quit"})
+"""What IPython itself puts among the notebook's variables."""
 
 
 def task_of(text: str, variables: Mapping[str, Any], *, raw: bool, template: str | None) -> Task:
@@ -46,15 +48,18 @@ def task_of(text: str, variables: Mapping[str, Any], *, raw: bool, template: str
         texts = [value for value in values.values() if isinstance(value, str) and len(value) >= _MATERIAL]
         material = max(texts, key=len, default=None)
         text = rendered
-    task = make_task(text, template, variables if template else None)
+    values = {name: value for name, value in variables.items() if name not in _SHELLS}
+    task = make_task(text, template, values if template else None)
     return task if material is None else Task(task.conversation, material)
 
 
 def _check(parsed: templating.Template, variables: Mapping[str, Any]) -> None:
     for name in sorted(parsed.variables):
-        if name not in variables and f"{name} is defined" not in parsed.source:
+        if name not in variables and not templating.is_jinjas(name) and f"{name} is defined" not in parsed.source:
             known = [
-                key for key, value in variables.items() if not key.startswith("_") and not isinstance(value, ModuleType)
+                key
+                for key, value in variables.items()
+                if not key.startswith("_") and key not in _SHELLS and templating.is_value(value)
             ]
             msg = f"the notebook has no variable {name!r}; {nearest(name, known)}"
             raise TemplateError(msg)

@@ -80,9 +80,9 @@ class MoaMagics(Magics):
             return None
         command, *rest = words
         if command not in COMMANDS:
-            raise UsageError(
-                f"%moa has no {command!r}; {nearest(command, COMMANDS)} A question goes into a cell: %%moa"
-            )
+            meant = nearest(command, COMMANDS)
+            stop = "" if meant.endswith("?") else "."
+            raise UsageError(f"%moa has no {command!r}; {meant}{stop} A question goes into a cell: %%moa")
         most = 1 if command in {"models", "templates"} else 0
         if len(rest) > most:
             raise UsageError(f"%moa {command} takes {'one name' if most else 'nothing'} more, not {' '.join(rest)!r}")

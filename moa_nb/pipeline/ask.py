@@ -8,6 +8,7 @@ estimator's that answers nothing.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
@@ -22,6 +23,11 @@ from moa_nb.pipeline.spec import Agent
 __all__ = ["Ask", "Candidate", "Complete", "Task", "quoting"]
 
 _T = TypeVar("_T")
+
+_Rendered = dict[tuple[str | None, str], tuple[tuple[Message, ...], templating.Template | None]]
+"""What the agents of one layer are sent, by system prompt and template: long texts are rendered once."""
+
+_OTHER_SOURCE = re.compile(r"\{%[-+]?\s*(?:include|import|from|extends)\b")
 
 
 class Complete(Protocol):
@@ -110,7 +116,8 @@ class Ask:
             raise PipelineError(msg)
         layer = self.record.layer(name)
         number = len(self.record.layers) - 1
-        calls = [self._call(layer, number, agent, see, agent.template or template) for agent in asked]
+        rendered: _Rendered = {}
+        calls = [self._call(layer, number, agent, see, agent.template or template, rendered) for agent in asked]
         answers = await _together(calls)
         candidates = [answer for answer in answers if isinstance(answer, Candidate)]
         for answer in answers:
@@ -136,10 +143,19 @@ class Ask:
         return self.decisions.get(name, test)
 
     def _call(
-        self, layer: LayerRecord, number: int, agent: Agent, see: Sequence[Candidate], template: str
+        self,
+        layer: LayerRecord,
+        number: int,
+        agent: Agent,
+        see: Sequence[Candidate],
+        template: str,
+        rendered: _Rendered,
     ) -> Coroutine[Any, Any, Candidate | MoaError]:
         """Return the asking of one agent; prompt, sample and place in the record are settled before it is awaited."""
-        messages, quoted = self._messages(agent, see, template)
+        key = (agent.system, template)
+        messages, quoted = rendered.get(key) or self._messages(agent, see, template)
+        if quoted is None or _is_same_for_all(quoted):
+            rendered[key] = messages, quoted
         # Equal questions of one run are independent draws: the first is sample 0, the second 1, and so on.
         question = (agent.model, agent.function, messages, repr(agent.sampling))
         draw = self._draws.get(question, 0)
@@ -224,6 +240,11 @@ class Ask:
             )
         system = [Message("system", "\n\n".join(parts))] if parts else []
         return (*system, *turns), quoted
+
+
+def _is_same_for_all(template: templating.Template) -> bool:
+    """Return whether a template says the same to each agent of a layer, as far as its own source shows it all."""
+    return "agent" not in template.variables and not _OTHER_SOURCE.search(template.source)
 
 
 def quoting(references: Sequence[str], fence: str, question: str, agent: str) -> dict[str, Any]:

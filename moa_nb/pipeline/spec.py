@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
@@ -18,6 +19,10 @@ Roles = Mapping[str, tuple[str | Callable[..., Any], ...]]
 """Model ids, or Python functions, by role; one for every role but ``proposers``."""
 
 _SAMPLING = ("temperature", "max_tokens", "top_p", "seed", "stop")
+
+
+_RESERVED = ("model", "messages", "contents", "stream", "stream_options")
+"""Fields of a request that say who is asked what, and how the answer comes."""
 
 
 class _Strict(BaseModel):
@@ -59,6 +64,10 @@ class Agent(_Strict):
         if self.model.startswith("$") and self.model[1:] not in ROLES:
             msg = f"no role {self.model!r}; {nearest(self.model[1:], ROLES)}"
             raise ValueError(msg)
+        for name in _RESERVED:
+            if name in self.extra:
+                msg = f"extra may not hold {name!r}: it would replace what is asked and priced"
+                raise ValueError(msg)
         return self
 
     @property
@@ -245,9 +254,10 @@ def resolve(agents: Iterable[Agent], roles: Roles) -> list[Agent]:
     counts: dict[str, int] = {}
     labels = [agent.label for agent in asked]
     named = []
+    totals = Counter(labels)
     for agent, label in zip(asked, labels, strict=True):
         counts[label] = counts.get(label, 0) + 1
-        name = f"{label} {counts[label]}" if labels.count(label) > 1 else label
+        name = f"{label} {counts[label]}" if totals[label] > 1 else label
         named.append(agent.model_copy(update={"name": name}))
     return named
 

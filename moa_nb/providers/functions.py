@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import inspect
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 from moa_nb.chat import Completion, Request
 from moa_nb.errors import MoaError, RowError, UnknownName, nearest
 
-__all__ = ["Function", "agent", "answer", "find", "of", "registered", "registration"]
+__all__ = ["Function", "agent", "answer", "find", "in_daemon_thread", "of", "registered", "registration"]
 
 _registered: dict[str, Function] = {}
 
@@ -133,6 +136,33 @@ async def _call(call: Callable[..., Any], request: Request, run_in_thread: Calla
     if error is not None:
         raise error
     return await value if inspect.isawaitable(value) else value
+
+
+async def in_daemon_thread(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what ``call`` returns in a thread of its own, which the interpreter's end does not wait for."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        if done.done():
+            return  # nobody waits any more
+        if error is None:
+            done.set_result(value)
+        else:
+            done.set_exception(error)
+
+    def work() -> None:
+        value, error = None, None
+        try:
+            value = context.run(call, *arguments)
+        except BaseException as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(settle, value, error)
+
+    threading.Thread(target=work, name="moa-function", daemon=True).start()
+    return await done
 
 
 def _raised(function: Function, error: BaseException) -> RowError:
