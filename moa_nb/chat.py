@@ -171,6 +171,8 @@ class Completion:
     """The part of ``seconds`` before the request went out."""
     attempts: int = 1
     """How often the service was asked; 0 for an answer from the cache."""
+    unreported: int = 0
+    """How many attempts may be billed beside the one that is reported: cut off, given up, or overtaken by another."""
     cached: bool = False
     reasoning: str | None = None
     """What the model thought aloud, where the service keeps it apart or marks it."""

@@ -8,10 +8,11 @@
     │   ├── PipelineError         a pipeline whose data does not make sense
     │   ├── KeyRejected           the service refuses the key, or there is none
     │   └── SpendingNotAgreed     the estimate is above what may be spent unasked
-    ├── RowError                  this input, and only this one, cannot be answered
-    │   └── LayerFailed           too few agents of a layer answered
-    ├── ServiceError              the service failed, and went on failing
-    └── BudgetExceeded            the next call could pass the ceiling; it was not sent
+    └── Unanswered                this one question has no answer; a strategy may go on without
+        ├── RowError              this input, and only this one, cannot be answered
+        │   └── LayerFailed       too few agents of a layer answered
+        ├── ServiceError          the service failed, and went on failing
+        └── BudgetExceeded        the next call could pass the ceiling; it was not sent
 
 Every message is one line that says what to do. ``kind`` is ``"setup"``, ``"row"``, ``"service"``
 or ``"budget"``: what a report groups by.
@@ -38,6 +39,7 @@ __all__ = [
     "SetupError",
     "SpendingNotAgreed",
     "TemplateError",
+    "Unanswered",
     "UnknownName",
     "gravest",
     "nearest",
@@ -55,6 +57,9 @@ class MoaError(Exception):
 
     attempts: int = 0
     """How often the service was asked before this was raised."""
+
+    unreported: int = 0
+    """How many of these attempts may be billed though no service reported them."""
 
 
 class SetupError(MoaError):
@@ -90,7 +95,11 @@ class SpendingNotAgreed(SetupError):
     """The estimate is above ``ask_above``: pass a ``budget=`` to agree."""
 
 
-class RowError(MoaError):
+class Unanswered(MoaError):
+    """One question has no answer; what else was asked stands, and a strategy may go on with that."""
+
+
+class RowError(Unanswered):
     """This input cannot be answered: too long, refused, malformed."""
 
     kind = "row"
@@ -100,13 +109,13 @@ class LayerFailed(RowError):
     """Fewer agents of a layer answered than its ``min_ok`` asks for."""
 
 
-class ServiceError(MoaError):
+class ServiceError(Unanswered):
     """The service answered with faults, or not at all, until the call's time was over."""
 
     kind = "service"
 
 
-class BudgetExceeded(MoaError):
+class BudgetExceeded(Unanswered):
     """The worst case of the next call does not fit into what is left of the budget."""
 
     kind = "budget"

@@ -431,7 +431,7 @@ def test_configured_models_win_over_keys(server: ChatServer, lab: Lab, monkeypat
         ({"layers": 0}, "at least 1 layer"),
         ({"cache": False}, "cache cannot be False; there are: off, refresh, use"),
         ({"cache": "of"}, "did you mean 'off'"),
-        ({"budget": "5"}, "budget takes dollars as a number, not '5'"),
+        ({"budget": "five"}, "a budget is dollars (0.5), calls"),
         ({"samples": "3"}, "samples takes a whole number, not '3'"),
         ({"layers": True}, "layers takes a whole number"),
         ({"temperature": "x"}, "temperature takes a number"),

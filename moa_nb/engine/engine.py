@@ -22,11 +22,11 @@ from moa_nb.engine.plan import Options, Plan, check_conversation, make_plan, pro
 from moa_nb.engine.roles import Cast, cast
 from moa_nb.errors import MoaError, SetupError
 from moa_nb.gateway import Gateway, Http
-from moa_nb.pipeline.ask import Ask, Task
+from moa_nb.pipeline.candidate import Task
+from moa_nb.pipeline.layer import Ticket
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.result import Result
-from moa_nb.pipeline.strategies import find
-from moa_nb.settings import Settings, fence_secret, services_with_keys
+from moa_nb.settings import Settings, services_with_keys
 from moa_nb.store import Store, StoreWarning
 from moa_nb.store.runs import LedgerRow, RunRow
 
@@ -185,10 +185,14 @@ class Engine:
         gateway = self.gateway(settings)
         return make_plan(options, settings, await self.cast(settings, gateway), gateway)
 
-    def new_record(self, plan: Plan, task: Task) -> RunRecord:
-        """Return the record of a run that is about to begin."""
-        limit = plan.budget.limit if plan.budget else None
-        return RunRecord(plan.pipeline.name, task.conversation, run_id=new_run_id(), budget=limit)
+    def new_record(self, plan: Plan, task: Task, run_id: str | None = None) -> RunRecord:
+        """Return the record of a run that is about to begin; its name is new if ``None``."""
+        return RunRecord(
+            plan.pipeline.name,
+            task.conversation,
+            run_id=new_run_id() if run_id is None else run_id,
+            budget=plan.budget.limit if plan.budget is not None and plan.budget.unit == "dollars" else None,
+        )
 
     async def answer(self, plan: Plan, task: Task, record: RunRecord, *, row: int = 0, watched: bool = False) -> Result:
         """Return the result of one pipeline on one input.
@@ -196,35 +200,27 @@ class Engine:
         Raises:
             MoaError: with the finished layers as its ``result``.
         """
-        gateway = plan.gateway
+        begin, budget, cache = plan.gateway.begin, plan.budget, plan.cache
 
-        async def complete(request: Request, *, layer: int, watch: CallRecord | None) -> Completion:
-            return await gateway.complete(
-                request, priority=(row, -layer), budget=plan.budget, cache=plan.cache, watch=watch
-            )
+        def complete(
+            request: Request, on_end: Callable[[Any], None], *, layer: int, watch: CallRecord | None
+        ) -> Completion | Ticket:
+            return begin(request, on_end, priority=(row, -layer), budget=budget, cache=cache, watch=watch)
 
-        ask = Ask(
-            task,
-            plan.resolve,
-            complete,
-            record,
-            fence_secret(),
-            ceiling=plan.ceiling,
-            watched=watched and plan.settings.stream,
-            load=plan.load,
-        )
+        ask = plan.ask(task, complete, record, watched=watched and plan.settings.stream)
         try:
-            final = await find(plan.pipeline.strategy).run(task, plan.pipeline.params, ask)
+            final = await plan.strategy.run(task, plan.pipeline.params, ask)
         except MoaError as error:
-            error.result = record.finish(error=str(error), stop_reason="budget" if error.kind == "budget" else "failed")
+            stop_reason = "budget" if error.kind == "budget" else "failed"
+            error.result = record.finish(error=str(error), stop_reason=stop_reason, flags=ask.flags)
             raise
         except asyncio.CancelledError:
-            record.finish(error="stopped", stop_reason="stopped")
+            record.finish(error="stopped", stop_reason="stopped", flags=ask.flags)
             raise
         except Exception as error:  # a strategy may be anybody's code; what it has paid for is shown
-            record.finish(error=f"{type(error).__name__}: {error}", stop_reason="failed")
+            record.finish(error=f"{type(error).__name__}: {error}", stop_reason="failed", flags=ask.flags)
             raise
-        return record.finish(final.text)
+        return record.finish(final.text, value=final.value, flags=ask.flags)
 
     async def answer_and_keep(
         self, plan: Plan, task: Task, record: RunRecord, *, kind: str, watched: bool = False
@@ -276,7 +272,7 @@ def run_rows(result: Result, kind: str, title: str, began: float) -> tuple[RunRo
         prompt_tokens=result.usage.prompt_tokens,
         completion_tokens=result.usage.completion_tokens,
         cost=result.cost,
-        saved=0.0,
+        saved=result.saved,
         seconds=result.seconds,
     )
     return row, ledger_rows(result), result.to_record()
@@ -297,7 +293,7 @@ def ledger_rows(result: Result) -> list[LedgerRow]:
                 prompt_tokens=sum(call.usage.prompt_tokens or 0 for call in paid),
                 completion_tokens=sum(call.usage.completion_tokens or 0 for call in paid),
                 cost=sum(costs),
-                saved=None,
+                saved=sum(call.saved or 0.0 for call in calls),
                 unpriced=sum(call.ok and call.cost is None for call in paid),
             ),
         )

@@ -4,51 +4,142 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from moa_nb import tokens
 from moa_nb.chat import Completion, Request, Usage
+from moa_nb.engine.paths import Paths
 from moa_nb.engine.plan import Plan
 from moa_nb.gateway import Gateway
-from moa_nb.pipeline.ask import Ask, Task
+from moa_nb.pipeline.candidate import Candidate, Task
+from moa_nb.pipeline.layer import Outcome
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.result import Result
-from moa_nb.pipeline.strategies import find
-from moa_nb.settings import fence_secret
 
-__all__ = ["Estimate", "make_estimate"]
+__all__ = ["Estimate", "Figures", "make_estimate"]
 
 _FILLING = re.compile(r"(?: ~){8,}")
 
 
 @dataclass(frozen=True)
+class Figures:
+    """What one way through a pipeline takes."""
+
+    n_calls: int = 0
+    """Calls that would be sent; cached answers are not."""
+    n_cached: int = 0
+    n_layers: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    priced: float = 0.0
+    """Dollars of the calls whose price is known."""
+    n_unpriced: int = 0
+    """Calls of unknown price."""
+
+    @property
+    def cost(self) -> float | None:
+        """Dollars; ``None`` where a model's price is not known."""
+        return None if self.n_unpriced else self.priced
+
+    @classmethod
+    def of(cls, result: Result) -> Figures:
+        """Return the figures of a run that asked nobody."""
+        asked = [call for call in result.calls if not call.cached]
+        return cls(
+            n_calls=len(asked),
+            n_cached=len(result.calls) - len(asked),
+            n_layers=len(result.layers),
+            prompt_tokens=sum(call.usage.prompt_tokens or 0 for call in asked),
+            completion_tokens=sum(call.usage.completion_tokens or 0 for call in asked),
+            priced=sum(call.cost or 0.0 for call in asked),
+            n_unpriced=sum(call.cost is None for call in asked),
+        )
+
+    @classmethod
+    def each(cls, choose: Callable[[Iterable[float]], float], several: Iterable[Figures]) -> Figures:
+        """Return what ``choose``, such as ``min``, makes of each figure."""
+        known = list(several)
+        return cls(*(choose(getattr(one, name) for one in known) for name in cls.__dataclass_fields__))  # type: ignore[arg-type]  # chosen among their own kind
+
+    def times(self, weight: float) -> Figures:
+        """Return the figures of as many rows."""
+        scaled = {name: getattr(self, name) * weight for name in self.__dataclass_fields__ if name != "n_layers"}
+        return replace(self, **scaled)
+
+    def __add__(self, other: Figures) -> Figures:
+        return Figures(
+            self.n_calls + other.n_calls,
+            self.n_cached + other.n_cached,
+            max(self.n_layers, other.n_layers),
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.priced + other.priced,
+            self.n_unpriced + other.n_unpriced,
+        )
+
+    def whole(self) -> Figures:
+        """Return the figures with whole numbers of calls and tokens."""
+        counts = {name: round(getattr(self, name)) for name in self.__dataclass_fields__ if name != "priced"}
+        return replace(self, **counts)
+
+
+@dataclass(frozen=True)
 class Estimate:
-    """What a run takes at most: calls to pay for, tokens, dollars."""
+    """What a run takes: at least ``low`` and, at full length and every escalation, at most ``high``."""
 
     pipeline: str
-    n_calls: int
-    """Calls that would be sent; cached answers are not."""
-    n_cached: int
-    prompt_tokens: int
-    completion_tokens: int
-    """At ``max_tokens`` each."""
-    cost: float | None
-    """Dollars; ``None`` where a model's price is not known."""
-    n_unpriced: int
-    """Calls of unknown price."""
+    low: Figures
+    """No escalation, and answers of a word."""
+    high: Figures
+    """Every escalation, and answers of ``max_tokens``."""
+    at_least: bool = False
+    """Whether it may become more than ``high``: the strategy branches in ways that cannot be foreseen."""
     result: Result | None = None
-    """The run with its rendered prompts, answers left open; ``None`` for a frame."""
+    """The dearest run with its rendered prompts, answers left open; ``None`` for a frame."""
+
+    @property
+    def n_calls(self) -> int:
+        """The most calls that would be sent."""
+        return self.high.n_calls
+
+    @property
+    def n_cached(self) -> int:
+        """Calls that the store answers."""
+        return self.high.n_cached
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The most tokens of all prompts."""
+        return self.high.prompt_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        """The most tokens of all answers: ``max_tokens`` each."""
+        return self.high.completion_tokens
+
+    @property
+    def cost(self) -> float | None:
+        """The most dollars; ``None`` where a model's price is not known."""
+        return self.high.cost
+
+    @property
+    def n_unpriced(self) -> int:
+        """The most calls of unknown price."""
+        return self.high.n_unpriced
 
     def __str__(self) -> str:
         if self.cost is None:
             cost = f"{self.n_unpriced} of them of unknown price"
         else:
-            cost = f"at most ${self.cost:.4f}" if self.cost else "free"
+            cost = f"{'at least' if self.at_least else 'at most'} ${self.cost:.4f}" if self.cost else "free"
         cached = f" ({self.n_cached} more cached)" if self.n_cached else ""
+        calls = f"{self.n_calls}"
+        if self.low.n_calls != self.high.n_calls:
+            calls = f"{self.low.n_calls} to {self.n_calls}"
         return (
-            f"{self.pipeline}: {self.n_calls} calls{cached}, {self.prompt_tokens:,} tokens in,"
-            f" up to {self.completion_tokens:,} out, {cost}"
+            f"{self.pipeline}: {'at least ' if self.at_least else ''}{calls} calls{cached},"
+            f" {self.prompt_tokens:,} tokens in, up to {self.completion_tokens:,} out, {cost}"
         )
 
     def _repr_markdown_(self) -> str:
@@ -57,42 +148,57 @@ class Estimate:
 
 async def make_estimate(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
     """Return what ``task`` would take; nothing is sent, and what the cache has is free."""
-    record = RunRecord(plan.pipeline.name, task.conversation)
     count = functools.cache(tokens.count_tokens)  # agents of one layer quote the same long texts
-
-    async def answer_nothing(request: Request, *, layer: int, watch: CallRecord | None) -> Completion:  # noqa: ARG001
-        known = gateway.known(request, bounded=plan.budget is not None) if plan.cache == "use" else None
-        return known or _filler(request, plan, gateway, count)
-
-    ask = Ask(task, plan.resolve, answer_nothing, record, fence_secret(), ceiling=plan.ceiling, load=plan.load)
-    final = await find(plan.pipeline.strategy).run(task, plan.pipeline.params, ask)
-    result = record.finish(final.text)
-    asked = [call for call in result.calls if not call.cached]
-    n_unpriced = sum(call.cost is None for call in asked)
+    paths = Paths()
+    longest, shortest = [], []
+    while paths.next():
+        longest.append(await _walk(plan, task, gateway, paths, count, is_long=True))
+        paths.again()
+        shortest.append(await _walk(plan, task, gateway, paths, count, is_long=False))
+    known = [Figures.of(result) for result in longest]
+    dearest = max(range(len(known)), key=lambda place: (known[place].priced, known[place].n_calls))
     return Estimate(
         plan.pipeline.name,
-        n_calls=len(asked),
-        n_cached=len(result.calls) - len(asked),
-        prompt_tokens=sum(call.usage.prompt_tokens or 0 for call in asked),
-        completion_tokens=sum(call.usage.completion_tokens or 0 for call in asked),
-        cost=None if n_unpriced else sum(call.cost or 0.0 for call in asked),
-        n_unpriced=n_unpriced,
-        result=_shown(result),
+        low=Figures.each(min, map(Figures.of, shortest)),
+        high=Figures.each(max, known),
+        at_least=paths.at_least,
+        result=_shown(longest[dearest]),
     )
 
 
-def _filler(request: Request, plan: Plan, gateway: Gateway, count: Callable[[str], int]) -> Completion:
-    """Return an answer of full length that says nothing, with what it would cost."""
-    most = request.sampling.max_tokens or plan.settings.max_tokens
+async def _walk(
+    plan: Plan, task: Task, gateway: Gateway, paths: Paths, count: Callable[[str], int], *, is_long: bool
+) -> Result:
+    """Return the run that goes one way, with answers that say nothing."""
+    record = RunRecord(plan.pipeline.name, task.conversation)
+
+    def answer_nothing(
+        request: Request, on_end: Callable[[Outcome], None], *, layer: int, watch: CallRecord | None  # noqa: ARG001
+    ) -> Completion:
+        known = gateway.known(request, bounded=plan.budget is not None) if plan.cache == "use" else None
+        return known or _filler(request, plan, gateway, count, is_long=is_long)
+
+    candidate = Candidate if plan.strategy.is_ours else paths.candidate
+    ask = plan.ask(task, answer_nothing, record, choices=paths, candidate=candidate)
+    final = await plan.strategy.run(task, plan.pipeline.params, ask)
+    return record.finish(final.text)
+
+
+def _filler(
+    request: Request, plan: Plan, gateway: Gateway, count: Callable[[str], int], *, is_long: bool
+) -> Completion:
+    """Return an answer of full length, or of a word, that says nothing, with what it would cost."""
     prompt = sum(count(message.content) for message in request.messages)
+    most = request.sampling.max_tokens or plan.settings.max_tokens
     provider, _, name = request.model.partition(":")
     if provider == "offline":
         # Sentences of the prompt cannot be more than the prompt.
         most = min(most, prompt)
-    usage = Usage(prompt, most, estimated=True)
+    usage = Usage(prompt, most if is_long else 1, estimated=True)
     price = gateway.price(request.model)
+    text = f"[the answer of {name}, up to {most} tokens]" + " ~" * max(most - 12, 0) if is_long else "~"
     return Completion(
-        text=f"[the answer of {name}, up to {most} tokens]" + " ~" * max(most - 12, 0),
+        text=text,
         model=request.model,
         usage=usage,
         cost=None if price is None else price.cost(usage),

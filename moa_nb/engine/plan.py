@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import get_args
+from typing import Any, get_args
 
 from moa_nb import templating
 from moa_nb.chat import Message
@@ -15,11 +16,16 @@ from moa_nb.engine.options import CacheMode
 from moa_nb.engine.roles import Cast
 from moa_nb.errors import PipelineError, SetupError, nearest
 from moa_nb.gateway import Budget, Gateway
+from moa_nb.gateway.budget import Unit
 from moa_nb.gateway.route import no_price
 from moa_nb.pipeline import presets
-from moa_nb.pipeline.ask import quoting
-from moa_nb.pipeline.spec import Pipeline, Resolver, Roles
-from moa_nb.settings import Settings
+from moa_nb.pipeline.ask import Ask, Complete
+from moa_nb.pipeline.candidate import Task
+from moa_nb.pipeline.prompt import quoting
+from moa_nb.pipeline.record import RunRecord
+from moa_nb.pipeline.spec import Agent, Pipeline, Resolver, Roles
+from moa_nb.pipeline.strategies import Strategy, find
+from moa_nb.settings import Settings, fence_secret
 
 __all__ = ["Options", "Plan", "prompt_template"]
 
@@ -39,8 +45,8 @@ class Options:
     layers: int | None = None
     temperature: float | None = None
     max_tokens: int | None = None
-    budget: float | None = None
-    """Dollars for the whole run; ``math.inf`` agrees to any."""
+    budget: float | str | None = None
+    """Dollars for the whole run (``math.inf`` agrees to any), or a text: ``"200 calls"``, ``"50k tokens"``."""
     cache: CacheMode = "use"
 
     def __post_init__(self) -> None:
@@ -71,12 +77,12 @@ class Options:
 
 _CACHE_MODES: tuple[str, ...] = get_args(CacheMode)
 
-_NUMBERS: tuple[tuple[str, type, str], ...] = (
+_NUMBERS: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
     ("samples", Integral, "a whole number"),
     ("layers", Integral, "a whole number"),
     ("max_tokens", Integral, "a whole number"),
     ("temperature", Real, "a number"),
-    ("budget", Real, "dollars as a number"),
+    ("budget", (Real, str), "dollars as a number, or a text such as '200 calls'"),
 )
 
 
@@ -100,6 +106,24 @@ class Plan:
     """Every model that may be asked."""
     gateway: Gateway
     """Where it asks; kept alive with its limits for as long as somebody runs this plan."""
+    strategy: Strategy
+    pipelines: Callable[[str], Pipeline]
+    secret: bytes
+    """The key of the fences."""
+
+    def ask(self, task: Task, complete: Complete, record: RunRecord, **more: Any) -> Ask:
+        """Return the door to models for one input."""
+        return Ask(
+            task,
+            self.resolve,
+            complete,
+            record,
+            self.secret,
+            ceiling=self.ceiling,
+            load=self.load,
+            pipelines=self.pipelines,
+            **more,
+        )
 
     @property
     def ceiling(self) -> int | None:
@@ -129,9 +153,11 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
     if options.aggregator:
         roles["aggregator"] = (options.aggregator,)
         _fills(pipeline, "aggregator", "aggregator")
-    _refuse_too_many(pipeline, roles)
+    pipelines = functools.cache(presets.load)
+    declared = presets.all_agents(pipeline, pipelines)
+    _refuse_too_many(declared, roles)
     resolve = Resolver(roles)
-    agents = resolve(pipeline.params.agents())
+    agents = [agent for agent in resolve(declared) if agent.pipeline is None]
     models = tuple(dict.fromkeys(agent.model for agent in agents))
     load = functools.cache(templating.load)
     for name in dict.fromkeys(agent.template or "synthesize" for agent in agents):
@@ -141,13 +167,26 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
         if agent.function is None:
             _check_model(agent.model, gateway)
     budget = _budget(settings.budget if options.budget is None else options.budget, models, gateway)
-    return Plan(settings, pipeline, resolve, cast.why, options.cache, budget, load, models, gateway)
+    return Plan(
+        settings,
+        pipeline,
+        resolve,
+        cast.why,
+        options.cache,
+        budget,
+        load,
+        models,
+        gateway,
+        find(pipeline.strategy),
+        pipelines,
+        fence_secret(),
+    )
 
 
-def _refuse_too_many(pipeline: Pipeline, roles: Roles) -> None:
+def _refuse_too_many(agents: Iterable[Agent], roles: Roles) -> None:
     n_calls = sum(
         (agent.samples or 1) * (len(roles.get(agent.model[1:], ())) if agent.model.startswith("$") else 1)
-        for agent in pipeline.params.agents()
+        for agent in agents
     )
     if n_calls > _MOST_CALLS:
         msg = f"this pipeline makes {n_calls:,} calls for one input, and {_MOST_CALLS:,} are the most: fewer samples, models or layers"
@@ -175,16 +214,49 @@ def _is_offline(model: str | Callable[..., object]) -> bool:
     return isinstance(model, str) and model.startswith("offline:")
 
 
-def _budget(limit: float | None, models: Iterable[str], gateway: Gateway) -> Budget | None:
-    if limit is None or math.isinf(limit):
+def _budget(limit: float | str | None, models: Iterable[str], gateway: Gateway) -> Budget | None:
+    """Return the budget that was asked for: dollars as a number, or a text with its unit.
+
+    Raises:
+        SetupError: it makes no sense, or counts dollars where a price is not known.
+    """
+    if limit is None:
         return None
-    if not limit >= 0:
-        msg = f"a budget is dollars, 0 or more, not {limit}"
+    amount, unit = _amount(limit)
+    if math.isinf(amount) and amount > 0:
+        return None
+    if not amount >= 0:
+        msg = f"a budget is 0 or more, not {limit}"
         raise SetupError(msg)
-    for model in models:
+    for model in models if unit == "dollars" else ():
         if gateway.price(model) is None:
             raise SetupError(no_price(model))
-    return Budget(limit)
+    return Budget(amount, unit)
+
+
+_BUDGET = re.compile(
+    r"\s*(?P<dollar>\$)?\s*(?P<number>\d[\d_,]*(?:\.\d+)?|\.\d+|inf)\s*(?P<factor>[kKmM])?\s*(?P<unit>dollars?|usd|calls?|tokens?)?\s*",
+    re.IGNORECASE,
+)
+
+_FACTORS = {"": 1, "k": 1e3, "m": 1e6}
+
+
+def _amount(limit: float | str) -> tuple[float, Unit]:
+    """Return how much of what.
+
+    >>> _amount("200 calls")
+    (200.0, 'calls')
+    """
+    if not isinstance(limit, str):
+        return float(limit), "dollars"
+    found = _BUDGET.fullmatch(limit)
+    unit = (found["unit"] or "dollars").lower().rstrip("s") if found else ""
+    if found is None or (found["dollar"] and unit not in {"dollar", "usd"}):
+        msg = f"a budget is dollars (0.5), calls ('200 calls') or tokens ('50k tokens'), not {limit!r:.40}"
+        raise SetupError(msg)
+    amount = float(found["number"].replace("_", "").replace(",", "")) * _FACTORS[(found["factor"] or "").lower()]
+    return amount, {"call": "calls", "token": "tokens"}.get(unit, "dollars")  # type: ignore[return-value]  # one of the three
 
 
 def _fills(pipeline: Pipeline, role: str, option: str) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from moa_nb.chat import Completion, Request
 from moa_nb.engine.plan import Plan
 from moa_nb.errors import MoaError, ServiceError
 from moa_nb.gateway import Gateway
-from moa_nb.pipeline.ask import Ask, Task
+from moa_nb.pipeline.candidate import Task
+from moa_nb.pipeline.layer import Outcome
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.result import Result
-from moa_nb.pipeline.strategies import find
-from moa_nb.settings import fence_secret
 
 __all__ = ["replay"]
 
@@ -19,16 +20,18 @@ async def replay(plan: Plan, task: Task, gateway: Gateway) -> Result:
     """Return the run as it was, call by call; an answer that the store no longer has is an error in it."""
     record = RunRecord(plan.pipeline.name, task.conversation)
 
-    async def remember(request: Request, *, layer: int, watch: CallRecord | None) -> Completion:  # noqa: ARG001
+    def remember(
+        request: Request, on_end: Callable[[Outcome], None], *, layer: int, watch: CallRecord | None  # noqa: ARG001
+    ) -> Completion:
         known = gateway.known(request, bounded=plan.budget is not None)
         if known is None:
             msg = "this answer is not in the store"
             raise ServiceError(msg)
         return known
 
-    ask = Ask(task, plan.resolve, remember, record, fence_secret(), ceiling=plan.ceiling, load=plan.load)
+    ask = plan.ask(task, remember, record)
     try:
-        final = await find(plan.pipeline.strategy).run(task, plan.pipeline.params, ask)
+        final = await plan.strategy.run(task, plan.pipeline.params, ask)
     except MoaError as error:
-        return record.finish(error=str(error), stop_reason=error.kind)
-    return record.finish(final.text)
+        return record.finish(error=str(error), stop_reason=error.kind, flags=ask.flags)
+    return record.finish(final.text, value=final.value, flags=ask.flags)

@@ -14,7 +14,7 @@ from moa_nb import templating
 from moa_nb.chat import Message
 from moa_nb.engine.plan import prompt_template
 from moa_nb.errors import SetupError, TemplateError, UnknownName, nearest
-from moa_nb.pipeline.ask import Task
+from moa_nb.pipeline.candidate import Task
 from moa_nb.settings import fence_secret
 
 __all__ = ["MissingPolicy", "Rows"]

@@ -26,7 +26,7 @@ from moa_nb.frames.rows import Rows
 from moa_nb.frames.scheduler import run_rows
 from moa_nb.frames.spending import forecast
 from moa_nb.gateway import Gateway
-from moa_nb.pipeline.ask import Task
+from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.result import Result
 from moa_nb.providers import functions
 from moa_nb.store.runs import RunRow
@@ -171,7 +171,7 @@ class FrameRun:
         return await self._ask(self._plan, task, position)
 
     async def _ask(self, plan: Plan, task: Task, position: int) -> bool:
-        record = self._engine.new_record(plan, task)
+        record = self._engine.new_record(plan, task, self.id)
         try:
             result = await self._engine.answer(plan, task, record, row=position)
         except asyncio.CancelledError:

@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from moa_nb.engine.forecast import Estimate, make_estimate
+from moa_nb.engine.forecast import Estimate, Figures, make_estimate
 from moa_nb.engine.plan import Plan
 from moa_nb.errors import SpendingNotAgreed
 from moa_nb.frames.rows import Rows
 from moa_nb.gateway import Gateway
-from moa_nb.pipeline.ask import Task
+from moa_nb.pipeline.candidate import Task
 
 __all__ = ["Spending", "forecast"]
 
@@ -29,8 +29,6 @@ class Spending:
     """What rows would take at most."""
 
     estimate: Estimate
-    priced: float
-    """Dollars of the calls whose price is known."""
     dearest: float
     """Dollars of the dearest row."""
 
@@ -47,17 +45,17 @@ class Spending:
                 " moa.toml and pass a budget, or pass budget=float('inf') to agree to any"
             )
             raise SpendingNotAgreed(msg)
-        if self.priced <= settings.ask_above:
+        if self.estimate.high.priced <= settings.ask_above:
             return
         above = f"more than ask_above (${settings.ask_above:.2f})"
         if self.estimate.cost is None:
             msg = (
-                f"{self.estimate}, the others at most ${self.priced:.4f}: {above}; set the models' prices in moa.toml and"
+                f"{self.estimate}, the others at most ${self.estimate.high.priced:.4f}: {above}; set the models' prices in moa.toml and"
                 " pass a budget, or pass budget=float('inf') to agree to any"
             )
             raise SpendingNotAgreed(msg)
         # The last calls are only sent if their worst case still fits.
-        dollars = math.ceil((self.priced * 1.05 + self.dearest) * 100) / 100
+        dollars = math.ceil((self.estimate.high.priced * 1.05 + self.dearest) * 100) / 100
         msg = f"{self.estimate}: {above}; pass budget={dollars:g} to agree"
         raise SpendingNotAgreed(msg)
 
@@ -108,22 +106,7 @@ def _sample(positions: list[int]) -> Iterator[tuple[int, float]]:
 
 
 def _together(pipeline: str, parts: list[tuple[float, Estimate]]) -> Spending:
-    costs = [(weight, _priced(part)) for weight, part in parts]
-    n_unpriced = round(sum(weight * part.n_unpriced for weight, part in parts))
-    priced = math.fsum(weight * cost for weight, cost in costs)
-    estimate = Estimate(
-        pipeline,
-        n_calls=round(sum(weight * part.n_calls for weight, part in parts)),
-        n_cached=round(sum(weight * part.n_cached for weight, part in parts)),
-        prompt_tokens=round(sum(weight * part.prompt_tokens for weight, part in parts)),
-        completion_tokens=round(sum(weight * part.completion_tokens for weight, part in parts)),
-        cost=None if n_unpriced else priced,
-        n_unpriced=n_unpriced,
-    )
-    return Spending(estimate, priced, dearest=max((cost for _, cost in costs), default=0.0))
-
-
-def _priced(part: Estimate) -> float:
-    if part.cost is not None or part.result is None:
-        return part.cost or 0.0
-    return sum(call.cost or 0.0 for call in part.result.calls if not call.cached)
+    low = sum((part.low.times(weight) for weight, part in parts), Figures())
+    high = sum((part.high.times(weight) for weight, part in parts), Figures())
+    estimate = Estimate(pipeline, low.whole(), high.whole(), at_least=any(part.at_least for _, part in parts))
+    return Spending(estimate, dearest=max((part.high.priced for _, part in parts), default=0.0))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from moa_nb.chat import Completion, Request
+from moa_nb.chat import Completion, Request, Usage
 from moa_nb.errors import MoaError, ServiceError, nearest
 from moa_nb.gateway.budget import Budget
 from moa_nb.gateway.http import Answer, Failed, Http
@@ -36,7 +37,7 @@ class Watch(Protocol):
         """The attempt failed and is repeated after a wait."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Call:
     """One call on its way. Moments are those of the gateway's clock."""
 
@@ -46,14 +47,22 @@ class Call:
     priority: Priority
     budget: Budget | None
     watch: Watch | None
+    key: bytes | None
+    """What equal calls share; ``None`` where answers must not be shared."""
+    cut_key: bytes | None
+    """Where an answer is kept that the budget's own ceiling cut off."""
     worst: float = 0.0
-    """The most dollars that an attempt can cost."""
+    """The most that an attempt can take of the budget."""
+    tokens: int = 0
+    """About what an attempt takes of the service's tokens a minute."""
     asked: float = 0.0
     sent: float = 0.0
     """When the first attempt went out."""
     began: float = 0.0
     """When the latest attempt went out."""
     attempts: int = 0
+    unreported: int = 0
+    """Attempts that may be billed though nobody reported them."""
     fault: Fault | None = None
     """What ended the latest attempt."""
     failing_since: float = 0.0
@@ -65,7 +74,7 @@ class Attempts:
     """Asks services on one event loop.
 
     Args:
-        settings: timeouts and deadlines.
+        settings: timeouts, deadlines, and whether stragglers are asked once more.
         http: gives the loop's connections.
         retry: when to ask again.
         clock: seconds, never going back.
@@ -92,47 +101,65 @@ class Attempts:
         Raises:
             MoaError: there is none.
         """
-        call.worst = call.route.worst(call.request, call.body) if call.budget else 0.0
+        route = call.route
+        if call.budget is not None:
+            call.worst = _worst(call, call.budget)
+        call.tokens = len(call.body) // 4 + (call.request.sampling.max_tokens or 0)
         call.asked = self._clock()
-        while True:
-            outcome = await self._try(call)
-            if isinstance(outcome, Completion):
-                return outcome
-            is_streamed = call.watch is not None
-            if outcome.status == 400 and call.route.learn(outcome.message, call.body, is_streamed=is_streamed):
-                continue
-            wait_seconds = await self._wait_after(call, outcome)
-            if call.watch:
-                call.watch.again(outcome.message, wait_seconds)
-            await self._sleep(wait_seconds)
+        attempt = self._hedged if self._settings.hedge and call.watch is None else self._try
+        try:
+            while True:
+                outcome = await attempt(call)
+                if isinstance(outcome, Completion):
+                    # The overtaken twin of a hedged attempt is counted only now.
+                    return replace(outcome, unreported=call.unreported) if call.unreported else outcome
+                is_streamed = call.watch is not None
+                if outcome.status == 400 and route.learn(outcome.message, call.body, is_streamed=is_streamed):
+                    continue
+                wait_seconds = await self._wait_after(call, outcome)
+                if call.watch is not None:
+                    call.watch.again(outcome.message, wait_seconds)
+                await self._sleep(wait_seconds)
+        except MoaError as error:
+            error.unreported = call.unreported
+            raise
 
     async def _try(self, call: Call) -> Completion | Fault:
         """Return what one attempt brings, once the budget and the limits let it go out."""
-        route, budget = call.route, call.budget
+        route, budget, limiter = call.route, call.budget, call.route.limiter
         headers = route.headers()
-        reserved = await budget.reserve(call.worst, call.priority) if budget else 0.0
+        if budget is not None and not budget.try_reserve(call.worst, call.priority):
+            await budget.reserve(call.worst, call.priority)
         paid: float | None = 0.0
         try:
-            await route.limiter.acquire(call.priority)
+            if not limiter.try_acquire(call.tokens):
+                await limiter.acquire(call.priority, call.tokens)
             try:
-                call.began = began = self._clock()
-                if call.fault is None:
+                began = call.began = self._clock()
+                if not call.attempts:
                     call.sent = began
                 remaining = self._settings.deadline - (began - call.sent)
                 if call.fault is not None and remaining <= 0:
                     raise await self._error(call, call.fault, is_late=True)
                 call.attempts += 1
-                if call.watch:
+                if call.watch is not None:
                     call.watch.sent(call.attempts)
                 paid = None
-                completion, first = await self._once(call, headers, min(self._settings.timeout, remaining))
-                completion = route.accounted(call.request, completion)
-                paid = None if completion.usage.estimated else completion.cost
-                route.limiter.answered()
+                completion, first, answer_headers = await self._once(
+                    call, headers, min(self._settings.timeout, remaining)
+                )
+                usage, cost = route.accounted(call.request, completion)
+                if budget is not None and not usage.estimated:
+                    paid = _paid(budget, usage, cost)
+                now = self._clock()
+                limiter.answered(now - began, usage.total_tokens, answer_headers)
+                route.seconds.append(now - began)
                 self._answering.add(route.provider.base_url)
                 return replace(
                     completion,
-                    seconds=self._clock() - call.asked,
+                    usage=usage,
+                    cost=cost,
+                    seconds=now - call.asked,
                     queued_seconds=call.sent - call.asked,
                     first_token_seconds=None if first is None else first - call.asked,
                     attempts=call.attempts,
@@ -141,48 +168,77 @@ class Attempts:
                 fault = failed.fault
                 if fault.kind in _UNPAID:
                     paid = 0.0
+                else:
+                    call.unreported += 1
                 if fault.kind == "rate limit":
                     # Longer than a call may take, nobody would wait for.
                     pause = min(fault.retry_after_seconds or 0.0, self._settings.deadline)
-                    route.limiter.refused(pause, self._clock() - began)
+                    limiter.refused(pause, self._clock() - began)
                 return fault
+            except asyncio.CancelledError:
+                call.unreported += 1
+                raise
             finally:
-                route.limiter.release()
+                limiter.release()
         finally:
-            if budget:
-                budget.settle(reserved, paid)
+            if budget is not None:
+                budget.settle(call.worst, paid)
 
-    async def _once(self, call: Call, headers: dict[str, str], seconds: float) -> tuple[Completion, float | None]:
-        """Return the completion of one request, and when its first piece came."""
+    async def _hedged(self, call: Call) -> Completion | Fault:
+        """Return what the quicker of two attempts brings; the second one goes out when the first is late.
+
+        (Dean and Barroso 2013, "The Tail at Scale", hedged requests: after the 95th percentile of what calls
+        take, so that about one in twenty is asked twice.)
+        """
+        began_with = call.attempts
+        tasks = [asyncio.ensure_future(self._try(call))]
+        try:
+            while not tasks[0].done():
+                late = call.route.late_seconds
+                if late is not None and call.attempts > began_with:
+                    late -= self._clock() - call.began
+                    if late <= 0:
+                        tasks.append(asyncio.ensure_future(self._try(call)))
+                        break
+                await asyncio.wait(tasks, timeout=late)
+            return await _first_answer(tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _once(
+        self, call: Call, headers: dict[str, str], seconds: float
+    ) -> tuple[Completion, float | None, Mapping[str, str]]:
+        """Return the completion of one request, when its first piece came, and the headers above it."""
         route, watch = call.route, call.watch
-        first: float | None = None
         sent = route.sent(call.body, is_streamed=watch is not None)
         if watch is None:
-            answer: Answer | None = await self._http().post(route.url, headers, sent, seconds)
-        else:
-            stream = route.wire.new_stream()
+            answer = await self._http().post(route.url, headers, sent, seconds)
+            return _parsed(route, answer, headers), None, answer.headers
+        first: float | None = None
+        stream = route.wire.new_stream()
 
-            def on_events(events: list[bytes]) -> bool:
-                nonlocal first
-                piece = _fed(route, stream, events)
-                if piece:
-                    if first is None:
-                        first = self._clock()
-                    watch.piece(piece)
-                return stream.is_over
+        def on_events(events: list[bytes]) -> bool:
+            nonlocal first
+            piece = _fed(route, stream, events)
+            if piece:
+                if first is None:
+                    first = self._clock()
+                watch.piece(piece)
+            return stream.is_over
 
-            answer = await self._http().stream(route.stream_url, headers, sent, seconds, on_events)
-            if answer is None:
-                name = route.provider.name
-                if stream.error is not None:
-                    # What was written before it may be billed, though nobody says so.
-                    kind: FaultKind = "disconnected" if stream.has_begun else "server"
-                    raise Failed(Fault(kind, f"{name} broke off: {said(route.wire, stream.error, headers)}"))
-                if not stream.is_whole:
-                    raise Failed(Fault("disconnected", f"{name} broke off in the middle of the answer"))
-                return stream.completion(), first
-        assert answer is not None
-        return _parsed(route, answer, headers), first
+        answer = await self._http().stream(route.stream_url, headers, sent, seconds, on_events)
+        if not answer.is_stream:
+            return _parsed(route, answer, headers), first, answer.headers
+        name = route.provider.name
+        if stream.error is not None:
+            # What was written before it may be billed, though nobody says so.
+            kind: FaultKind = "disconnected" if stream.has_begun else "server"
+            raise Failed(Fault(kind, f"{name} broke off: {said(route.wire, stream.error, headers)}"))
+        if not stream.is_whole:
+            raise Failed(Fault("disconnected", f"{name} broke off in the middle of the answer"))
+        return stream.completion(), first, answer.headers
 
     async def _wait_after(self, call: Call, fault: Fault) -> float:
         """Return the seconds until the call is asked again.
@@ -248,6 +304,54 @@ class Attempts:
             words = without_keys(str(error), headers)
         msg = f"{provider.name} lists no models: {words}"
         raise ServiceError(msg)
+
+
+async def _first_answer(tasks: Collection[asyncio.Task[Completion | Fault]]) -> Completion | Fault:
+    """Return the first completion, or what the last of the tasks brings where there is none.
+
+    Raises:
+        MoaError: each of them does.
+    """
+    pending: set[asyncio.Task[Completion | Fault]] = set(tasks)
+    fault: Fault | None = None
+    error: MoaError | None = None
+    while pending:
+        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            try:
+                outcome = task.result()
+            except MoaError as raised:
+                error = raised
+                continue
+            if isinstance(outcome, Completion):
+                return outcome
+            fault = outcome
+    if fault is not None:
+        return fault
+    assert error is not None
+    raise error
+
+
+def _worst(call: Call, budget: Budget) -> float:
+    """Return the most that one attempt can take of a budget."""
+    match budget.unit:
+        case "dollars":
+            return call.route.worst(call.request, call.body)
+        case "tokens":
+            return sum(call.route.most_tokens(call.request, call.body))
+        case "calls":
+            return 1
+
+
+def _paid(budget: Budget, usage: Usage, cost: float | None) -> float | None:
+    """Return what a served attempt took of a budget; ``None`` where the service did not say."""
+    match budget.unit:
+        case "dollars":
+            return cost
+        case "tokens":
+            return usage.total_tokens
+        case "calls":
+            return 1
 
 
 def _parsed(route: Route, answer: Answer, headers: dict[str, str]) -> Completion:

@@ -1,21 +1,25 @@
-"""A ceiling in dollars: the worst case is set aside before a call and settled after it."""
+"""A ceiling on what a run may take: the worst case is set aside before a call and settled after it."""
 
 from __future__ import annotations
 
 import asyncio
 import heapq
 import itertools
+from typing import Literal
 
 from moa_nb.errors import BudgetExceeded
 from moa_nb.gateway.limits import Priority
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "Unit"]
+
+Unit = Literal["dollars", "calls", "tokens"]
+"""What a budget counts."""
 
 _ROUNDING = 1e-12
 
 
 class Budget:
-    """Dollars that a run may cost, shared by all its calls.
+    """Dollars, calls or tokens that a run may take, shared by all its calls.
 
     ``reserve`` waits while other calls in flight may still give something back, and refuses when
     nothing can. What comes back goes to earlier rows first, so that rows are finished and not only
@@ -23,10 +27,10 @@ class Budget:
     ``spent`` is then an upper bound.
     """
 
-    def __init__(self, limit: float) -> None:
-        self.limit = limit
+    def __init__(self, limit: float, unit: Unit = "dollars") -> None:
+        self.limit, self.unit = limit, unit
         self.spent = 0.0
-        """Dollars settled, unreported calls at their worst case."""
+        """What is settled, unreported calls at their worst case."""
         self.unreported = 0.0
         """The part of ``spent`` that no service reported."""
         self.reserved = 0.0
@@ -35,31 +39,45 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Dollars that are neither spent nor set aside."""
+        """What is neither spent nor set aside."""
         return self.limit - self.spent - self.reserved
 
-    async def reserve(self, dollars: float, priority: Priority = (0, 0)) -> float:
-        """Return ``dollars``, set aside.
+    def said(self, amount: float) -> str:
+        """Return an amount with its unit.
+
+        >>> Budget(20, "calls").said(3)
+        '3 calls'
+        """
+        return f"${amount:.4f}" if self.unit == "dollars" else f"{amount:,.0f} {self.unit}"
+
+    def try_reserve(self, amount: float, priority: Priority) -> bool:
+        """Return whether ``amount`` is set aside at once, no earlier row waiting for it."""
+        if amount <= 0:
+            return True
+        if not self._fits(amount) or (self._queue and self._queue[0][0] < priority):
+            return False
+        self.reserved += amount
+        return True
+
+    async def reserve(self, amount: float, priority: Priority = (0, 0)) -> float:
+        """Return ``amount``, set aside.
 
         Raises:
-            BudgetExceeded: they do not fit, whatever the calls in flight give back.
+            BudgetExceeded: it does not fit, whatever the calls in flight give back.
         """
-        if dollars <= 0:
-            return 0.0
-        if self._fits(dollars) and not (self._queue and self._queue[0][0] < priority):
-            self.reserved += dollars
-            return dollars
-        if self._never_fits(dollars):
-            raise self._refusal(dollars)
+        if self.try_reserve(amount, priority):
+            return max(amount, 0.0)
+        if self._never_fits(amount):
+            raise self._refusal(amount)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._queue, (priority, next(self._order), dollars, turn))
+        heapq.heappush(self._queue, (priority, next(self._order), amount, turn))
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
-                self._give_back(dollars)
+                self._give_back(amount)
             raise
-        return dollars
+        return amount
 
     def settle(self, reserved: float, paid: float | None) -> None:
         """Return nothing; a reservation becomes what was paid, or is spent whole where that is unknown."""
@@ -68,8 +86,8 @@ class Budget:
         self.spent += reserved if paid is None else paid
         self._give_back(reserved)
 
-    def _give_back(self, dollars: float) -> None:
-        self.reserved = max(self.reserved - dollars, 0.0)
+    def _give_back(self, amount: float) -> None:
+        self.reserved = max(self.reserved - amount, 0.0)
         while self._queue:
             _, _, wanted, turn = self._queue[0]
             if not turn.done():
@@ -82,14 +100,15 @@ class Budget:
                     return
             heapq.heappop(self._queue)
 
-    def _fits(self, dollars: float) -> bool:
-        return dollars <= self.left + _ROUNDING
+    def _fits(self, amount: float) -> bool:
+        return amount <= self.left + _ROUNDING
 
-    def _never_fits(self, dollars: float) -> bool:
-        return dollars > self.limit - self.spent + _ROUNDING
+    def _never_fits(self, amount: float) -> bool:
+        return amount > self.limit - self.spent + _ROUNDING
 
-    def _refusal(self, dollars: float) -> BudgetExceeded:
+    def _refusal(self, amount: float) -> BudgetExceeded:
         return BudgetExceeded(
-            f"the next call could cost ${dollars:.4f}, and of the budget of ${self.limit:.4f} only"
-            f" ${max(self.limit - self.spent, 0):.4f} is left; run again with a higher budget to go on from here",
+            f"the next call could {'cost' if self.unit == 'dollars' else 'take'} {self.said(amount)}, and of the budget of"
+            f" {self.said(self.limit)} only {self.said(max(self.limit - self.spent, 0))} is left; run again with a"
+            " higher budget to go on from here",
         )

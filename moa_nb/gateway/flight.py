@@ -3,24 +3,80 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from moa_nb.chat import Completion
 from moa_nb.gateway.budget import Budget
 
-__all__ = ["Flight", "Flights"]
+__all__ = ["Flight", "Flights", "Outcome", "Ticket"]
+
+Outcome = Completion | BaseException
+"""What a flight brings."""
 
 
-@dataclass
+class Ticket:
+    """One passenger's right to what a flight brings; ``leave`` gives it back."""
+
+    __slots__ = ("flight", "moved", "on_end")
+
+    def __init__(self, flight: Flight, on_end: Callable[[Outcome], None]) -> None:
+        self.flight, self.on_end = flight, on_end
+        self.moved: Ticket | None = None
+        """Its passenger's place on a later flight, where this one was of no use."""
+        flight.tickets.append(self)
+
+    def leave(self) -> asyncio.Task[None] | None:
+        """Return the flight's task if this was its last passenger, so that it is now cancelled; else ``None``."""
+        if self.moved is not None:
+            return self.moved.leave()
+        flight = self.flight
+        if self not in flight.tickets:
+            return None
+        flight.tickets.remove(self)
+        return None if flight.tickets else flight.cancel()
+
+
 class Flight:
     """One call that several callers wait for; it is cancelled when the last one leaves."""
 
-    task: asyncio.Task[Completion]
-    budget: Budget | None
-    """What it is paid from."""
-    waiters: int = 0
+    __slots__ = ("_flights", "budget", "is_kept", "key", "task", "tickets")
+
+    def __init__(self, flights: dict[bytes, Flight], key: bytes | None, budget: Budget | None) -> None:
+        self._flights, self.key, self.budget = flights, key, budget
+        self.tickets: list[Ticket] = []
+        self.is_kept = False
+        """Whether somebody wants its answer in the store."""
+        self.task: asyncio.Task[None] | None = None
+        if key is not None:
+            flights[key] = self
+
+    async def fly(self, ask: Callable[[Flight], Awaitable[Completion]]) -> None:
+        """Return once every passenger has what ``ask`` brings."""
+        try:
+            outcome: Outcome = await ask(self)
+        except asyncio.CancelledError as error:
+            self._land(error)
+            raise
+        except BaseException as error:
+            outcome = error
+        self._land(outcome)
+
+    def cancel(self) -> asyncio.Task[None] | None:
+        """Return its task, which is about to end; nobody may board it any more."""
+        self._leave_board()
+        if self.task is not None:
+            self.task.cancel()
+        return self.task
+
+    def _leave_board(self) -> None:
+        if self.key is not None and self._flights.get(self.key) is self:
+            del self._flights[self.key]
+
+    def _land(self, outcome: Outcome) -> None:
+        self._leave_board()
+        tickets, self.tickets = self.tickets, []
+        for ticket in tickets:
+            ticket.on_end(outcome)
 
 
 class Flights:
@@ -28,48 +84,11 @@ class Flights:
 
     def __init__(self) -> None:
         self._flights: dict[bytes, Flight] = {}
-        self._kept: set[bytes] = set()
 
-    def keep(self, key: bytes) -> None:
-        """Remember that somebody wants this flight's answer in the store."""
-        self._kept.add(key)
+    def under_way(self, key: bytes | None) -> Flight | None:
+        """Return the flight of a key that can be boarded; ``None`` if there is none."""
+        return None if key is None else self._flights.get(key)
 
-    def is_kept(self, key: bytes) -> bool:
-        """Return whether somebody wants this flight's answer in the store."""
-        return key in self._kept
-
-    def under_way(self, key: bytes) -> Flight | None:
-        """Return the flight of a key; ``None`` if there is none that can be boarded."""
-        flight = self._flights.get(key)
-        return None if flight is None or flight.task.done() else flight
-
-    def start(self, key: bytes, asking: Coroutine[Any, Any, Completion], budget: Budget | None) -> Flight:
-        """Return the new flight of a key."""
-        task = asyncio.get_running_loop().create_task(asking)
-        flight = self._flights[key] = Flight(task, budget)
-        task.add_done_callback(lambda done: self._land(key, flight, done))
-        return flight
-
-    async def join(self, key: bytes, flight: Flight) -> Completion:
-        """Return what the flight brings; the last one to be cancelled takes it down."""
-        flight.waiters += 1
-        try:
-            await asyncio.wait((flight.task,))
-        except asyncio.CancelledError:
-            if flight.waiters == 1 and not flight.task.done():
-                # Nobody may board what is about to be cancelled.
-                self._land(key, flight, None)
-                flight.task.cancel()
-                # The connection is closed only once the task has seen its cancellation.
-                await asyncio.wait((flight.task,))
-            raise
-        finally:
-            flight.waiters -= 1
-        return flight.task.result()
-
-    def _land(self, key: bytes, flight: Flight, task: asyncio.Task[Completion] | None) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
-            self._kept.discard(key)
-        if task is not None and not task.cancelled():
-            task.exception()  # looked at, though nobody may be left to hear of it
+    def new(self, key: bytes | None, budget: Budget | None) -> Flight:
+        """Return a flight that others can board under ``key``; nobody can under ``None``."""
+        return Flight(self._flights, key, budget)

@@ -14,7 +14,7 @@ from moa_nb.chat import Completion, Request
 from moa_nb.errors import BudgetExceeded, MoaError, RowError
 from moa_nb.gateway.attempts import Attempts, Call, Watch
 from moa_nb.gateway.budget import Budget
-from moa_nb.gateway.flight import Flights
+from moa_nb.gateway.flight import Flight, Flights, Outcome, Ticket
 from moa_nb.gateway.http import Answer, Failed, Http
 from moa_nb.gateway.limits import Limiter, Priority
 from moa_nb.gateway.prices import Price
@@ -99,6 +99,75 @@ class Gateway:
 
     # The stations of a call -------------------------------------------------------------------
 
+    def begin(
+        self,
+        request: Request,
+        on_end: Callable[[Outcome], None],
+        *,
+        priority: Priority = (0, 0),
+        budget: Budget | None = None,
+        cache: CacheMode = "use",
+        watch: Watch | None = None,
+    ) -> Completion | Ticket:
+        """Return the completion at once where the store has it; else a ticket, and ``on_end`` gets it later.
+
+        Args:
+            request: what is asked.
+            on_end: called once on the loop, with the completion or with why there is none; never after
+                the ticket was given back.
+            priority: which of several waiting calls goes first.
+            budget: what it is paid from.
+            cache: whether the store is asked, and told.
+            watch: who wants to know how it goes on; its answer is then streamed.
+
+        Raises:
+            SetupError: the model or a parameter is wrong.
+        """
+        route = self.route(request.model)
+        body = route.body(request)
+        key = cut_key = route.key(request, body)
+        if budget is not None and request.sampling.max_tokens is None:
+            # Without a ceiling on the answer there is none on its price. It is no part of the question: only an
+            # answer that it cut off is kept apart.
+            request = route.bounded(request)
+            body = route.body(request)
+            cut_key = route.key(request, body)
+        call = Call(request, route, body, priority, budget, watch, key, cut_key)
+        if key is not None and cut_key is not None:
+            known = None
+            if cache == "use":
+                known = self.store.get(key) or (self.store.get(cut_key) if cut_key != key else None)
+            if known is not None:
+                return known
+        return self._board(call, on_end, is_kept=cache != "off")
+
+    def _board(self, call: Call, on_end: Callable[[Outcome], None], *, is_kept: bool) -> Ticket:
+        """Return a ticket for the flight of a call: the one that is under way, or a new one."""
+        flight = self._flights.under_way(call.key)
+        if flight is None:
+            flight = self._flights.new(call.key, call.budget)
+            flight.is_kept = is_kept
+            ticket = Ticket(flight, on_end)
+            asking = functools.partial(self._ask_and_keep, call)
+            flight.task = asyncio.get_running_loop().create_task(flight.fly(asking))
+            return ticket
+        flight.is_kept |= is_kept
+        paid_from = flight.budget
+
+        def landed(outcome: Outcome) -> None:
+            if isinstance(outcome, BudgetExceeded) and paid_from is not call.budget:
+                # The other run's money is gone, not this one's.
+                ticket.moved = self._board(call, on_end, is_kept=is_kept)
+                return
+            if isinstance(outcome, Completion):
+                outcome = replace(outcome, cached=True, attempts=0, unreported=0)  # whoever began it has paid
+            elif isinstance(outcome, MoaError):
+                outcome = copy.copy(outcome)  # each run writes its own result on it
+            on_end(outcome)
+
+        ticket = Ticket(flight, landed)
+        return ticket
+
     async def complete(
         self,
         request: Request,
@@ -116,33 +185,28 @@ class Gateway:
             ServiceError: it went on failing.
             BudgetExceeded: the request was not sent.
         """
-        route = self.route(request.model)
-        body = route.body(request)
-        key = cut_key = route.key(request, body)
-        if budget is not None and request.sampling.max_tokens is None:
-            # Without a ceiling on the answer there is none on its price. It is no part of the question: only an
-            # answer that it cut off is kept apart.
-            request = route.bounded(request)
-            body = route.body(request)
-            cut_key = route.key(request, body)
-        call = Call(request, route, body, priority, budget, watch)
-        if key is None or cut_key is None:
-            return await self._ask(call)
-        if cache == "use":
-            known = self.store.get(key) or (self.store.get(cut_key) if cut_key != key else None)
-            if known is not None:
-                return known
-        if cache != "off":
-            self._flights.keep(key)
-        while (flight := self._flights.under_way(key)) is not None:
-            try:
-                return replace(await self._flights.join(key, flight), cached=True, attempts=0)
-            except MoaError as error:
-                if isinstance(error, BudgetExceeded) and flight.budget is not budget:
-                    continue  # the other run's money is gone, not this one's
-                raise copy.copy(error) from None  # each run writes its own result on it
-        flight = self._flights.start(key, self._ask_and_keep(call, key, cut_key), budget)
-        return await self._flights.join(key, flight)
+        waiting: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+
+        def on_end(outcome: Outcome) -> None:
+            if waiting.done():
+                return
+            if isinstance(outcome, Completion):
+                waiting.set_result(outcome)
+            elif isinstance(outcome, asyncio.CancelledError):
+                waiting.cancel()
+            else:
+                waiting.set_exception(outcome)
+
+        begun = self.begin(request, on_end, priority=priority, budget=budget, cache=cache, watch=watch)
+        if isinstance(begun, Completion):
+            return begun
+        try:
+            return await waiting
+        finally:
+            ending = begun.leave()
+            if ending is not None:
+                # The connection is closed only once the task has seen its cancellation.
+                await asyncio.wait([ending])
 
     def known(self, request: Request, *, bounded: bool) -> Completion | None:
         """Return the completion that the store has of a request; ``None`` if it would be asked.
@@ -159,10 +223,11 @@ class Gateway:
                 return completion
         return None
 
-    async def _ask_and_keep(self, call: Call, key: bytes, cut_key: bytes) -> Completion:
+    async def _ask_and_keep(self, call: Call, flight: Flight) -> Completion:
         completion = await self._ask(call)
-        if self._flights.is_kept(key) and completion.text.strip():
-            await self.store.put(cut_key if completion.finish_reason == "length" else key, completion)
+        key = call.cut_key if completion.finish_reason == "length" else call.key
+        if key is not None and flight.is_kept and completion.text.strip():
+            await self.store.put(key, completion)
         return completion
 
     async def _ask(self, call: Call) -> Completion:

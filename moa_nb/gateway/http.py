@@ -6,15 +6,18 @@ import asyncio
 import contextlib
 import functools
 import io
-import urllib.request
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 
+from moa_nb.errors import SettingsError
 from moa_nb.gateway.retry import Fault, retry_after
 from moa_nb.providers.wire import Cause
+from moa_nb.settings.network import proxy_for, tls_context
 
 __all__ = ["Answer", "Failed", "Http", "fault_of"]
 
@@ -23,6 +26,13 @@ _LARGE = 1 << 20
 
 _DRAIN_SECONDS = 0.25
 """How long a stream that has said it is over may take to end, so that its connection can be used again."""
+
+
+_PROXY_SECONDS = 30.0
+"""How long a look-up of proxies holds; one for each request would be dear."""
+
+_UNTRUSTED = frozenset({2, 18, 19, 20, 21})
+"""OpenSSL's codes for a certificate whose issuer is not known; the others mean that it is not right itself."""
 
 
 class Failed(Exception):
@@ -34,23 +44,32 @@ class Failed(Exception):
 
 
 class Answer(NamedTuple):
-    """A whole response."""
+    """A response."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
+    is_stream: bool = False
+    """Whether it was a stream, whose events went elsewhere: ``body`` is empty."""
 
 
 class Http:
-    """Posts JSON and reads answers on the running loop."""
+    """Posts JSON and reads answers on the running loop.
 
-    def __init__(self) -> None:
-        # A proxy look-up per request is dear, so it is done only where a proxy is set.
+    Args:
+        ca_file: certificates that are trusted besides the system's own.
+    """
+
+    def __init__(self, ca_file: Path | None = None) -> None:
+        # Proxies are looked up here and not by aiohttp (`trust_env`), which would do so for each request, and send
+        # a password from a .netrc file to a service that takes its key in another header.
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
-            trust_env=bool(urllib.request.getproxies()),
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=tls_context(ca_file)),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
+        self._proxies: dict[str, str | None] = {}
+        """By scheme and host."""
+        self._proxies_since = 0.0
 
     async def close(self) -> None:
         """Return once all connections are closed."""
@@ -63,7 +82,9 @@ class Http:
             Failed: there is none.
         """
         try:
-            async with self._session.get(url, headers=headers, timeout=_within(seconds)) as response:
+            async with self._session.get(
+                url, headers=headers, timeout=_within(seconds), proxy=self._proxy(url)
+            ) as response:
                 return Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Failed(_fault(error, url)) from error
@@ -87,8 +108,8 @@ class Http:
         body: bytes,
         seconds: float,
         on_events: Callable[[list[bytes]], bool],
-    ) -> Answer | None:
-        """Return ``None`` after a stream; else the plain answer.
+    ) -> Answer:
+        """Return the answer: after a stream without its body, else whole.
 
         Args:
             url: where to post.
@@ -112,7 +133,7 @@ class Http:
                         with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
                             await asyncio.wait_for(response.read(), _DRAIN_SECONDS)
                         break
-                return None
+                return Answer(response.status, response.headers, b"", is_stream=True)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             if is_open and isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError):
                 raise  # of whoever reads the events
@@ -123,7 +144,26 @@ class Http:
     ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
         # A redirected POST would become a GET elsewhere: the address in the settings is to be mended instead.
         data = body if len(body) < _LARGE else io.BytesIO(body)
-        return self._session.post(url, data=data, headers=headers, timeout=_within(seconds), allow_redirects=False)
+        return self._session.post(
+            url, data=data, headers=headers, timeout=_within(seconds), allow_redirects=False, proxy=self._proxy(url)
+        )
+
+    def _proxy(self, url: str) -> str | None:
+        """Return the proxy through which an address is asked.
+
+        Raises:
+            Failed: it is one that cannot be used.
+        """
+        now = asyncio.get_running_loop().time()
+        if now - self._proxies_since > _PROXY_SECONDS:
+            self._proxies, self._proxies_since = {}, now
+        origin = "/".join(url.split("/", 3)[:3])
+        if origin not in self._proxies:
+            try:
+                self._proxies[origin] = proxy_for(url)
+            except SettingsError as error:
+                raise Failed(Fault("final", str(error))) from error
+        return self._proxies[origin]
 
 
 @functools.lru_cache(maxsize=64)
@@ -164,7 +204,11 @@ def _data(block: bytes) -> list[bytes]:
 def _fault(error: BaseException, url: str) -> Fault:
     where = _place(url)
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return Fault("final", f"the certificate of {where} is not accepted: {error}")
+        return _tls_fault(error, where)
+    if isinstance(error, aiohttp.ClientProxyConnectionError):
+        return Fault("unreachable", f"the proxy {error.host}:{error.port} for {where} does not answer")
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return _proxy_fault(error.status, where)
     if isinstance(error, aiohttp.InvalidURL | aiohttp.NonHttpUrlClientError):
         return Fault("final", f"{where!r} is not an address; mend base_url")
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -180,6 +224,28 @@ def _fault(error: BaseException, url: str) -> Fault:
     if isinstance(error, aiohttp.ClientError | OSError):
         return Fault("disconnected", f"{where} closed the connection")
     return Fault("disconnected", f"{where}: {type(error).__name__}")
+
+
+def _tls_fault(error: aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError, where: str) -> Fault:
+    cause = error.certificate_error if isinstance(error, aiohttp.ClientConnectorCertificateError) else error.os_error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        words = f"the certificate of {where} is not accepted ({cause.verify_message})"
+        if cause.verify_code in _UNTRUSTED:
+            words += "; where your company's own authority signed it, set ca_file in moa.toml to that one's certificate"
+        return Fault("final", words)
+    reason = getattr(cause, "reason", None)
+    if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
+        return Fault("final", f"{where} does not speak TLS; mend base_url if it begins with http://")
+    return Fault("unreachable", f"no secure connection to {where} ({reason or cause})")
+
+
+def _proxy_fault(status: int, where: str) -> Fault:
+    if status == 407:
+        advice = "name them in the variable, as in HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT"
+        return Fault("final", f"the proxy for {where} wants a user name and a password; {advice}")
+    if status >= 500:
+        return Fault("server", f"the proxy for {where} cannot reach it", status)
+    return Fault("final", f"the proxy for {where} does not let it through ({status}); ask for it, or see NO_PROXY")
 
 
 def _place(url: str) -> str:
@@ -198,6 +264,8 @@ def fault_of(answer: Answer, message: str, why: Cause | None = None) -> Fault:
     seconds = retry_after(answer.headers)
     if why == "payment":
         return Fault("final", message, status, cause=why)
+    if status == 407:
+        return _proxy_fault(status, "this address")
     if status in {429, 529}:
         return Fault("rate limit", message, status, seconds)
     if status in {408, 409, 425} or status >= 500:

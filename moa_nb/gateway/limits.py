@@ -45,7 +45,13 @@ class Limiter:
         self._opening: asyncio.Task[None] | None = None
         self._last_cut = float("-inf")
 
-    async def acquire(self, priority: Priority) -> None:
+    def try_acquire(self, tokens: int = 0) -> bool:
+        if self.in_flight < int(self.cap) and not self._queue and self._clock() >= self._closed_until:
+            self.in_flight += 1
+            return True
+        return False
+
+    async def acquire(self, priority: Priority, tokens: int = 0) -> None:
         """Return once a slot is this call's; give it back with ``release``."""
         if self.in_flight < int(self.cap) and not self._queue and self._clock() >= self._closed_until:
             self.in_flight += 1
@@ -66,12 +72,12 @@ class Limiter:
         self.in_flight -= 1
         self._hand_out()
 
-    def answered(self) -> None:
+    def answered(self, seconds=0.0, tokens=None, headers=None) -> None:
         """Return nothing; the service served a call, so a little more may be tried."""
         if self.cap < self.most:
             self.cap = min(self.cap + 1 / self.cap, float(self.most))
 
-    def refused(self, wait_seconds: float | None, round_trip: float) -> None:
+    def refused(self, wait_seconds: float | None, round_trip: float, headers=None) -> None:
         """Return nothing; the service refused: fewer calls, and none before ``wait_seconds`` are over."""
         now = self._clock()
         if now - self._last_cut >= round_trip:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from moa_nb.chat import Usage
+from moa_nb.providers import litellm_bridge
 from moa_nb.settings import ModelSettings, Provider
 
 __all__ = ["FREE", "Price", "price_of"]
@@ -22,13 +23,13 @@ class Price:
     of: Callable[[Usage], float]
     """Dollars for a usage."""
     source: str
-    """Where it comes from: settings, genai-prices, or why it is free."""
+    """Where it comes from: settings, genai-prices, litellm, or why it is free."""
 
     def cost(self, usage: Usage) -> float | None:
         """Return dollars; ``None`` where the service reported no tokens."""
         if usage.prompt_tokens is None and usage.completion_tokens is None:
             return None
-        return self.of(usage)
+        return self.of(_consistent(usage))
 
     def worst(self, prompt_tokens: int, max_tokens: int) -> float:
         """Return the most that a call can cost, however much of its prompt is read from or written to a cache."""
@@ -37,6 +38,14 @@ class Price:
             self.of(Usage(prompt_tokens, max_tokens, cached_prompt_tokens=prompt_tokens)),
             self.of(Usage(prompt_tokens, max_tokens, cache_write_tokens=prompt_tokens)),
         )
+
+
+def _consistent(usage: Usage) -> Usage:
+    """Return the usage with no part of the prompt greater than the prompt: some services report such."""
+    prompt = usage.prompt_tokens or 0
+    cached = min(usage.cached_prompt_tokens or 0, prompt)
+    written = min(usage.cache_write_tokens or 0, prompt - cached)
+    return replace(usage, cached_prompt_tokens=cached, cache_write_tokens=written)
 
 
 FREE = Price(lambda _: 0.0, "free")
@@ -53,7 +62,8 @@ def price_of(model: str, provider: Provider, configured: ModelSettings | None) -
         return FREE
     if provider.prices is None:
         return None
-    return _listed(model.partition(":")[2], provider.prices)
+    name = model.partition(":")[2]
+    return _bridged(name) if provider.prices == "litellm" else _listed(name, provider.prices)
 
 
 @dataclass(frozen=True)
@@ -73,8 +83,23 @@ class _Linear:
         return self.fee + (tokens + (usage.completion_tokens or 0) * self.completion) / _MILLION
 
 
+def _bridged(model: str) -> Price | None:
+    rates = litellm_bridge.rates(model) or {}
+    prompt, completion = rates.get("input_cost_per_token"), rates.get("output_cost_per_token")
+    if prompt is None or completion is None:
+        return None
+    cached, written = rates.get("cache_read_input_token_cost"), rates.get("cache_creation_input_token_cost")
+    per_token = (prompt, prompt if cached is None else cached, prompt if written is None else written, completion)
+    return Price(_Linear(*(rate * _MILLION for rate in per_token)), "litellm")
+
+
 def _listed(model: str, provider_id: str) -> Price | None:
     import genai_prices
+
+    if "{}" in provider_id:
+        # A router's model names the service behind it at its end, and each has prices of its own.
+        model, _, behind = model.rpartition(":")
+        provider_id = provider_id.format(behind)
 
     try:
         found = genai_prices.calc_price(genai_prices.Usage(), model_ref=model, provider_id=provider_id)

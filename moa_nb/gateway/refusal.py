@@ -10,14 +10,14 @@ from moa_nb.errors import KeyRejected, MoaError, RowError, ServiceError, SetupEr
 from moa_nb.gateway.http import Answer, fault_of
 from moa_nb.gateway.retry import Fault
 from moa_nb.gateway.route import Route
+from moa_nb.providers.refusals import overflow
+from moa_nb.providers.secrecy import secrets, without
 from moa_nb.providers.wire import Wire, cause
 
 __all__ = ["error_of", "fault_from", "said", "without_keys"]
 
 _LONGEST_MESSAGE = 600
 """Characters of a service's own words that an error repeats."""
-
-_SECRET_HEADER = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)
 
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours and movements of a terminal
@@ -65,9 +65,7 @@ def _error(
     if fault.kind in {"unreachable", "moved"} or (fault.kind == "web page" and not ever_answered):
         return _address_error(name, fault, tries, ever_answered)
     if fault.cause == "key":
-        variable = provider.key_env
-        advice = f"check the variable {variable}" if variable else f"name its variable as providers.{name}.key_env"
-        return KeyRejected(f"{name} refuses the key ({status}): {words}; {advice}")
+        return KeyRejected(f"{name} refuses the key ({status}): {words}; {_key_advice(route, fault)}")
     if fault.cause == "payment":
         return SetupError(f"{name} wants payment ({status}): {words}")
     if fault.cause == "model":
@@ -76,12 +74,28 @@ def _error(
         return SetupError(f"{name}: {words}")
     if fault.cause == "option":
         return SetupError(f"{name} does not take an option for {route.model!r} ({status}): {words}")
+    if fault.cause == "context":
+        return RowError(f"{name}: too long for {route.model!r} ({status}){_lengths(words)}: {words}; shorten it")
     if fault.kind == "final":
         return RowError(f"{name} refuses the request ({status}): {words}")
     if late_after is not None:
         return ServiceError(f"{name}: {words}{tries}; the call's {late_after:g} s are over")
     code = f" ({status})" if status else ""
     return ServiceError(f"{name} goes on failing{code}: {words}{tries}")
+
+
+def _key_advice(route: Route, fault: Fault) -> str:
+    variable = route.provider.key_env
+    if not variable:
+        return f"name its variable as providers.{route.provider.name}.key_env"
+    return f"check the variable {variable}" if fault.status != 403 else f"see what the key in {variable} may do"
+
+
+def _lengths(words: str) -> str:
+    """Return how long the request was and how long it may be, as far as the service says."""
+    context, prompt = overflow(words)
+    said = (f"it has {prompt:,} tokens" if prompt else "", f"{context:,} fit" if context else "")
+    return "".join(f", {part}" for part in said if part)
 
 
 def _address_error(name: str, fault: Fault, tries: str, ever_answered: bool) -> MoaError:
@@ -107,16 +121,4 @@ def said(wire: Wire, body: bytes, headers: Mapping[str, str]) -> str:
 
 def without_keys(text: str, headers: Mapping[str, str]) -> str:
     """Return the text without the keys that were sent; before it is shortened, which could leave half of one."""
-    for name, value in headers.items():
-        key = value.removeprefix("Bearer ").strip()
-        if not key or not _SECRET_HEADER.search(name):
-            continue
-        text = text.replace(key, "[key]")
-        # Some services echo the key with its middle starred out; its ends are still secret.
-        if len(key) > 8 and key[:4] in text:
-            words = (
-                "[key]" if key[:4] in word and ("*" in word or "..." in word or "…" in word) else word
-                for word in text.split(" ")
-            )
-            text = " ".join(words)
-    return text
+    return without(text, secrets(headers))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import orjson
 
 from moa_nb import tokens
-from moa_nb.chat import Completion, Request
+from moa_nb.chat import Completion, Request, Usage
 from moa_nb.errors import SetupError, UnknownName, nearest
 from moa_nb.gateway.limits import Limiter
 from moa_nb.gateway.prices import FREE, Price, price_of
@@ -18,6 +19,9 @@ from moa_nb.providers.wire import WIRES, Wire
 from moa_nb.settings import Provider, Settings
 
 __all__ = ["Route", "authorized", "make_route", "no_price"]
+
+_REMEMBERED, _ENOUGH = 200, 20
+"""Answers whose time is remembered, and how many of them say when one is late."""
 
 _MOST_REFUSALS = 6
 """Options of one model that are left out one after the other, before its word is taken for the last."""
@@ -39,6 +43,10 @@ class Route:
     price: Price | None
     max_tokens: int
     """The ceiling on an answer that has none of its own, where one is needed."""
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+    """What the latest answers took, from going out to being whole."""
+    _key_start: hashlib.blake2b | None = None
+    """The digest of what all keys of this route begin with."""
     _refusals: list[str] = field(default_factory=list)
     """What the service said of options that it does not take; they are left out from then on."""
     _keyed: tuple[str | None, dict[str, str]] | None = None
@@ -88,15 +96,22 @@ class Route:
 
     def key(self, request: Request, body: bytes) -> bytes | None:
         """Return the digest that equal calls share; ``None`` where answers must not be shared."""
-        name, identity = self.wire.name if self.is_service else self.provider.name, self.identity
-        if name == "function":
+        if self.provider.name == "function":
             version = functions.of(request).version
             if version is None:
                 return None
-            identity = version.encode()
-        digest = hashlib.blake2b(digest_size=16)
-        digest.update(f"{name}\0{self.model}\0{request.sample}\0".encode() + identity + b"\0" + body)
+            digest = self._new_digest(version.encode())
+        else:
+            if self._key_start is None:
+                self._key_start = self._new_digest(self.identity)
+            digest = self._key_start.copy()
+        digest.update(b"%d\0" % request.sample)
+        digest.update(body)
         return digest.digest()
+
+    def _new_digest(self, identity: bytes) -> hashlib.blake2b:
+        name = self.wire.name if self.is_service else self.provider.name
+        return hashlib.blake2b(f"{name}\0{self.model}\0".encode() + identity + b"\0", digest_size=16)
 
     def bounded(self, request: Request) -> Request:
         """Return the request with a ceiling on the answer, where it has none."""
@@ -132,15 +147,26 @@ class Route:
             raise SetupError(no_price(request.model))
         if self.price is FREE:
             return 0.0
+        return self.price.worst(*self.most_tokens(request, body))
+
+    def most_tokens(self, request: Request, body: bytes) -> tuple[int, int]:
+        """Return the most tokens that prompt and answer of an attempt can have."""
         extra = dict(request.sampling.extra)
         ceilings = (request.sampling.max_tokens, extra.get("max_tokens"), extra.get("max_completion_tokens"))
         most = max((ceiling for ceiling in ceilings if isinstance(ceiling, int)), default=self.max_tokens)
         answers = extra.get("n")
         # No tokenizer makes more tokens of a text than it has bytes.
-        return self.price.worst(len(body), most * (answers if isinstance(answers, int) else 1))
+        return len(body), most * (answers if isinstance(answers, int) else 1)
 
-    def accounted(self, request: Request, completion: Completion) -> Completion:
-        """Return the completion with its cost; tokens that the service did not report are estimated."""
+    @property
+    def late_seconds(self) -> float | None:
+        """After how long an answer is late: the 95th percentile of the latest; ``None`` before enough is known."""
+        if len(self.seconds) < _ENOUGH:
+            return None
+        return sorted(self.seconds)[int(len(self.seconds) * 0.95)]
+
+    def accounted(self, request: Request, completion: Completion) -> tuple[Usage, float | None]:
+        """Return the tokens of a completion and their dollars; what the service did not report is estimated."""
         usage = completion.usage
         if usage.prompt_tokens is None or usage.completion_tokens is None:
             prompt, written = usage.prompt_tokens, usage.completion_tokens
@@ -149,8 +175,9 @@ class Route:
             if written is None:
                 written = tokens.count_tokens(completion.text) + tokens.count_tokens(completion.reasoning or "")
             usage = replace(usage, prompt_tokens=prompt, completion_tokens=written, estimated=True)
-        cost = None if self.price is None else self.price.cost(usage)
-        return replace(completion, usage=usage, cost=cost)
+        if completion.cost is not None:
+            return usage, completion.cost  # as the service itself says
+        return usage, None if self.price is None else self.price.cost(usage)
 
 
 def make_route(model: str, settings: Settings, make_limiter: Callable[[int], Limiter]) -> Route:

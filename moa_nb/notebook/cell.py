@@ -8,7 +8,7 @@ from typing import Any
 from moa_nb import templating
 from moa_nb.engine.engine import make_task
 from moa_nb.errors import SetupError, TemplateError, nearest
-from moa_nb.pipeline.ask import Task
+from moa_nb.pipeline.candidate import Task
 
 __all__ = ["task_of"]
 

@@ -24,7 +24,7 @@ from moa_nb.notebook.cell import task_of
 from moa_nb.notebook.display import has_front_end, show_as
 from moa_nb.notebook.live import LivePanel
 from moa_nb.panels.figures import count
-from moa_nb.pipeline.ask import Task
+from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.result import Result
 
 __all__ = ["Interrupted", "MoaMagics"]

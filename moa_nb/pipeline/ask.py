@@ -7,56 +7,45 @@ estimator's that answers nothing.
 
 from __future__ import annotations
 
-import asyncio
-import re
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Protocol
 
 from moa_nb import templating
 from moa_nb.chat import Completion, Message, Request
-from moa_nb.errors import BudgetExceeded, LayerFailed, MoaError, PipelineError, RowError, gravest
-from moa_nb.pipeline.record import CallRecord, LayerRecord, RunRecord
-from moa_nb.pipeline.result import Call
-from moa_nb.pipeline.spec import Agent
+from moa_nb.errors import BudgetExceeded, LayerFailed, MoaError, PipelineError
+from moa_nb.pipeline import presets
+from moa_nb.pipeline.candidate import Candidate, Place, Question, Task
+from moa_nb.pipeline.layer import Answer, Coming, LayerCalls, Outcome, Parse, Ticket
+from moa_nb.pipeline.prompt import Prompts
+from moa_nb.pipeline.record import CallRecord, RunRecord
+from moa_nb.pipeline.spec import Agent, Pipeline
 
-__all__ = ["Ask", "Candidate", "Complete", "Task", "quoting"]
-
-_T = TypeVar("_T")
-
-_Rendered = dict[tuple[str | None, str], tuple[tuple[Message, ...], templating.Template | None]]
-"""What the agents of one layer are sent, by system prompt and template: long texts are rendered once."""
-
-_OTHER_SOURCE = re.compile(r"\{%[-+]?\s*(?:include|import|from|extends)\b")
+__all__ = ["Ask", "Candidate", "Choices", "Complete", "Question", "Task"]
 
 
 class Complete(Protocol):
     """What answers a request."""
 
-    def __call__(self, request: Request, *, layer: int, watch: CallRecord | None) -> Awaitable[Completion]:
-        """Return the completion; ``layer`` is 0 for the first."""
+    def __call__(
+        self, request: Request, on_end: Callable[[Outcome], None], *, layer: int, watch: CallRecord | None
+    ) -> Completion | Ticket:
+        """Return the completion at once, or a ticket for what ``on_end`` will get; ``layer`` is 0 for the first."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a pipeline is asked: a conversation, and the text it is about where that is known."""
+class Choices(Protocol):
+    """What forces the decisions of a strategy, to find the price of each way."""
 
-    conversation: tuple[Message, ...]
-    material: str | None = None
+    def take(self, n_ways: int) -> int:
+        """Return which way the next decision goes."""
 
-    @property
-    def question(self) -> str:
-        """The user's latest message."""
-        return next(message.content for message in reversed(self.conversation) if message.role == "user")
+    def began(self) -> None:
+        """A layer begins: whatever was looked at before without a decision may have led here."""
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One agent's answer, as later layers see it."""
-
-    text: str
-    agent: str
-    finish_reason: str | None = None
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass
@@ -72,6 +61,11 @@ class Ask:
         ceiling: the ``max_tokens`` of a request whose agent names none, as the gateway sends it under a
             budget; ``None``: none is sent. It is written down here and is no part of the question.
         watched: whether somebody looks on, so that answers are worth streaming.
+        choices: what an estimator forces ``decide`` and ``choose`` to return.
+        load: finds a template by name.
+        pipelines: finds a pipeline by name, for agents that are one.
+        candidate: makes what strategies see of an answer.
+        prefix: what the names of its layers begin with, inside another pipeline.
     """
 
     task: Task
@@ -81,11 +75,20 @@ class Ask:
     secret: bytes
     ceiling: int | None = None
     watched: bool = False
-    decisions: dict[str, bool] = field(default_factory=dict)
-    """What an estimator forces ``decide`` to answer, by name."""
+    choices: Choices | None = None
     load: Callable[[str], templating.Template] = templating.load
-    """Finds a template by name."""
+    pipelines: Callable[[str], Pipeline] = presets.load
+    candidate: Callable[..., Candidate] = Candidate
+    prefix: str = ""
+    flags: dict[str, Any] = field(default_factory=dict)
+    """What the strategy said of the result: ``degraded``, ``converged``, ``accepted``, ``stop_reason``."""
     _draws: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+    def agents(self, declared: Iterable[Agent]) -> list[Agent]:
+        """Return single agents for what a pipeline declares: roles filled, samples counted out, names unlike."""
+        return self.resolve(declared)
+
+    # Asking -----------------------------------------------------------------------------------
 
     async def layer(
         self,
@@ -93,17 +96,25 @@ class Ask:
         agents: Iterable[Agent],
         *,
         see: Sequence[Candidate] = (),
-        template: str = "synthesize",
+        template: str | None = None,
+        place: Place = "system",
+        values: Mapping[str, Any] | None = None,
+        parse: Parse | None = None,
         min_ok: int = 1,
+        patience: float | None = None,
     ) -> list[Candidate]:
-        """Return the answers of ``agents``, asked side by side, in declaration order; who failed is missing.
+        """Return the answers of ``agents``, asked the same side by side, in declaration order; who failed is missing.
 
         Args:
             name: the layer's name in the record.
             agents: who is asked; roles are filled and samples counted out.
             see: the answers that each of them reads; none: the bare conversation.
             template: how those are quoted, for agents without a template of their own.
+            place: where the rendered template stands.
+            values: what else the template may use.
+            parse: reads each answer's ``value``; one that it cannot read is asked for once more.
             min_ok: how many must answer.
+            patience: seconds after which the layer goes on without who is late, once ``min_ok`` have answered.
 
         Raises:
             LayerFailed: fewer did.
@@ -114,11 +125,9 @@ class Ask:
         if min_ok > len(asked):
             msg = f"{name}: min_ok is {min_ok}, but only {len(asked)} agents are asked"
             raise PipelineError(msg)
-        layer = self.record.layer(name)
-        number = len(self.record.layers) - 1
-        rendered: _Rendered = {}
-        calls = [self._call(layer, number, agent, see, agent.template or template, rendered) for agent in asked]
-        answers = await _together(calls)
+        given = _NOTHING if values is None else values
+        questions = [Question(agent, see, template, place, values=given) for agent in asked]
+        answers = await self._each(name, questions, parse, min_ok, patience)
         candidates = [answer for answer in answers if isinstance(answer, Candidate)]
         for answer in answers:
             if isinstance(answer, BudgetExceeded):
@@ -127,145 +136,148 @@ class Ask:
             raise _too_few(name, answers, len(candidates), min_ok)
         return candidates
 
+    async def each(
+        self,
+        name: str,
+        questions: Iterable[Question],
+        *,
+        parse: Parse | None = None,
+        patience: float | None = None,
+    ) -> list[Candidate | None]:
+        """Return an answer to each question, asked side by side; ``None`` for one that has none.
+
+        What failed is in the record. ``LayerFailed`` or the like is raised only where not one has an answer.
+        """
+        answers = await self._each(name, list(questions), parse, 1, patience)
+        if answers and not any(isinstance(answer, Candidate) for answer in answers):
+            raise _too_few(name, answers, 0, 1)
+        return [answer if isinstance(answer, Candidate) else None for answer in answers]
+
     async def one(
-        self, name: str, agent: Agent, *, see: Sequence[Candidate] = (), template: str = "synthesize"
+        self,
+        name: str,
+        agent: Agent,
+        *,
+        see: Sequence[Candidate] = (),
+        template: str | None = None,
+        place: Place = "system",
+        values: Mapping[str, Any] | None = None,
+        parse: Parse | None = None,
     ) -> Candidate:
         """Return the answer of a single agent, in a layer of its own."""
-        (answer,) = await self.layer(name, [agent], see=see, template=template)
-        return answer
+        answers = await self.layer(
+            name, (agent,), see=see, template=template, place=place, values=values, parse=parse
+        )
+        return answers[0]
 
-    def decide(self, name: str, test: bool) -> bool:
+    # Deciding ---------------------------------------------------------------------------------
+
+    def decide(self, name: str, test: bool) -> bool:  # noqa: ARG002 - the name is for those who read the strategy
         """Return ``test``, or what an estimator forces under this name.
 
-        Every branch that depends on an answer goes through here, so that a price can be found for
-        each way.
+        Every branch that depends on an answer goes through here or ``choose``, so that a price can be
+        found for each way.
         """
-        return self.decisions.get(name, test)
+        if self.choices is not None:
+            return bool(self.choices.take(2))
+        return test
 
-    def _call(
+    def choose(self, name: str, n_ways: int, way: int) -> int:  # noqa: ARG002 - likewise
+        """Return ``way``, or which of ``n_ways`` an estimator forces: ``decide`` with more than two ways."""
+        if self.choices is not None:
+            return self.choices.take(n_ways)
+        return way
+
+    def flag(
         self,
-        layer: LayerRecord,
-        number: int,
-        agent: Agent,
-        see: Sequence[Candidate],
-        template: str,
-        rendered: _Rendered,
-    ) -> Coroutine[Any, Any, Candidate | MoaError]:
-        """Return the asking of one agent; prompt, sample and place in the record are settled before it is awaited."""
-        key = (agent.system, template)
-        messages, quoted = rendered.get(key) or self._messages(agent, see, template)
-        if quoted is None or _is_same_for_all(quoted):
-            rendered[key] = messages, quoted
-        # Equal questions of one run are independent draws: the first is sample 0, the second 1, and so on.
-        question = (agent.model, agent.function, messages, repr(agent.sampling))
-        draw = self._draws.get(question, 0)
-        self._draws[question] = draw + 1
-        request = Request(
-            agent.model,
-            messages,
-            agent.sampling,
-            sample=draw,
-            references=tuple(candidate.text for candidate in see),
-            material=self.task.material,
-            function=agent.function,
-        )
-        record = CallRecord(agent.label, agent.model, messages, self.record.seconds)
-        layer.calls.append(record)
-        return self._ask(request, number, record, quoted)
+        note: str | None = None,
+        *,
+        degraded: bool | None = None,
+        converged: bool | None = None,
+        accepted: bool | None = None,
+        stop_reason: str | None = None,
+    ) -> None:
+        """Return nothing; say on the result what a reader must know: a sentence, or one of its flags."""
+        if note is not None:
+            self.record.note(note)
+        said = {"degraded": degraded, "converged": converged, "accepted": accepted, "stop_reason": stop_reason}
+        self.flags.update({name: value for name, value in said.items() if value is not None})
 
-    async def _ask(
-        self, request: Request, number: int, record: CallRecord, quoted: templating.Template | None
-    ) -> Candidate | MoaError:
-        watch = record if self.watched else None
-        sampling = request.sampling
-        if sampling.max_tokens is None and self.ceiling is not None:
-            sampling = replace(sampling, max_tokens=self.ceiling)
-        call = Call(
-            record.agent,
-            record.model,
-            record.prompt,
-            started=record.started,
-            parameters=sampling.stated(),
-            template=quoted.name if quoted else None,
-            template_digest=quoted.digest if quoted else None,
-        )
+    # One layer --------------------------------------------------------------------------------
+
+    async def _each(
+        self,
+        name: str,
+        questions: Sequence[Question],
+        parse: Parse | None,
+        min_ok: int,
+        patience: float | None,
+    ) -> list[Answer]:
+        if self.choices is not None:
+            self.choices.began()
+        layer = self.record.layer(self.prefix + name)
+        number = len(self.record.layers) - 1
+        prompts = Prompts(self.task, self.secret, self.load)
+        calls = LayerCalls(parse, self.candidate, min_ok=min_ok, may_repeat=self.choices is None)
+        for question in questions:
+            agent = question.agent
+            messages, template = prompts.of(question)
+            if agent.pipeline is not None:
+                nested = self._nested(name, agent, Task(messages, self.task.material))
+                calls.begin(None, partial(Coming, nested))
+                continue
+            request = Request(
+                agent.model,
+                messages,
+                agent.sampling,
+                sample=self._draw(agent, messages),
+                references=tuple([candidate.text for candidate in question.see]),
+                material=self.task.material,
+                function=agent.function,
+            )
+            record = CallRecord(request, agent.label, self.record.seconds, template=template, ceiling=self.ceiling)
+            layer.calls.append(record)
+            watch = record if self.watched else None
+            begin = partial(self.complete, request, layer=number, watch=watch)
+            again = None if parse is None else partial(self._again, agent, request, number, watch)
+            calls.begin(record, begin, again)
+        answers = await calls.over(patience)
+        if calls.n_unparsed:
+            self.flags["n_unparsed"] = self.flags.get("n_unparsed", 0) + calls.n_unparsed
+        return answers
+
+    def _draw(self, agent: Agent, messages: tuple[Message, ...]) -> int:
+        """Return which draw of a question this is: equal questions of one run are independent draws."""
+        key: tuple[Any, ...] = (agent.model, agent.function, messages, agent.sampling)
         try:
-            completion = await self.complete(request, layer=number, watch=watch)
-            error = _no_answer(completion)
-        except MoaError as raised:
-            seconds = self.record.seconds() - record.started
-            record.finish(
-                replace(call, seconds=seconds, attempts=raised.attempts, error=str(raised), error_kind=raised.kind)
-            )
-            if raised.kind == "setup":
-                raise
-            return raised
-        record.finish(
-            replace(
-                call,
-                text=completion.text,
-                usage=completion.usage,
-                cost=0.0 if completion.cached else completion.cost,
-                queued_seconds=completion.queued_seconds,
-                first_token_seconds=completion.first_token_seconds,
-                seconds=0.0 if completion.cached else completion.seconds,
-                cached=completion.cached,
-                attempts=completion.attempts,
-                error=None if error is None else str(error),
-                error_kind=None if error is None else error.kind,
-                finish_reason=completion.finish_reason,
-                answered_by=completion.model,
-                reasoning=completion.reasoning,
-                note=completion.note,
-            ),
-        )
-        return error or Candidate(completion.text.strip(), record.agent, completion.finish_reason)
+            draw = self._draws.get(key, 0)
+        except TypeError:  # an extra field that has no hash
+            key = (*key[:3], repr(agent.sampling))
+            draw = self._draws.get(key, 0)
+        self._draws[key] = draw + 1
+        return draw
 
-    def _messages(
-        self, agent: Agent, see: Sequence[Candidate], template: str
-    ) -> tuple[tuple[Message, ...], templating.Template | None]:
-        """Return what the agent is sent: the conversation, with one system message that says the rest."""
-        said = [message.content for message in self.task.conversation if message.role == "system"]
-        turns = [message for message in self.task.conversation if message.role != "system"]
-        parts = [agent.system] if agent.system else []
-        parts += said
-        quoted = None
-        if see:
-            quoted = self.load(template)
-            texts = [candidate.text for candidate in see]
-            parts.append(
-                quoted.render(
-                    quoting(texts, templating.fence(texts, self.secret), self.task.question, agent.label)
-                ).strip(),
-            )
-        system = [Message("system", "\n\n".join(parts))] if parts else []
-        return (*system, *turns), quoted
+    def _again(
+        self, agent: Agent, request: Request, layer: int, watch: CallRecord | None, on_end: Callable[[Outcome], None]
+    ) -> Completion | Ticket:
+        """Return what another draw of the same question brings."""
+        drawn = replace(request, sample=self._draw(agent, request.messages))
+        return self.complete(drawn, on_end, layer=layer, watch=watch)
+
+    async def _nested(self, layer: str, agent: Agent, task: Task) -> Candidate:
+        """Return the answer of an agent that is a pipeline; its layers stand in the same record."""
+        from moa_nb.pipeline.strategies import find
+
+        assert agent.pipeline is not None
+        pipeline = self.pipelines(agent.pipeline)
+        ask = replace(self, task=task, flags={}, prefix=f"{layer} › {agent.label} › ")
+        answer = await find(pipeline.strategy).run(task, pipeline.params, ask)
+        if ask.flags.get("degraded"):
+            self.flags["degraded"] = True
+        return replace(answer, agent=agent.label)
 
 
-def _is_same_for_all(template: templating.Template) -> bool:
-    """Return whether a template says the same to each agent of a layer, as far as its own source shows it all."""
-    return "agent" not in template.variables and not _OTHER_SOURCE.search(template.source)
-
-
-def quoting(references: Sequence[str], fence: str, question: str, agent: str) -> dict[str, Any]:
-    """Return the variables of a template that quotes references."""
-    return {"references": references, "fence": fence, "question": question, "agent": agent}
-
-
-def _no_answer(completion: Completion) -> RowError | None:
-    """Return why a completion is no answer; ``None`` if it is one."""
-    if completion.text.strip():
-        return None
-    if completion.finish_reason == "length":
-        return RowError("the answer was cut off before it began: allow more max_tokens")
-    if completion.finish_reason == "content_filter":
-        return RowError("the service's content filter withheld the answer")
-    if completion.reasoning:
-        return RowError("the model thought but did not answer: allow more max_tokens")
-    return RowError("the model answered with an empty text")
-
-
-def _too_few(name: str, answers: Sequence[Candidate | MoaError], n_ok: int, min_ok: int) -> MoaError:
+def _too_few(name: str, answers: Sequence[Answer], n_ok: int, min_ok: int) -> MoaError:
     errors = [answer for answer in answers if isinstance(answer, MoaError)]
     if len(answers) == 1 or (not n_ok and len({_without_model(error) for error in errors}) == 1):
         return errors[0]
@@ -278,14 +290,3 @@ def _too_few(name: str, answers: Sequence[Candidate | MoaError], n_ok: int, min_
 def _without_model(error: MoaError) -> str:
     """Return what went wrong, whoever it happened to: an error begins with its model or provider."""
     return str(error).partition(" ")[2]
-
-
-async def _together(calls: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Return what all of ``calls`` return, in their order; the first exception cancels the others."""
-    tasks: list[asyncio.Task[_T]] = []
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks.extend(group.create_task(call) for call in calls)
-    except BaseExceptionGroup as raised:
-        raise gravest(raised) from None
-    return [task.result() for task in tasks]

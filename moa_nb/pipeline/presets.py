@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 
 from moa_nb import templating
 from moa_nb.errors import PipelineError, UnknownName, nearest
-from moa_nb.pipeline.spec import Pipeline
+from moa_nb.pipeline.spec import Agent, Pipeline
 
-__all__ = ["load", "names"]
+__all__ = ["all_agents", "load", "names"]
+
+_DEEPEST = 5
+"""Pipelines within pipelines, beyond which nobody could foresee a price."""
 
 
 def names() -> dict[str, str]:
@@ -43,3 +47,35 @@ def load(pipeline: str | Pipeline) -> Pipeline:
             msg = f"{where}: unknown key {reserved!r}; a pipeline is named by its file"
             raise PipelineError(msg)
     return Pipeline(name=pipeline, source=where, **data)
+
+
+def all_agents(pipeline: Pipeline, find: Callable[[str], Pipeline] = load) -> tuple[Agent, ...]:
+    """Return every agent that may be asked, those of pipelines within this one included.
+
+    Raises:
+        PipelineError: a pipeline is an agent of itself, or they go too deep.
+        UnknownName: an agent names a pipeline that is not there.
+    """
+    return tuple(_agents(pipeline, find, (pipeline.name,)))
+
+
+def _agents(pipeline: Pipeline, find: Callable[[str], Pipeline], path: tuple[str, ...]) -> list[Agent]:
+    agents = []
+    for agent in pipeline.params.agents():
+        agents.append(agent)
+        if agent.pipeline is None:
+            continue
+        way = " > ".join((*path, agent.pipeline))
+        if agent.pipeline in path:
+            msg = f"pipeline {path[0]!r} goes in a circle: {way}"
+            raise PipelineError(msg)
+        if len(path) >= _DEEPEST:
+            msg = f"pipelines may be {_DEEPEST} deep, and this goes further: {way}"
+            raise PipelineError(msg)
+        try:
+            inner = find(agent.pipeline)
+        except UnknownName as error:
+            msg = f"{error} (a model is named provider:model, as in 'openai:gpt-4o-mini')"
+            raise UnknownName(msg) from None
+        agents += _agents(inner, find, (*path, agent.pipeline))
+    return agents

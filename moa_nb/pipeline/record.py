@@ -7,11 +7,15 @@ replaced or appended to.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Literal
 
-from moa_nb.chat import Message
+from moa_nb.chat import Completion, Message, Request
+from moa_nb.errors import MoaError
 from moa_nb.pipeline.result import Call, Layer, Result
+from moa_nb.templating import Template
 
 __all__ = ["CallRecord", "LayerRecord", "RunRecord"]
 
@@ -19,16 +23,54 @@ State = Literal["waiting", "sent", "answering", "done", "failed", "cancelled"]
 
 
 class CallRecord:
-    """One call while it goes on; the gateway tells it what happens."""
+    """One call while it goes on; the gateway tells it what happens.
 
-    def __init__(self, agent: str, model: str, prompt: tuple[Message, ...], now: Callable[[], float]) -> None:
-        self.agent, self.model, self.prompt = agent, model, prompt
+    Args:
+        request: what is asked.
+        agent: the agent's name within the pipeline.
+        template: what is rendered in the prompt; ``None`` for the bare conversation.
+        ceiling: the ``max_tokens`` that the gateway sends where the request has none.
+        now: the run's seconds.
+    """
+
+    __slots__ = (
+        "_earlier",
+        "_now",
+        "agent",
+        "attempts",
+        "call",
+        "ceiling",
+        "first_at",
+        "model",
+        "pieces",
+        "prompt",
+        "retry_reason",
+        "sampling",
+        "sent_at",
+        "started",
+        "state",
+        "template",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        agent: str,
+        now: Callable[[], float],
+        *,
+        template: Template | None = None,
+        ceiling: int | None = None,
+    ) -> None:
+        self.agent, self.model, self.prompt = agent, request.model, request.messages
+        self.sampling, self.ceiling, self.template = request.sampling, ceiling, template
         self.state: State = "waiting"
         self.pieces: list[str] = []
         self.attempts = 0
         self.retry_reason: str | None = None
         self.call: Call | None = None
         """The finished call; ``None`` until then."""
+        self._earlier: Call | None = None
+        """What came of it before it was asked once more."""
         self._now = now
         self.started = now()
         self.sent_at: float | None = None
@@ -52,27 +94,95 @@ class CallRecord:
         self.retry_reason = f"{reason}; again in {wait_seconds:.1f} s"
         self.state, self.first_at = "waiting", None
 
-    def finish(self, call: Call) -> None:
-        """The call is over, one way or the other."""
-        self.call = call
-        self.state = "done" if call.ok else "failed"
+    def repeat(self) -> None:
+        """The answer could not be read, and the same is asked once more."""
+        self._earlier, self.call = self.call, None
+        self.state = "waiting"
+
+    def answered(self, completion: Completion, error: MoaError | None) -> None:
+        """The call is over and was paid for; ``error`` says why its text is no answer."""
+        is_cached = completion.cached
+        self._end(
+            Call(
+                self.agent,
+                self.model,
+                self.prompt,
+                text=completion.text,
+                usage=completion.usage,
+                cost=0.0 if is_cached else completion.cost,
+                saved=completion.cost if is_cached else 0.0,
+                started=self.started,
+                queued_seconds=completion.queued_seconds,
+                first_token_seconds=completion.first_token_seconds,
+                seconds=0.0 if is_cached else completion.seconds,
+                cached=is_cached,
+                attempts=completion.attempts,
+                unreported=completion.unreported,
+                error=None if error is None else str(error),
+                error_kind=None if error is None else error.kind,
+                finish_reason=completion.finish_reason,
+                answered_by=completion.model,
+                reasoning=completion.reasoning,
+                note=completion.note,
+                parameters=self._parameters(),
+                template=None if self.template is None else self.template.name,
+                template_digest=None if self.template is None else self.template.digest,
+            )
+        )
+
+    def failed(self, error: MoaError) -> None:
+        """The call is over and has no answer."""
+        self._end(self._without_answer(str(error), error.kind, error.attempts or self.attempts, error.unreported))
 
     def cut(self) -> Call:
         """Return the call as it stands; one that is not over yet was cancelled."""
         if self.call is None:
+            is_sent = self.state in {"sent", "answering"}
             self.state = "cancelled"
-            return Call(
-                self.agent,
-                self.model,
-                self.prompt,
-                text="".join(self.pieces),
-                started=self.started,
-                seconds=self._now() - self.started,
-                attempts=self.attempts,
-                error="cancelled",
-                error_kind="cancelled",
-            )
+            self._end(self._without_answer("cancelled", "cancelled", self.attempts, int(is_sent)))
+            self.state = "cancelled"
+        assert self.call is not None
         return self.call
+
+    def _without_answer(self, error: str, kind: str, attempts: int, unreported: int) -> Call:
+        return Call(
+            self.agent,
+            self.model,
+            self.prompt,
+            text="".join(self.pieces),
+            started=self.started,
+            seconds=self._now() - self.started,
+            attempts=attempts,
+            unreported=unreported,
+            error=error,
+            error_kind=kind,
+            parameters=self._parameters(),
+            template=None if self.template is None else self.template.name,
+            template_digest=None if self.template is None else self.template.digest,
+        )
+
+    def _end(self, call: Call) -> None:
+        earlier = self._earlier
+        if earlier is not None:
+            costs = (earlier.cost, call.cost if call.ok or call.cost is not None else 0.0)
+            call = replace(
+                call if call.ok else earlier,
+                usage=earlier.usage + call.usage,
+                cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+                seconds=earlier.seconds + call.seconds,
+                attempts=earlier.attempts + call.attempts,
+                unreported=earlier.unreported + call.unreported,
+                cached=earlier.cached and call.cached,
+                repeats=earlier.repeats + 1,
+            )
+        self.call = call
+        self.state = "done" if call.ok else "failed"
+
+    def _parameters(self) -> tuple[tuple[str, Any], ...]:
+        sampling = self.sampling
+        if sampling.max_tokens is None and self.ceiling is not None:
+            sampling = replace(sampling, max_tokens=self.ceiling)
+        return sampling.stated()
 
 
 class LayerRecord:
@@ -117,27 +227,44 @@ class RunRecord:
         if text not in self.notes:
             self.notes.append(text)
 
-    def finish(self, text: str = "", *, error: str | None = None, stop_reason: str = "done") -> Result:
+    def finish(
+        self,
+        text: str = "",
+        *,
+        value: Any = None,
+        error: str | None = None,
+        stop_reason: str = "done",
+        flags: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Result:
         """Return the run as a result: with its answer, or with why there is none."""
-        layers = tuple(Layer(layer.name, tuple(call.cut() for call in layer.calls)) for layer in self.layers)
-        notes = list(self.notes)
+        layers = tuple(
+            Layer(layer.name, tuple([call.cut() for call in layer.calls])) for layer in self.layers if layer.calls
+        )
+        notes = dict.fromkeys(self.notes)
+        degraded = False
         for layer in layers:
-            failed = len(layer.calls) - layer.n_ok
-            if failed and layer.n_ok:
-                notes.append(f"{layer.name}: {layer.n_ok} of {len(layer.calls)} agents answered")
-            notes.extend(
-                f"{call.agent} was cut off at max_tokens" for call in layer.calls if call.finish_reason == "length"
-            )
-        degraded = any(not call.ok or call.finish_reason == "length" for layer in layers for call in layer.calls)
-        notes.extend(dict.fromkeys(call.note for layer in layers for call in layer.calls if call.note))
+            n_failed = len(layer.calls) - layer.n_ok
+            if n_failed and layer.n_ok:
+                notes[f"{layer.name}: {layer.n_ok} of {len(layer.calls)} agents answered"] = None
+            degraded |= n_failed > 0
+            for call in layer.calls:
+                if call.finish_reason == "length":
+                    notes[f"{call.agent} was cut off at max_tokens"] = None
+                    degraded = True
+                if call.note:
+                    notes[call.note] = None
         self.result = Result(
             text=text,
             pipeline=self.pipeline,
             layers=layers,
+            value=value,
             seconds=self.seconds(),
-            degraded=degraded,
-            stop_reason=stop_reason,
-            notes=tuple(dict.fromkeys(notes)),
+            degraded=degraded or bool(flags.get("degraded")),
+            converged=flags.get("converged"),
+            accepted=flags.get("accepted"),
+            stop_reason=flags.get("stop_reason", stop_reason) if error is None else stop_reason,
+            n_unparsed=flags.get("n_unparsed", 0),
+            notes=tuple(notes),
             run_id=self.run_id,
             conversation=self.conversation,
             error=error,

@@ -30,6 +30,8 @@ class Call:
     usage: Usage = Usage()  # noqa: RUF009 - frozen
     cost: float | None = None
     """Dollars paid now; 0 from the cache, ``None`` where no price is known."""
+    saved: float | None = 0.0
+    """Dollars that a cached answer took when it was asked; 0 for one that was paid now."""
     started: float = 0.0
     """Seconds after the run's start."""
     queued_seconds: float = 0.0
@@ -37,6 +39,10 @@ class Call:
     seconds: float = 0.0
     cached: bool = False
     attempts: int = 1
+    unreported: int = 0
+    """Attempts that may be billed beside what is reported: cut off, given up, or overtaken by another."""
+    repeats: int = 0
+    """How often the same was asked once more, since the answer could not be read; counted in all the figures."""
     error: str | None = None
     """One line, for people; never part of a prompt. ``None`` for an answer."""
     error_kind: str | None = None
@@ -123,6 +129,17 @@ class Result:
         if any(cost is None for cost in costs):
             return None
         return float(sum(cost for cost in costs if cost is not None))
+
+    @property
+    def unreported(self) -> int:
+        """How many attempts may be billed beside what is reported: then ``cost`` is 'at least'."""
+        return sum(call.unreported for call in self.calls)
+
+    @functools.cached_property
+    def saved(self) -> float | None:
+        """Dollars that its cached answers took when they were asked; ``None`` if the price of one is not known."""
+        saved = [call.saved for call in self.calls]
+        return None if None in saved else float(sum(dollars for dollars in saved if dollars is not None))
 
     def replace(self, **changes: Any) -> Result:
         """Return a copy with other values."""

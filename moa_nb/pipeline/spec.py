@@ -13,10 +13,12 @@ from moa_nb.chat import Sampling
 from moa_nb.errors import PipelineError, nearest
 from moa_nb.settings import ROLES
 
-__all__ = ["Agent", "Agents", "Layer", "Params", "Pipeline", "Resolver", "Roles", "resolve"]
+__all__ = ["Agent", "Agents", "Layer", "OneAgent", "Params", "Pipeline", "Resolver", "Roles", "resolve"]
 
 Roles = Mapping[str, tuple[str | Callable[..., Any], ...]]
 """Model ids, or Python functions, by role; one for every role but ``proposers``."""
+
+_MOST_DECLARATIONS = 1000
 
 _SAMPLING = ("temperature", "max_tokens", "top_p", "seed", "stop")
 
@@ -55,10 +57,12 @@ class Agent(_Strict):
     """Further fields of the request, as the service spells them."""
     function: Callable[..., Any] | None = None
     """The Python function that answers instead of a model."""
+    pipeline: str | None = None
+    """The name of the pipeline that answers instead of a model."""
 
     @model_validator(mode="after")
     def _somebody_answers(self) -> Agent:
-        if not self.model and self.function is None:
+        if not self.model and self.function is None and self.pipeline is None:
             msg = "an agent needs a model, such as 'openai:gpt-4o-mini' or '$proposers'"
             raise ValueError(msg)
         if self.model.startswith("$") and self.model[1:] not in ROLES:
@@ -70,7 +74,7 @@ class Agent(_Strict):
                 raise ValueError(msg)
         return self
 
-    @property
+    @functools.cached_property
     def sampling(self) -> Sampling:
         """How its answers are drawn."""
         return Sampling(
@@ -85,7 +89,17 @@ class Agent(_Strict):
     @property
     def label(self) -> str:
         """Its name, or its model's without provider and folder."""
-        return self.name or self.model.partition(":")[2].rpartition("/")[2] or self.model
+        return self.name or self.pipeline or self.model.partition(":")[2].rpartition("/")[2] or self.model
+
+    def stated(self) -> dict[str, Any]:
+        """Return what was said of it, as ``Agent(**stated)`` takes it."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+    def changed(self, **values: Any) -> Agent:
+        """Return a copy with other values."""
+        copy = self.model_copy(update=values)
+        copy.__dict__.pop("sampling", None)  # made of the old values
+        return copy
 
     def under(self, layer: Layer) -> Agent:
         """Return the agent with what its layer says where it says nothing itself."""
@@ -94,7 +108,7 @@ class Agent(_Strict):
             for key in (*_SAMPLING, "template", "samples")
             if getattr(self, key) is None and getattr(layer, key) is not None
         }
-        return self.model_copy(update=inherited) if inherited else self
+        return self.changed(**inherited) if inherited else self
 
 
 def _player(model: str | Callable[..., Any]) -> dict[str, Any]:
@@ -105,6 +119,8 @@ def _player(model: str | Callable[..., Any]) -> dict[str, Any]:
 
 
 def _as_agent(value: Any) -> Any:
+    if isinstance(value, str) and ":" not in value and not value.startswith("$"):
+        return Agent(pipeline=value)
     if isinstance(value, str) or (callable(value) and not isinstance(value, type | BaseModel)):
         return Agent(**_player(value))
     return value
@@ -115,6 +131,9 @@ def _as_agents(value: Any) -> Any:
         value = [value]
     return [_as_agent(entry) for entry in value] if isinstance(value, Iterable) else value
 
+
+OneAgent = Annotated[Agent, BeforeValidator(_as_agent)]
+"""One agent as users write it: a role, a model id, a pipeline's name, a function or a table."""
 
 Agents = Annotated[tuple[Agent, ...], BeforeValidator(_as_agents), Field(min_length=1)]
 """Agents as users write them: roles, model ids, functions or tables, one or several."""
@@ -127,6 +146,8 @@ class Layer(_Strict):
     name: str | None = None
     min_ok: int = Field(1, ge=1)
     """How many must answer for the run to go on."""
+    patience: float | None = Field(None, gt=0)
+    """Seconds after which the run goes on without who is late, once ``min_ok`` have answered; ``None``: it waits."""
     template: str | None = None
     temperature: float | None = Field(None, ge=0, le=2)
     max_tokens: int | None = Field(None, ge=1)
@@ -145,20 +166,43 @@ class Params(_Strict):
     """What one strategy takes; a strategy's own parameters are a subclass."""
 
     def agents(self) -> tuple[Agent, ...]:
-        """Return every agent that may be asked."""
-        raise NotImplementedError
+        """Return every agent that may be asked: those of its fields, one or several each."""
+        found: list[Agent] = []
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            found += [value] if isinstance(value, Agent) else _only_agents(value)
+        return tuple(found)
 
-    def override(self, **changes: Any) -> Params:
-        """Return the parameters with the options of one call.
+    def override(self, *, temperature: float | None = None, max_tokens: int | None = None, **others: Any) -> Params:
+        """Return the parameters with the options of one call; sampling holds for every agent.
 
         Raises:
             PipelineError: the strategy has no such option.
         """
-        for name, value in changes.items():
+        for name, value in others.items():
             if value is not None:
                 msg = f"this pipeline takes no {name!r}"
                 raise PipelineError(msg)
-        return self
+        wanted = {"temperature": temperature, "max_tokens": max_tokens}
+        changes = {name: value for name, value in wanted.items() if value is not None}
+        return self._each_agent(lambda agent: Agent.model_validate({**agent.stated(), **changes})) if changes else self
+
+    def _each_agent(self, change: Callable[[Agent], Agent]) -> Params:
+        """Return a copy with every agent changed."""
+        update: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Agent):
+                update[name] = change(value)
+            elif _only_agents(value):
+                update[name] = tuple(change(agent) for agent in value)
+        return self.model_copy(update=update)
+
+
+def _only_agents(value: Any) -> list[Agent]:
+    """Return the agents that a field holds; none where it holds something else."""
+    is_several = isinstance(value, tuple) and all(isinstance(one, Agent) for one in value)
+    return list(value) if is_several else []
 
 
 class Pipeline:
@@ -184,10 +228,11 @@ class Pipeline:
 
         self.name, self.description, self.strategy = name, description, strategy
         self.source = source
+        kind = find(strategy).params
         try:
-            self.params = find(strategy).params.model_validate(params)
+            self.params = kind.model_validate(params)
         except ValidationError as error:
-            raise PipelineError(_say(error, source or f"pipeline {name!r}")) from None
+            raise PipelineError(_say(error, source or f"pipeline {name!r}", kind)) from None
 
     def override(self, **changes: Any) -> Pipeline:
         """Return a copy with the options of one call: samples, layers, temperature, max_tokens, template."""
@@ -198,7 +243,7 @@ class Pipeline:
         try:
             params = self.params.override(**wanted)
         except ValidationError as error:
-            raise PipelineError(_say(error, f"pipeline {self.name!r}")) from None
+            raise PipelineError(_say(error, f"pipeline {self.name!r}", type(self.params))) from None
         copy.__dict__.update(self.__dict__, params=params)
         return copy
 
@@ -221,16 +266,18 @@ class Resolver:
 
     def __init__(self, roles: Roles) -> None:
         self._roles = roles
-        self._known: dict[int, tuple[tuple[Agent, ...], list[Agent]]] = {}
+        self._known: dict[tuple[int, ...], tuple[list[Agent], list[Agent]]] = {}
 
     def __call__(self, agents: Iterable[Agent]) -> list[Agent]:
         """Return one agent for each answer that is asked for; see ``resolve``."""
-        if not isinstance(agents, tuple):
-            return resolve(agents, self._roles)
-        # By identity, which is quick; the tuple is kept, so that its identity stays its own.
-        known = self._known.get(id(agents))
+        declared = list(agents)
+        # By identity, which is quick; they are kept, so that their identities stay their own.
+        key = tuple(map(id, declared))
+        known = self._known.get(key)
         if known is None:
-            known = self._known[id(agents)] = (agents, resolve(agents, self._roles))
+            if len(self._known) > _MOST_DECLARATIONS:
+                self._known.clear()  # of a strategy that makes agents as it goes
+            known = self._known[key] = (declared, resolve(declared, self._roles))
         return known[1]
 
 
@@ -249,7 +296,7 @@ def resolve(agents: Iterable[Agent], roles: Roles) -> list[Agent]:
                 msg = f"nobody fills the role {agent.model}: set {agent.model[1:]} in moa.toml or with moa.configure"
                 raise PipelineError(msg)
         for model in models:
-            filled = agent if model == agent.model else agent.model_copy(update=_player(model))
+            filled = agent if model == agent.model else agent.changed(**_player(model))
             asked.extend([filled] * (agent.samples or 1))
     counts: dict[str, int] = {}
     labels = [agent.label for agent in asked]
@@ -258,17 +305,21 @@ def resolve(agents: Iterable[Agent], roles: Roles) -> list[Agent]:
     for agent, label in zip(asked, labels, strict=True):
         counts[label] = counts.get(label, 0) + 1
         name = f"{label} {counts[label]}" if totals[label] > 1 else label
-        named.append(agent.model_copy(update={"name": name}))
+        named.append(agent.changed(name=name, samples=None))
     return named
 
 
-def _say(error: ValidationError, source: str) -> str:
+def _say(error: ValidationError, source: str, params: type[Params]) -> str:
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = (
-            set(Agent.model_fields) | set(Layer.model_fields) if "." in path else {"layers", "strategy", "description"}
+            set(Agent.model_fields) | set(Layer.model_fields)
+            if "." in path
+            else {*params.model_fields, "strategy", "description"}
         )
         return f"{source}: unknown key {path!r}; {nearest(str(first['loc'][-1]), known)}"
+    if first["type"] == "missing":
+        return f"{source}: {path!r} is missing"
     message = first["msg"].removeprefix("Value error, ")
     return f"{source}: {path}: {message}" if path else f"{source}: {message}"

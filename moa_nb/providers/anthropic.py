@@ -43,9 +43,9 @@ _PIECES = {"text": "text", "thinking": "thinking", "text_delta": "text", "thinki
 _THOUGHT = "thinking"
 
 
-def headers(key: str | None) -> dict[str, str]:
+def headers(key: str | None, header: str | None = None) -> dict[str, str]:
     """Return the headers that carry the key and the format's version."""
-    return {"anthropic-version": VERSION, **({"x-api-key": key} if key else {})}
+    return {"anthropic-version": VERSION, **({header or "x-api-key": key} if key else {})}
 
 
 def body(request: Request, model: str) -> bytes:

@@ -14,9 +14,23 @@ import orjson
 
 from moa_nb.chat import Completion, Request, Usage
 from moa_nb.providers import openai_chat
-from moa_nb.providers.shared import count, dumps, loads, loads_all, name, table, temperature, turns
+from moa_nb.providers.shared import count, dumps, loads, loads_all, name, page, table, temperature, turns
+from moa_nb.providers.spelling import SYSTEM
 
-__all__ = ["Stream", "body", "headers", "models", "parse", "path", "retry_after", "said", "streamed"]
+__all__ = [
+    "Stream",
+    "body",
+    "headers",
+    "models",
+    "next_page",
+    "parse",
+    "path",
+    "refused",
+    "retry_after",
+    "said",
+    "spelt",
+    "streamed",
+]
 
 _ROLES = {"user": "user", "assistant": "model"}
 
@@ -30,9 +44,9 @@ _FINISHED = {
 _SECONDS = re.compile(r"(\d+(?:\.\d+)?)s")
 
 
-def headers(key: str | None) -> dict[str, str]:
+def headers(key: str | None, header: str | None = None) -> dict[str, str]:
     """Return the header that carries the key."""
-    return {"x-goog-api-key": key} if key else {}
+    return {header or "x-goog-api-key": key} if key else {}
 
 
 def path(model: str, *, streamed: bool) -> str:
@@ -224,6 +238,40 @@ def models(data: bytes) -> list[str]:
         if "generateContent" in entry.get("supportedGenerationMethods", ["generateContent"])
     )
     return sorted(filter(None, {name(entry.get("name")).removeprefix("models/") for entry in able}))
+
+
+def next_page(url: str, data: bytes) -> str | None:
+    """Return where a list of models goes on; ``None`` at its end."""
+    token = name(table(loads(data)).get("nextPageToken"))
+    return page(url, "pageToken", token) if token else None
+
+
+_INSTRUCTION_REFUSED = re.compile(r"(developer|system).{0,3}instruction is not", re.IGNORECASE)
+"""Small open models there take no system's words, which the service calls a developer's."""
+
+
+def refused(body: bytes, message: str) -> dict[str, str]:
+    """Return the spelling without what ``message`` refuses of the body; empty if that cannot be had."""
+    has_system = "systemInstruction" in table(loads(body))
+    return {SYSTEM: ""} if has_system and _INSTRUCTION_REFUSED.search(message) else {}
+
+
+def spelt(body: bytes, spelling: Mapping[str, str]) -> bytes:
+    """Return the body in a model's own spelling: without the system's words apart, or without parts of its config.
+
+    >>> spelt(b'{"contents":[],"generationConfig":{"seed":1,"topP":1}}', {"seed": ""})
+    b'{"contents":[],"generationConfig":{"topP":1}}'
+    """
+    fields = table(loads(body))
+    contents, instruction = fields.get("contents"), table(fields.get("systemInstruction"))
+    if SYSTEM in spelling and instruction and contents:
+        first = {**contents[0], "parts": [*instruction["parts"], *contents[0]["parts"]]}
+        del fields["systemInstruction"]
+        fields["contents"] = [first, *contents[1:]]
+    config = fields.get("generationConfig")
+    if isinstance(config, dict):
+        fields["generationConfig"] = {field: value for field, value in config.items() if spelling.get(field) != ""}
+    return dumps(fields)
 
 
 def _error(data: bytes) -> dict[str, Any]:

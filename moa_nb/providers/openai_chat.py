@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 
 from moa_nb.chat import Completion, Request, Usage
-from moa_nb.providers.shared import count, dumps, loads, loads_all, name, table, temperature
+from moa_nb.providers.shared import count, dollars, dumps, loads, loads_all, name, table, temperature
 
-__all__ = ["PATH", "Stream", "body", "parse", "said", "streamed"]
+__all__ = ["PATH", "Stream", "body", "parse", "said", "status", "streamed"]
 
 PATH = "/chat/completions"
 """Below the provider's ``base_url``."""
@@ -31,8 +31,8 @@ _FINISHED = {
 }
 """Reasons to stop that some services spell otherwise, in our words; others stay as they are."""
 
-_FAILED = "error"
-"""A reason to stop that is none: the model's own service broke off."""
+_FAILED = frozenset({"error", "insufficient_system_resource"})
+"""Reasons to stop that are none: the model's own service broke off."""
 
 _REFUSED = "refusal"
 """Our reason where the answer stands in the field of that name, whatever the service says."""
@@ -74,7 +74,7 @@ def parse(data: bytes) -> Completion:
     answer = loads(data)
     try:
         choice = answer["choices"][0]
-        if choice.get("error"):
+        if choice.get("error") or choice.get("finish_reason") in _FAILED:
             msg = "an error in place of an answer"
             raise ValueError(msg)
         text, refusal, thought = _pieces(choice.get("message") or {})
@@ -82,7 +82,7 @@ def parse(data: bytes) -> Completion:
             text=text or refusal,
             reasoning=thought,
             finish_reason=_REFUSED if refusal and not text else choice.get("finish_reason"),
-            usage=_usage(answer.get("usage")),
+            usage=answer.get("usage"),
             model=answer.get("model"),
         )
     except (KeyError, IndexError, TypeError, AttributeError):
@@ -101,7 +101,7 @@ class Stream:
         self._thoughts: list[str] = []
         self._is_refusal = False
         self._finish: str | None = None
-        self._usage = Usage()
+        self._usage: Any = None
         self._model: str | None = None
         self.is_over = False
         """Whether the service said that nothing more comes."""
@@ -125,7 +125,7 @@ class Stream:
             self._model = self._model or event.get("model")
             usage = event.get("usage") or ("x_groq" in event and table(event["x_groq"]).get("usage"))
             if usage:
-                self._usage = _usage(usage)
+                self._usage = usage
             added = ""
             for choice in event.get("choices") or ():
                 # Others are further answers to the same question.
@@ -150,7 +150,7 @@ class Stream:
         if thought:
             self._thoughts.append(thought)
         reason = choice.get("finish_reason")
-        if choice.get("error") or reason == _FAILED:
+        if choice.get("error") or reason in _FAILED:
             self.error = orjson.dumps(choice if choice.get("error") else {"error": "the service broke off"})
         elif reason:
             self._finish = reason
@@ -200,7 +200,31 @@ def said(data: bytes) -> tuple[str, str]:
     message = inner.get("message") or inner.get("detail") or inner.get("msg") or ""
     if not isinstance(message, str):
         message = orjson.dumps(message).decode()
-    return " ".join(message.split()), str(inner.get("code") or inner.get("type") or inner.get("status") or "")
+    code = inner.get("code") or inner.get("type") or inner.get("status") or ""
+    # A router says what the service behind it said, and whether it stopped the text itself.
+    beside = table(inner.get("metadata"))
+    if "flagged_input" in beside:
+        code = "flagged_input"
+    if name(beside.get("raw")):
+        behind, its_code = said(beside["raw"].encode("utf-8", "replace"))
+        message, code = f"{message}: {behind}", its_code or code
+    return " ".join(message.split()), str(code)
+
+
+def status(data: bytes) -> int | None:
+    """Return the status that an error's body says itself; ``None`` if it says none.
+
+    Some services send the error of another one as an answer that went well.
+
+    >>> status(b'{"error": {"message": "flagged", "code": 403}}')
+    403
+    """
+    try:
+        answer = loads(data)
+    except ValueError:
+        return None
+    code = table(table(answer[0] if isinstance(answer, list) and answer else answer).get("error")).get("code")
+    return code if isinstance(code, int) and 400 <= code < 600 else None
 
 
 def _pieces(message: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -227,7 +251,7 @@ def _text(content: Any) -> str:
     return ""
 
 
-def _completion(text: str, reasoning: str, finish_reason: Any, usage: Usage, model: Any) -> Completion:
+def _completion(text: str, reasoning: str, finish_reason: Any, usage: Any, model: Any) -> Completion:
     if "think>" in text:
         thought, text = _without_thoughts(text)
         reasoning = reasoning or thought
@@ -236,7 +260,8 @@ def _completion(text: str, reasoning: str, finish_reason: Any, usage: Usage, mod
         text=text,
         reasoning=reasoning or None,
         finish_reason=_FINISHED.get(reason, reason) if reason else None,
-        usage=usage,
+        usage=_usage(usage),
+        cost=_cost(table(usage)),
         model=name(model),
     )
 
@@ -277,3 +302,27 @@ def _usage(usage: Any) -> Usage:
         cache_write_tokens=count(parts.get("cache_write_tokens")),
         reasoning_tokens=thoughts,
     )
+
+
+_TICKS = 1e10
+"""Of a dollar, in which xAI counts."""
+
+
+def _cost(usage: Mapping[str, Any]) -> float | None:
+    """Return the dollars that the service itself reports; ``None`` if it reports none.
+
+    >>> _cost({"cost": {"total_cost": 0.005}}), _cost({"cost_in_usd_ticks": 37756000}), _cost({"prompt_tokens": 1})
+    (0.005, 0.0037756, None)
+    """
+    cost = usage.get("cost")
+    if isinstance(cost, dict):  # Perplexity: with the fee of the search
+        return dollars(cost.get("total_cost"))
+    billed = dollars(cost)
+    if billed is not None:
+        if not usage.get("is_byok"):
+            return billed
+        # OpenRouter with one's own key of the service behind it, which bills apart.
+        elsewhere = dollars(table(usage.get("cost_details")).get("upstream_inference_cost"))
+        return None if elsewhere is None else billed + elsewhere
+    ticks = count(usage.get("cost_in_usd_ticks"))
+    return ticks / _TICKS if ticks else None  # others who sell these models report none for all

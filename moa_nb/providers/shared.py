@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import orjson
 
 from moa_nb.chat import Message
 
-__all__ = ["COLD", "count", "dumps", "loads", "loads_all", "name", "table", "temperature", "turns"]
+__all__ = [
+    "COLD",
+    "Answer",
+    "count",
+    "dollars",
+    "dumps",
+    "loads",
+    "loads_all",
+    "name",
+    "page",
+    "table",
+    "temperature",
+    "turns",
+]
 
 COLD = 1e-4
 """Temperatures up to this are sent as exactly 0, as the reference implementation of MoA does."""
+
+
+class Answer(NamedTuple):
+    """A response."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    is_stream: bool = False
+    """Whether it was a stream, whose events went elsewhere: ``body`` is empty."""
 
 
 def dumps(fields: Mapping[str, Any]) -> bytes:
@@ -63,6 +88,26 @@ def count(value: Any) -> int | None:
     (3, None, None, None)
     """
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def dollars(value: Any) -> float | None:
+    """Return a sum of money; ``None`` where there is no sensible one.
+
+    >>> dollars(0.25), dollars(0), dollars(-1), dollars(float("nan")), dollars("1")
+    (0.25, 0.0, None, None, None)
+    """
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < float("inf") else None
+
+
+def page(url: str, field: str, value: str) -> str:
+    """Return the address of another page of a list.
+
+    >>> page("https://lab.example/models?limit=9&after_id=a", "after_id", "b/c")
+    'https://lab.example/models?limit=9&after_id=b%2Fc'
+    """
+    first = re.sub(rf"[?&]{field}=[^&]*", "", url)
+    return f"{first}{'&' if '?' in first else '?'}{field}={quote(value, safe='')}"
 
 
 def table(value: Any) -> dict[str, Any]:

@@ -1,138 +1,219 @@
-"""CPU of the client per call, against a bare aiohttp loop with stdlib json in the same run.
+"""CPU of the client per call, against bare aiohttp in the same run.
 
-    python tests/benchmarks/call_overhead.py [calls]
+    python tests/benchmarks/call_overhead.py                    3,000 calls, everything on
+    python tests/benchmarks/call_overhead.py --calls 80000      the store must stay cheap as it grows
+    python tests/benchmarks/call_overhead.py --no-cache         nothing is looked up or kept
+    python tests/benchmarks/call_overhead.py --no-uvloop        on asyncio's own event loop
+    python tests/benchmarks/call_overhead.py --stream           66 chunks an answer, as a watched run reads them
 
-The server is a process of its own and answers at once; 64 calls are in flight. Each measurement is a
-process of its own, the two kinds take turns, and the least of five counts.
+*bare* is one session with keep-alive, no limit on connections and a semaphore of 64, stdlib json, asyncio's own event
+loop; of a stream it parses each event as it comes. *engine* is ``engine.answer`` by 64 workers: template, digest,
+store, limits, retry, record. *frame* is ``df.moa.synthesize(...)``. All send the same bytes and get the same.
+
+The server is a process of its own and answers at once. A figure is the slope of a process's CPU, all its threads
+together and its end included, between a small and a large run; each run is a fresh process, the kinds take turns, and
+the least of the rounds counts. The noise is the spread of the rounds.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
-IN_FLIGHT, ROUNDS, WARM_UP = 64, 5, 200
-TEXT = "The battery lasts two days, but the strap broke after a week. " * 16
+from processes import result_of, serving
+from responder import text
 
-
-def question(number: int) -> list[dict[str, str]]:
-    """The messages of one call, about 1 KB, unlike all others."""
-    return [{"role": "user", "content": f"{number}: {TEXT}"}]
-
-
-def cpu() -> float:
-    """Seconds of CPU of this process, all threads together."""
-    return time.process_time()
+IN_FLIGHT, SMALL = 64, 500
+INSTRUCTION = "Say in one sentence what this customer wants:\n\n"
+Ask = Callable[[str], Awaitable[str]]
 
 
-async def bare(base_url: str, calls: int) -> float:
-    """Seconds of CPU of a loop over ``session.post``."""
+def texts(n_rows: int) -> list[str]:
+    """Return texts of about 1 KB, unlike one another."""
+    long = text(4000)
+    return [f"{number}: {long[number % 3000 :][:1000]}" for number in range(n_rows)]
+
+
+async def by_workers(ask: Ask, rows: list[str]) -> list[str]:
+    """Return the answers to all rows, 64 in flight."""
+    waiting, answers = iter(enumerate(rows)), [""] * len(rows)
+
+    async def work() -> None:
+        for number, row in waiting:
+            answers[number] = await ask(row)
+
+    await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
+    return answers
+
+
+# What is measured --------------------------------------------------------------------------------
+
+
+async def bare(url: str, rows: list[str], *, stream: bool) -> list[str]:
+    """Return the answers that aiohttp and stdlib json get."""
     import aiohttp
+
+    slots = asyncio.Semaphore(IN_FLIGHT)
+    headers = {"Content-Type": "application/json", "Authorization": "Bearer key"}
+
+    async def read(response: aiohttp.ClientResponse) -> str:
+        if not stream:
+            return str(json.loads(await response.read())["choices"][0]["message"]["content"])
+        pieces: list[str] = []
+        async for line in response.content:
+            if line.startswith(b"data: ") and not line.startswith(b"data: [DONE]"):
+                pieces += (choice["delta"].get("content", "") for choice in json.loads(line[6:])["choices"])
+        return "".join(pieces)
 
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
-        async def ask(number: int) -> str:
-            body = json.dumps({"model": "a", "messages": question(number)})
-            headers = {"Content-Type": "application/json", "Authorization": "Bearer key"}
-            async with session.post(base_url + "/chat/completions", data=body, headers=headers) as response:
-                answer = json.loads(await response.read())
-            return str(answer["choices"][0]["message"]["content"])
+        async def ask(row: str) -> str:
+            fields: dict[str, Any] = {"model": "a", "messages": [{"role": "user", "content": INSTRUCTION + row}]}
+            if stream:
+                fields |= {"stream": True, "stream_options": {"include_usage": True}}
+            data = json.dumps(fields, separators=(",", ":"))
+            async with slots, session.post(f"{url}/chat/completions", data=data, headers=headers) as response:
+                return await read(response)
 
-        return await measured(ask, calls)
-
-
-async def measured(ask: object, calls: int) -> float:
-    """Seconds of CPU of ``calls`` calls, 64 in flight."""
-    numbers = iter(range(WARM_UP))
-
-    async def work() -> None:
-        for number in numbers:
-            await ask(number)  # type: ignore[operator]
-
-    await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
-    numbers = iter(range(WARM_UP, WARM_UP + calls))
-    began = cpu()
-    await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
-    return cpu() - began
+        return await by_workers(ask, rows)
 
 
-def ours(base_url: str, calls: int) -> float:
-    """Seconds of CPU of the whole path: prompt, digest, store, budget, limits, http, record."""
+def configure(url: str, *, uvloop: bool) -> None:
+    """Point ``lab:a`` at the server."""
+    if not uvloop:
+        sys.modules["uvloop"] = None  # type: ignore[assignment] # as if it were not installed
     import moa_nb as moa
-    from moa_nb.chat import conversation
-    from moa_nb.engine.engine import current
-    from moa_nb.engine.plan import Options
-    from moa_nb.pipeline.ask import Task
 
-    os.environ["LAB_KEY"] = "key"
-    price = {"prompt_price": 1.0, "completion_price": 1.0}
     moa.configure(
         aggregator="lab:a",
         pipeline="single",
-        providers={"lab": {"base_url": base_url, "key_env": "LAB_KEY"}},
-        models={"lab:a": price},
+        providers={"lab": {"base_url": url, "key_env": "LAB_KEY", "concurrency": IN_FLIGHT}},
+        models={"lab:a": {"prompt_price": 1.0, "completion_price": 1.0}},
     )
-    engine = current()
 
-    async def go() -> float:
-        plan = await engine.plan(Options(budget=1000.0))
 
-        async def ask(number: int) -> str:
-            task = Task(conversation(question(number)))
-            return (await engine.answer(plan, task, engine.new_record(plan, task), row=number)).text
+def engine(rows: list[str], budget: float, cache: Any, *, stream: bool) -> list[str]:
+    """Return the answers that ``engine.answer`` gets."""
+    from moa_nb.chat import conversation
+    from moa_nb.engine.engine import current
+    from moa_nb.engine.plan import Options, prompt_template
+    from moa_nb.pipeline.candidate import Task
 
-        return await measured(ask, calls)
+    engine, template = current(), prompt_template(INSTRUCTION + "{{ text }}")
+
+    async def go() -> list[str]:
+        plan = await engine.plan(Options(budget=budget, cache=cache))
+
+        async def ask(row: str) -> str:
+            task = Task(conversation(template.render({"text": row})), material=row)
+            return (await engine.answer(plan, task, engine.new_record(plan, task), watched=stream)).text
+
+        return await by_workers(ask, rows)
 
     return engine.finish(go())
 
 
-def child(kind: str, base_url: str, calls: int) -> float:
-    """Seconds of CPU of one measurement in a process of its own."""
-    with tempfile.TemporaryDirectory() as home:
-        done = subprocess.run(
-            [sys.executable, __file__, kind, base_url, str(calls)],
-            env={**os.environ, "MOA_NB_HOME": home},
-            cwd=home,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    return float(done.stdout)
+def frame(rows: list[str], budget: float, cache: Any) -> list[str]:
+    """Return the answers that a frame's verb gets."""
+    import pandas as pd
 
+    import moa_nb as moa
 
-def main() -> None:
-    """Print milliseconds of CPU per call and their ratio."""
-    calls = int(sys.argv[1]) if len(sys.argv) > 1 else 3000
-    server = subprocess.Popen(
-        [sys.executable, "-m", "moa_nb.testing", "--port", "0", "--exit-with-stdin"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    data = pd.DataFrame({"text": rows})
+    answers = data.moa.synthesize(
+        "text", template=INSTRUCTION + "{{ text }}", budget=budget, cache=cache, progress=False
     )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    try:
-        base_url = server.stdout.readline().strip()
-        found: dict[str, list[float]] = {"bare": [], "ours": []}
-        for _ in range(ROUNDS):
-            for kind, times in found.items():
-                times.append(child(kind, base_url, calls) / calls * 1000)
-    finally:
-        server.stdin.close()
-        server.wait()
-    for kind, times in found.items():
-        print(f"{kind}: {min(times):.3f} ms of CPU a call (of {', '.join(f'{one:.3f}' for one in times)})")
-    print(f"ratio: {min(found['ours']) / min(found['bare']):.2f}")
+    assert moa.last().report["state"].eq("done").all()
+    return list(answers)
+
+
+def child(options: argparse.Namespace) -> float:
+    """Return the seconds of CPU that one run takes in this process, what is imported before left out."""
+    rows = texts(options.rows)
+    cache, budget = "off" if options.no_cache else "use", options.budget
+    if options.child != "bare":
+        configure(options.url, uvloop=not options.no_uvloop)
+        import aiohttp  # noqa: F401 - it would be imported by the first call
+        import pandas as pd  # noqa: F401 - imported by the frame
+
+        from moa_nb.engine.engine import stop
+    else:
+        import aiohttp  # noqa: F401 - as for the others
+    began = time.process_time()
+    if options.child == "bare":
+        answers = asyncio.run(bare(options.url, rows, stream=options.stream))
+    elif options.child == "engine":
+        answers = engine(rows, budget, cache, stream=options.stream)
+    else:
+        answers = frame(rows, budget, cache)
+    if options.child != "bare":
+        stop()
+    seconds = time.process_time() - began
+    assert set(answers) == {text(options.answer)}
+    return seconds
+
+
+# How it is measured ------------------------------------------------------------------------------
+
+
+def main(arguments: list[str]) -> None:
+    """Print microseconds of CPU per call for each kind, and their ratio to bare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calls", type=int, default=3000, help="calls of the large run (default 3000)")
+    parser.add_argument("--rounds", type=int, default=5, help="of which the least counts (default 5)")
+    parser.add_argument("--answer", type=int, default=1000, help="bytes of an answer (default 1000)")
+    parser.add_argument("--kinds", nargs="+", default=["frame", "engine"], help="what is held against bare")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="dollars; without one none is kept")
+    parser.add_argument("--no-cache", action="store_true")
+    parser.add_argument("--no-uvloop", action="store_true")
+    parser.add_argument("--stream", action="store_true", help="of the engine alone: a frame's rows are not watched")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--url", help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if options.child:
+        print(json.dumps(child(options)))
+        return
+    kinds = ["bare", *(["engine"] if options.stream else options.kinds)]
+    sizes = (SMALL, options.calls)
+    found: dict[str, list[tuple[float, ...]]] = {kind: [] for kind in kinds}
+    sent = dict.fromkeys(kinds, 0.0)
+    with serving(str(Path(__file__).with_name("responder.py")), "--answer", str(options.answer)) as url:
+        for _ in range(options.rounds):
+            for kind in kinds:
+                n_requests, n_bytes = seen(url)
+                child_of = [*arguments, "--child", kind, "--url", url]
+                found[kind].append(tuple(result_of(__file__, *child_of, "--rows", str(size)) for size in sizes))
+                n_requests, n_bytes = (after - before for after, before in zip(seen(url), (n_requests, n_bytes)))
+                assert n_requests == sum(sizes), "each row is asked once"
+                sent[kind] = n_bytes / n_requests
+    print(f"{options.calls} calls, least of {options.rounds}; microseconds of CPU a call (each round's), bytes of a request")
+    per_call = {kind: slope([min(sizes) for sizes in zip(*runs)], options.calls) for kind, runs in found.items()}
+    for kind, runs in found.items():
+        rounds = ", ".join(f"{slope(run, options.calls):.0f}" for run in runs)
+        print(f"{kind:>6}: {per_call[kind]:4.0f} ({rounds}), {sent[kind]:.0f} bytes")
+    for kind in kinds[1:]:
+        print(f"ratio {kind} to bare: {per_call[kind] / per_call['bare']:.2f}")
+
+
+def slope(seconds: Any, calls: int) -> float:
+    """Return microseconds per call from the seconds of a small and a large run."""
+    small, large = seconds
+    return 1e6 * (large - small) / (calls - SMALL)
+
+
+def seen(url: str) -> list[int]:
+    """Return how many requests came, and their bytes."""
+    with urlopen(f"{url}/seen") as answer:
+        return json.load(answer)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 4:
-        kind, base_url, calls = sys.argv[1], sys.argv[2], int(sys.argv[3])
-        print(asyncio.run(bare(base_url, calls)) if kind == "bare" else ours(base_url, calls))
-    else:
-        main()
+    main(sys.argv[1:])

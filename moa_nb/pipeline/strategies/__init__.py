@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.metadata
+import pkgutil
+import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 from moa_nb.errors import UnknownName, nearest
-from moa_nb.pipeline.ask import Ask, Candidate, Task
+from moa_nb.pipeline.ask import Ask
+from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.spec import Params
 
 __all__ = ["Strategy", "find", "names", "strategy"]
@@ -22,6 +28,11 @@ class Strategy:
     name: str
     params: type[Params]
     run: _Run
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it comes with this package, and is known to take every branch through ``ask``."""
+        return self.run.__module__.startswith("moa_nb.")
 
 
 _registry: dict[str, Strategy] = {}
@@ -60,5 +71,14 @@ def names() -> list[str]:
     return sorted(_registry)
 
 
+@functools.cache
 def _load() -> None:
-    from moa_nb.pipeline.strategies import layers  # noqa: F401 - registers itself
+    """Return once every strategy of this package, and of packages that bring some, is registered."""
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+    for entry in importlib.metadata.entry_points(group="moa_nb.strategies"):
+        try:
+            entry.load()
+        except Exception as error:  # somebody else's package must not take ours with it
+            text = f"the strategies of {entry.value} cannot be loaded: {type(error).__name__}: {error}"
+            warnings.warn(text, stacklevel=2)

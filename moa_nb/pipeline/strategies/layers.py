@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, model_validator
 
 from moa_nb.errors import PipelineError
-from moa_nb.pipeline.ask import Ask, Candidate, Task
+from moa_nb.pipeline.ask import Ask
+from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.spec import Agent, Layer, Params
 from moa_nb.pipeline.strategies import strategy
 
@@ -94,5 +95,6 @@ async def layers(task: Task, params: Layers, ask: Ask) -> Candidate:  # noqa: AR
             layer.members,
             see=references,
             min_ok=layer.min_ok,
+            patience=layer.patience,
         )
     return references[0]
