@@ -31,7 +31,7 @@ def last() -> Result | FrameRun:
 
 
 def runs(limit: int = 50) -> pd.DataFrame:
-    """Return the latest runs of all notebooks, newest first, a row each.
+    """Return the latest runs of all notebooks, newest first, a row each. ``%moa delete ID`` deletes one.
 
     >>> list(runs().columns)[:4]
     ['id', 'at', 'kind', 'pipeline']

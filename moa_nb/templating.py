@@ -277,6 +277,11 @@ def _find_included(name: str) -> tuple[str, str] | None:
     return read("prompts", f"{name}.jinja") or read("prompts", name)
 
 
+@functools.cache
+def _globals(environment: jinja2.Environment) -> dict[str, Any]:
+    return dict(environment.globals)
+
+
 @dataclass(frozen=True)
 class Template:
     """A parsed prompt template.
@@ -303,7 +308,13 @@ class Template:
             TemplateError: a variable is missing (the message names the nearest), or an expression fails.
         """
         try:
-            return self._compiled.render({name: value for name, value in values.items() if is_value(value)})
+            given = {name: value for name, value in values.items() if type(value) is str or is_value(value)}
+            # What ``render`` of Jinja does, without copying its globals through Python for every prompt.
+            environment = self._compiled.environment
+            context = environment.context_class(
+                environment, {**_globals(environment), **given}, self._compiled.name, self._compiled.blocks
+            )
+            return environment.concat(self._compiled.root_render_func(context))  # type: ignore[no-any-return]  # untyped in Jinja
         except _MissingVariable as missing:
             raise TemplateError(self._missing(missing, values)) from None
         except jinja2.TemplateNotFound as error:

@@ -14,11 +14,15 @@ from moa_nb import settings
 from moa_nb.testing import ChatServer
 
 
+_CERTIFICATES = frozenset({"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"})
+
+
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No test sees the user's keys, files or store, nor those of another test."""
+    keys = {service.key_env for service in settings.services().values()}
     for name in list(os.environ):
-        if name.endswith("_API_KEY") or name.startswith("MOA_NB_"):
+        if name in keys or name in _CERTIFICATES or name.startswith("MOA_NB_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
     (tmp_path / "home").mkdir()
     (tmp_path / "work").mkdir()

@@ -23,6 +23,7 @@ from pydantic import SecretStr, ValidationError
 from moa_nb.chat import Completion, Message, Request, Usage
 from moa_nb.errors import MoaError
 from moa_nb.gateway import Gateway, http
+from moa_nb.providers.refusals import overflow
 from moa_nb.providers.wire import KINDS, WIRES, Wire, cause
 from moa_nb.settings import ProviderSettings, Settings
 from moa_nb.store import Store
@@ -158,7 +159,7 @@ def run(work: Callable[[], Any]) -> Any:
 def test_every_exchange_has_its_expectation() -> None:
     """The expectations and the recorded exchanges are the same set."""
     assert sorted(expectations()) == sorted(file.stem for file in EXCHANGES.glob("*.json"))
-    assert {exchange(id_).wire.name for id_ in expectations()} == set(WIRES)
+    assert {exchange(id_).wire.name for id_ in expectations()} == set(API_WIRES.values())
 
 
 def test_some_streams_have_characters_to_cut() -> None:
@@ -198,6 +199,55 @@ def test_streamed_answers(id_: str, cut: Callable[[bytes], Iterator[bytes]]) -> 
     assert text == completion.text
     check(completion, recorded)
     assert completion.usage == Usage(**recorded.expected["usage"])
+
+
+COSTS = {
+    "157": 0.00031413,
+    "159": 0.000235,
+    "160": 0.000234,
+    "164": 0.00333825,
+    "165": 0.000837,
+    "166": 0.000669,
+    "167": 0.0,
+    "170": 0.00502,
+    "171": 0.00503,
+    "173": 0.00501,
+}
+"""What the services say that an answer cost, by the number of its exchange; the others say nothing."""
+
+
+@pytest.mark.parametrize("id_", ids("completion"))
+def test_costs(id_: str) -> None:
+    """The dollars that a service reports are read, and no others are made up."""
+    recorded = exchange(id_)
+    if recorded.is_streamed:
+        stream = recorded.wire.new_stream()
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield recorded.body
+
+        async def read() -> None:
+            async for events in http._events(pieces()):
+                stream.feed(events)
+
+        run(read)
+        completion = stream.completion()
+    else:
+        completion = recorded.wire.parse(recorded.body)
+    assert completion.cost == COSTS.get(id_[:3])
+
+
+LENGTHS = {"002": (200_000, 3_333_404), "043": (None, None), "046": (1_048_576, 1_250_074)}
+"""How much fits and how much was sent, where an exchange ended for its length."""
+
+
+@pytest.mark.parametrize("id_", ids("error"))
+def test_lengths(id_: str) -> None:
+    """A request that is too long is told from every other refusal, with its length where the service says it."""
+    recorded = exchange(id_)
+    message, code = recorded.wire.said(recorded.body)
+    is_too_long = cause(recorded.status, message, code) == "context"
+    assert (overflow(message) if is_too_long else None) == LENGTHS.get(id_[:3])
 
 
 @pytest.mark.parametrize("id_", ids("error"))
@@ -298,7 +348,7 @@ def check_asked(played: Playback, *, streamed: bool) -> None:
         assert url.endswith(asked.path_qs)
         assert {name: asked.headers.get(name) for name in wire.headers(KEY)} == wire.headers(KEY)
         # What the service refuses is left out when it is asked again.
-        assert sent == ((number and wire.mended(body, message)) or body)
+        assert sent == (wire.spelt(body, wire.refused(body, message)) if number else body)
 
 
 def check_client(played: Playback, watch: Watcher | None) -> None:

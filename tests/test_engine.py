@@ -496,7 +496,7 @@ except moa.MoaError as error:
 def test_an_estimate_counts_each_long_text_once(server: ChatServer, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its work grows with the layers, not with the square of the agents."""
     counted: list[str] = []
-    monkeypatch.setattr("moa_nb.tokens.count_tokens", lambda text: counted.append(text) or 1)
+    monkeypatch.setattr("moa_nb.tokens.count_tokens", lambda text, model=None: counted.append(text) or 1)
     assert moa.estimate("Why?", models=["lab:a"], pipeline="moa-lite", samples=30, layers=3).n_calls == 61
     assert len(counted) < 10
 

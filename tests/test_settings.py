@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, example, given, strategies
+from hypothesis import settings as effort
 
 import moa_nb as moa
 from moa_nb import settings
 from moa_nb.errors import KeyRejected, SettingsError, UnknownName
-from moa_nb.settings import current, explain, services, services_with_keys
+from moa_nb.settings import ModelSettings, ProviderSettings, Settings, current, explain, services, services_with_keys
 
 
 def user(text: str) -> None:
@@ -96,7 +99,24 @@ def test_a_changed_file_counts_at_once() -> None:
         ('store = "cloud"', "store: input should be 'disk' or 'none'"),
         ("timeout = ", "is not valid TOML"),
         ('providers = "lab"', "providers:"),
-        ("budget = -1", "budget:"),
+        ("budget = -1", "budget: input should be greater than or equal to 0 (got -1)"),
+        ("budget = inf", "budget: input should be a finite number"),
+        ("timeout = nan", "timeout: input should be a finite number"),
+        ("timeout = 0", "timeout: input should be greater than 0"),
+        ("concurrency = 1.5", "concurrency: input should be a valid integer"),
+        ('hedge = "maybe"', "hedge: input should be a valid boolean"),
+        ("keep_days = 0", "keep_days: input should be greater than or equal to 1"),
+        ('references = "shorten"', "references: input should be 'trim' or 'summarize'"),
+        ("max_ref_chars = 0", "max_ref_chars:"),
+        ("env_file = 3", "env_file: input is not a valid path"),
+        ("ca_file = true", "ca_file: input is not a valid path"),
+        ("colab_secrets = 3", "colab_secrets: input should be a valid boolean"),
+        ('[models."lab:a"]\nrequests_per_minute = 0', "models.lab:a.requests_per_minute:"),
+        ('[models."lab:a"]\ntoken_per_minute = 5', "did you mean 'tokens_per_minute'?"),
+        ('[providers.lab]\nbase_url = "127.0.0.1:8000/v1"', "an address begins with http:// or https://"),
+        ('[providers.lab]\nbase_url = "llm.example.org"', "an address begins with http:// or https://"),
+        ('[providers.offline]\nbase_url = "http://x"', "what this package calls its own agents"),
+        ('[providers."a:b"]\nbase_url = "http://x"', "cannot stand in a model's name"),
     ],
 )
 def test_a_mistake_names_its_file_and_the_nearest_key(text: str, words: str) -> None:
@@ -216,6 +236,13 @@ def test_services_are_looked_for_in_the_stated_order(monkeypatch: pytest.MonkeyP
     assert [service.name for service in services_with_keys()] == ["anthropic", "groq"]
 
 
+def test_a_service_without_default_models_answers_nobody_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its key is there to be used, and is listed."""
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
+    assert services_with_keys() == []
+    assert ("providers.azure.key", "(set)", "environment (AZURE_OPENAI_API_KEY)") in explain()
+
+
 def test_a_known_service_can_be_moved_elsewhere() -> None:
     """The user's address over what is known, the service's own prices kept."""
     moa.configure(providers={"openai": {"base_url": "http://proxy/v1/"}})
@@ -276,3 +303,96 @@ def test_the_hint_before_a_further_sentence_ends() -> None:
     """A list of names gets a full stop."""
     with pytest.raises(UnknownName, match=r"(…|\w)\. A new one goes"):
         current().provider("zzzzzz:a")
+
+
+def test_what_is_new_has_its_place_in_every_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Switches, days and paths are read from files and variables alike."""
+    assert (current().hedge, current().references, current().max_ref_chars, current().keep_days) == (
+        False,
+        "trim",
+        None,
+        None,
+    )
+    project(
+        'hedge = true\nreferences = "summarize"\n[models."lab:a"]\nrequests_per_minute = 60\ntokens_per_minute = 9000'
+    )
+    monkeypatch.setenv("MOA_NB_KEEP_DAYS", "30")
+    monkeypatch.setenv("MOA_NB_MAX_REF_CHARS", "4000")
+    monkeypatch.setenv("MOA_NB_COLAB_SECRETS", "yes")
+    monkeypatch.setenv("MOA_NB_ENV_FILE", ".env")
+    now = current()
+    assert (now.hedge, now.references, now.keep_days, now.max_ref_chars) == (True, "summarize", 30, 4000)
+    assert (now.colab_secrets, now.env_file) == (True, Path.cwd() / ".env")
+    assert (now.models["lab:a"].requests_per_minute, now.models["lab:a"].tokens_per_minute) == (60, 9000)
+    assert source("env_file") == "environment (MOA_NB_ENV_FILE)"
+    assert source("models.lab:a.tokens_per_minute") == str(Path.cwd() / "moa.toml")
+
+
+ODD = strategies.recursive(
+    strategies.none()
+    | strategies.booleans()
+    | strategies.integers()
+    | strategies.floats()
+    | strategies.text(max_size=12)
+    | strategies.binary(max_size=4),
+    lambda parts: (
+        strategies.lists(parts, max_size=3)
+        | strategies.dictionaries(
+            strategies.text(max_size=6) | strategies.sampled_from(["base_url", "lab", "lab:a", "key", "context"]),
+            parts,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@effort(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=strategies.dictionaries(strategies.sampled_from([*Settings.model_fields, "timeot"]), ODD, max_size=2))
+@example(values={"env_file": "\0"})
+@example(values={"env_file": "\ud800"})
+@example(values={"env_file": "~nobody-here/.env"})
+@example(values={"env_file": "a" * 5000})
+@example(values={"ca_file": "\0"})
+@example(values={"ca_file": "two\nlines"})
+@example(values={"ca_file": ""})
+@example(values={"models": {3: {}}})
+@example(values={"providers": {3: {"base_url": "http://x"}}})
+@example(values={"providers": {"two\nlines": 3}})
+@example(values={"models": {"two\nlines": {}}})
+@example(values={"providers": {"lab": {"base_url": "http://[x"}}})
+@example(values={"providers": {"lab": {"base_url": "http://x", "headers": {"a": 3}}}})
+@example(values={"providers": {"lab": {"base_url": "http://x", "key_env": "\n"}}})
+@example(values={"timeout": 10**400})
+def test_whatever_is_configured_it_is_taken_or_refused_in_one_line(values: dict[str, Any]) -> None:
+    """Nothing but ``SettingsError`` comes out, its line names a key that was given, and then nothing has changed."""
+    before = current()
+    refusal = None
+    try:
+        moa.configure(**values)
+    except SettingsError as error:
+        refusal = str(error)
+    if refusal is None:
+        assert all(isinstance(name, str) for name, _, _ in explain())
+    else:
+        assert len(refusal.splitlines()) == 1
+        assert any(key in refusal for key in values)
+        assert current() == before
+    settings.reset()
+
+
+def test_the_readme_lists_every_setting() -> None:
+    """Each with its built-in value, in the order of the code; the keys of the two tables too."""
+    text = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+    table = text.partition("<!-- settings -->\n")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    shown = {key: (value, what) for keys, value, what in rows for key in re.findall(r"`([^`]+)`", keys)}
+    assert [key.partition(".")[0] for key in shown] == list(Settings.model_fields)
+    for key, field in Settings.model_fields.items():
+        if key in {"providers", "models"}:
+            continue
+        built_in = str(field.default).lower() if isinstance(field.default, bool) else str(field.default)
+        assert shown[key][0] == ("" if field.default in {None, ()} else f"`{built_in}`")
+    tables = {"providers.NAME": ProviderSettings, 'models."PROVIDER:MODEL"': ModelSettings}
+    for key, kind in tables.items():
+        assert set(re.findall(r"`(\w+)`", shown[key][1])) == set(kind.model_fields)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import hashlib
 import json
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,32 +26,48 @@ from hypothesis import strategies as st
 import moa_nb as moa
 from moa_nb.chat import Completion, Usage
 from moa_nb.engine import engine
-from moa_nb.store import Store, StoreWarning, schema
+from moa_nb.store import Store, StoreWarning, index, place, schema, writer
+from moa_nb.store.completions import completion as read
 from moa_nb.store.completions import pack, unpack
 from moa_nb.store.runs import RunRow
-from moa_nb.testing import ChatServer, Reply, read_log
+from moa_nb.testing import ChatServer, Reply
 
 Lab = Callable[..., None]
 
 ANSWER = Completion("an answer", "m-2024", "stop", Usage(10, 5, 2, None, 1), cost=0.25, seconds=1.5, reasoning="hm")
 
 
-def put(store: Store, *keys: bytes, completion: Completion = ANSWER) -> None:
-    """Put one completion under each key, side by side."""
+def key(name: object) -> bytes:
+    """A key, as the gateway digests it."""
+    return hashlib.blake2b(str(name).encode(), digest_size=16).digest()
+
+
+def put(store: Store, *names: object, completion: Completion = ANSWER, model: str = "lab:a") -> None:
+    """Put one completion under the key of each name, side by side."""
 
     async def go() -> None:
-        await asyncio.gather(*(store.put(key, completion) for key in keys))
+        await asyncio.gather(*(store.put(key(name), completion, model) for name in names))
 
     asyncio.run(go())
 
 
-def stored(path: Path) -> int:
-    """How many completions another connection sees."""
+def asked(path: Path, query: str) -> Any:
+    """What another connection sees: the first value that a query finds."""
     connection = sqlite3.connect(path)
     try:
-        return int(connection.execute("SELECT COUNT(*) FROM completions").fetchone()[0])
+        return connection.execute(query).fetchone()[0]
     finally:
         connection.close()
+
+
+def stored(path: Path) -> int:
+    """How many completions another connection sees."""
+    return int(asked(path, "SELECT TOTAL(n) FROM blocks"))
+
+
+def as_cached(completion: Completion) -> Completion:
+    """The completion as the store gives it back."""
+    return replace(completion, cached=True, attempts=0)
 
 
 @given(
@@ -60,7 +81,8 @@ def test_a_completion_comes_back_as_it_was(
 ) -> None:
     """But for its being cached; half a surrogate pair is replaced."""
     completion = Completion(text, "m", "stop", Usage(*counts), cost=cost, reasoning=reasoning, note="n")
-    known = unpack(pack(completion))
+    (record,) = unpack(pack([completion]))
+    known = read(record)
     assert (known.text, known.usage, known.cost, known.reasoning, known.note) == (
         text.encode("utf-8", "replace").decode(),
         completion.usage,
@@ -75,32 +97,123 @@ def test_what_was_put_is_committed(tmp_path: Path) -> None:
     """When ``put`` returns, another process sees it."""
     path = tmp_path / "folder" / "store.sqlite"
     store = Store(path)
-    put(store, b"1")
+    put(store, 1)
     assert stored(path) == 1
-    assert store.get(b"1") == unpack(pack(ANSWER))
-    assert store.get(b"2") is None
+    assert store.get(key(1)) == as_cached(ANSWER)
+    assert store.get(key(2)) is None
     store.close()
-    assert Store(path).get(b"1") is not None
+    again = Store(path)
+    assert again.get(key(1)) == as_cached(ANSWER)
+    again.close()
 
 
 def test_many_are_committed_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A thousand completions that come at once take a few commits."""
-    store, groups = Store(tmp_path / "store.sqlite"), []
-    commit = store._commit
+    store, groups, commit = Store(tmp_path / "store.sqlite"), list[int](), writer.commit
     monkeypatch.setattr(
-        store, "_commit", lambda connection, group: (groups.append(len(group)), commit(connection, group))
+        writer, "commit", lambda connection, group: (groups.append(len(group)), commit(connection, group))
     )
-    put(store, *(b"%d" % n for n in range(1000)))
+    put(store, *range(1000))
     assert stored(tmp_path / "store.sqlite") == sum(groups) == 1000
     assert len(groups) < 100
     store.close()
 
 
-def test_the_store_is_for_its_owner_alone(tmp_path: Path) -> None:
-    """Answers may be private: folder and file open to nobody else."""
-    Store(tmp_path / "mine" / "store.sqlite").close()
-    assert (tmp_path / "mine").stat().st_mode & 0o077 == 0
-    assert (tmp_path / "mine" / "store.sqlite").stat().st_mode & 0o077 == 0
+def test_what_is_kept_is_called_on_its_loop(tmp_path: Path) -> None:
+    """``put_soon`` waits for nothing; each ``kept`` is called on the loop that put it, once it is committed."""
+    store = Store(tmp_path / "store.sqlite")
+
+    async def go() -> list[tuple[int, bool]]:
+        seen: list[tuple[int, bool]] = []
+        all_kept = asyncio.get_running_loop().create_future()
+
+        def kept(n: int) -> None:
+            seen.append((threading.get_ident(), store.get(key(n)) is not None))
+            if len(seen) == 20:
+                all_kept.set_result(None)
+
+        for n in range(20):
+            store.put_soon(key(n), ANSWER, functools.partial(kept, n))
+        assert seen == []
+        await all_kept
+        return seen
+
+    assert asyncio.run(go()) == [(threading.get_ident(), True)] * 20
+    store.close()
+
+
+def test_one_that_fails_once_it_is_kept_holds_up_nobody(tmp_path: Path) -> None:
+    """The others of its group are called all the same, and the loop hears of the failure."""
+    store, failures = Store(tmp_path / "store.sqlite"), list[str]()
+
+    async def go() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failures.append(repr(context["exception"])))
+        for n in range(3):
+            store.put_soon(key(n), ANSWER, lambda: 1 / 0)
+        await asyncio.gather(*(store.put(key(n), ANSWER) for n in range(3, 6)))
+
+    asyncio.run(go())
+    assert failures == ["ZeroDivisionError('division by zero')"] * 3
+    store.close()
+
+
+def test_two_stores_on_one_file_see_each_other(tmp_path: Path) -> None:
+    """What one kernel keeps the other finds, and an answer that one asks for again replaces the earlier one."""
+    one, other = Store(tmp_path / "store.sqlite"), Store(tmp_path / "store.sqlite")
+    for n in range(3):
+        put(one, f"one {n}")
+        put(other, f"other {n}")
+        assert other.get(key(f"one {n}")) == one.get(key(f"other {n}")) == as_cached(ANSWER)
+    new = replace(ANSWER, text="a new answer")
+    put(other, "one 0", completion=new)
+    assert one.get(key("one 0")) == as_cached(new)
+    one.close()
+    other.close()
+
+
+def test_sorted_in_or_not_a_key_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys go into the index some at a time, by whichever kernel; each is found before, after and in a later kernel."""
+    monkeypatch.setattr(index, "TAIL", 100)
+    path = tmp_path / "store.sqlite"
+    one, other = Store(path), Store(path)
+    for start in range(0, 550, 50):
+        put(one, *range(start, start + 50))
+        assert all(other.get(key(n)) is not None for n in range(start + 50))
+    put(other, *range(550, 570))
+    new = replace(ANSWER, text="a new answer")
+    put(one, *range(10), completion=new)
+    one.close()
+    other.close()
+    later = Store(path)
+    assert [later.get(key(n)) for n in range(10)] == [as_cached(new)] * 10
+    assert all(later.get(key(n)) is not None for n in range(570))
+    assert later.get(key("none")) is None
+    assert 500 <= asked(path, "SELECT COUNT(*) FROM places") <= 570
+    later.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+@pytest.mark.parametrize("umask", [0, 0o022])
+def test_the_store_is_for_its_owner_alone(tmp_path: Path, umask: int) -> None:
+    """Answers may be private: folder, file and log are open to nobody else, whatever the umask; an open file is closed."""
+    before = os.umask(umask)
+    try:
+        path = tmp_path / "mine" / "store.sqlite"
+        store = Store(path)
+        put(store, 1)
+        files = {file.name: file.stat().st_mode & 0o777 for file in path.parent.iterdir()}
+        store.close()
+    finally:
+        os.umask(before)
+    assert files == dict.fromkeys(["store.sqlite", "store.sqlite-wal", "store.sqlite-shm"], 0o600)
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    path.chmod(0o644)
+    Store(path).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+# Faults -----------------------------------------------------------------------------------------
 
 
 def damaged(path: Path) -> None:
@@ -121,7 +234,7 @@ def not_a_folder(path: Path) -> None:
     path.parent.write_text("a file where a folder should be")
 
 
-@pytest.mark.parametrize("harm", [damaged, newer, not_a_folder])
+@pytest.mark.parametrize("harm", [newer, not_a_folder])
 def test_a_file_that_cannot_be_used_costs_no_answer(server: ChatServer, lab: Lab, harm: Callable[[Path], None]) -> None:
     """One warning, on the caller's thread; the session keeps its answers in memory; the file is left alone."""
     path = Path(os.environ["MOA_NB_HOME"]) / "store.sqlite"
@@ -137,18 +250,150 @@ def test_a_file_that_cannot_be_used_costs_no_answer(server: ChatServer, lab: Lab
     assert (path.read_bytes() if path.exists() else None) == before
 
 
-def test_a_disk_that_fills_up_costs_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a group cannot be written, those who wait for it go on, and it is said once."""
+def test_a_damaged_file_is_set_aside(server: ChatServer, lab: Lab) -> None:
+    """One warning that names both files; a new one is begun, and what was there is kept under another name."""
+    path = Path(os.environ["MOA_NB_HOME"]) / "store.sqlite"
+    damaged(path)
+    lab(budget=None)
+    before = path.read_bytes()
+    with pytest.warns(StoreWarning, match=r"was damaged .* set aside as store\.damaged-.* a new one begun") as warned:
+        moa.run("Why?", pipeline="single")
+    assert len(warned) == 1
+    (aside,) = path.parent.glob("store.damaged-*.sqlite")
+    assert aside.read_bytes() == before
+    engine.stop()
+    moa.run("Why?", pipeline="single")
+    assert server.count() == 1
+
+
+def test_only_the_damaged_file_is_set_aside(tmp_path: Path) -> None:
+    """A kernel that comes second does not take away the new file of the first."""
+    path = tmp_path / "store.sqlite"
+    damaged(path)
+    found = place.inode(path)
+    (tmp_path / "other").write_bytes(b"a new file")
+    (tmp_path / "other").replace(path)
+    assert place.set_aside(path, found) is None
+    assert path.read_bytes() == b"a new file"
+
+
+def test_damage_in_the_middle_costs_no_answer(tmp_path: Path) -> None:
+    """Where only a part is broken, the session goes on in memory, and the next one begins a new file."""
+    path = tmp_path / "store.sqlite"
+    store = Store(path)
+    put(store, *range(200))
+    store.close()
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        file.seek(4096)
+        file.write(b"\xee" * (size - 4096))
+    store = Store(path)
+    put(store, "a", "b")
+    assert store.get(key("a")) == store.get(key("b")) == as_cached(ANSWER)
+    assert "set aside as store.damaged-" in (store.complaint() or "")
+    store.close()
+    later = Store(path)
+    put(later, "c")
+    assert later.complaint() is None
+    assert stored(path) <= 3
+    later.close()
+
+
+def test_a_group_that_cannot_be_written_costs_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who wait for it go on with it in memory, and it is said once."""
     store = Store(tmp_path / "store.sqlite")
-    put(store, b"0")
-    monkeypatch.setattr("moa_nb.store.database.pack", lambda completion: 1 / 0)
-    put(store, b"1", b"2")
+    put(store, 0)
+    monkeypatch.setattr("moa_nb.store.writer.pack", lambda completions: 1 / 0)
+    put(store, 1, 2)
     monkeypatch.undo()
-    put(store, b"3")
-    assert all(store.get(key) is not None for key in (b"0", b"1", b"2", b"3"))
+    put(store, 3)
+    assert all(store.get(key(n)) is not None for n in range(4))
     assert "in memory only" in (store.complaint() or "")
     assert store.complaint() is None
     store.close()
+
+
+FULL = """
+import asyncio, os, resource, signal, sys
+from pathlib import Path
+from moa_nb.chat import Completion
+from moa_nb.store import Store
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+store = Store(Path(sys.argv[1]))
+async def put(n):
+    await store.put(n.to_bytes(16, "little"), Completion(os.urandom(1000).hex(), "m"))
+async def go():
+    for start in range(0, 3000, 100):
+        await asyncio.gather(*map(put, range(start, start + 100)))
+asyncio.run(go())
+assert all(store.get(n.to_bytes(16, "little")) for n in range(3000))
+print(store.complaint())
+print(store.complaint())
+store.close()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits on the size of a file are those of POSIX")
+def test_a_disk_that_fills_up_costs_no_answer(tmp_path: Path) -> None:
+    """The file cannot grow any more: one warning, every answer is there, and the file is whole."""
+    path = tmp_path / "store.sqlite"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", FULL, str(path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    said, again = done.stdout.splitlines()
+    assert "cannot be written" in said
+    assert "in memory only" in said
+    assert again == "None"
+    assert asked(path, "PRAGMA integrity_check") == "ok"
+    assert 0 < stored(path) < 3000
+
+
+def test_a_folder_that_cannot_be_written_costs_no_answer(tmp_path: Path) -> None:
+    """A store whose file cannot be made or changed says so, and answers from memory."""
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    folder.chmod(0o500)
+    if os.access(folder, os.W_OK):
+        folder = Path("/proc/self/fd")  # whoever may write everywhere may not write here
+        if not folder.exists():
+            pytest.skip("this user may write everywhere")
+    store = Store(folder / "store.sqlite")
+    put(store, 1)
+    assert store.get(key(1)) == as_cached(ANSWER)
+    assert "in memory only" in (store.complaint() or "")
+    store.close()
+
+
+def test_on_a_network_file_system_there_is_no_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store says that it is slower, works, and two share it all the same; a file that had a log is changed."""
+    path = tmp_path / "store.sqlite"
+    Store(path).close()
+    monkeypatch.setattr(schema, "is_remote", lambda path: True)
+    one, other = Store(path), Store(path)
+    assert "no write-ahead log" in (one.complaint() or "")
+    for n in range(20):
+        put(one, f"one {n}")
+        put(other, f"other {n}")
+        assert other.get(key(f"one {n}")) == one.get(key(f"other {n}")) == as_cached(ANSWER)
+    assert asked(path, "PRAGMA journal_mode") == "delete"
+    assert not path.with_name("store.sqlite-wal").exists()
+    assert one.complaint() is None
+    one.close()
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("folder", "is_remote"),
+    [("/home/ann", True), ("/home/bob", False), ("/data/with space/x", True), ("/tmp", False), ("/homes", False)],
+)
+def test_a_network_file_system_is_known_by_its_mount(folder: str, is_remote: bool) -> None:
+    """The innermost mount counts."""
+    if os.name == "nt":
+        pytest.skip("mounts are listed on Linux")
+    mounts = "/dev/a / ext4 rw 0 0\nhost:/h /home nfs4 rw 0 0\n/dev/b /home/bob xfs rw 0 0\n//s/x /data/with\\040space cifs rw 0 0\n"
+    assert place.is_remote(Path(folder) / "store.sqlite", mounts) is is_remote
 
 
 def test_one_damaged_answer_is_asked_again_and_the_store_goes_on(server: ChatServer, lab: Lab) -> None:
@@ -156,7 +401,7 @@ def test_one_damaged_answer_is_asked_again_and_the_store_goes_on(server: ChatSer
     moa.run("Why?", pipeline="single")
     path = Path(os.environ["MOA_NB_HOME"]) / "store.sqlite"
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE completions SET value = x'ff00'")
+    connection.execute("UPDATE blocks SET data = x'ff00'")
     connection.commit()
     connection.close()
     moa.run("Why?", pipeline="single")
@@ -181,8 +426,13 @@ import json, sys, moa_nb as moa
 base_url, start, end = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 moa.configure(aggregator="lab:a", providers={"lab": {"base_url": base_url, "concurrency": 8}})
 import asyncio
+async def ask(n):
+    answer = await moa.arun(f"question {n}", pipeline="single")
+    with open("told", "ab", buffering=0) as told:
+        told.write(b".")
+    return answer
 async def all():
-    answers = await asyncio.gather(*(moa.arun(f"question {n}", pipeline="single") for n in range(start, end)))
+    answers = await asyncio.gather(*map(ask, range(start, end)))
     print(json.dumps([answer.calls[0].cached for answer in answers]))
 asyncio.run(all())
 """
@@ -213,26 +463,60 @@ def test_two_processes_share_a_store(server: ChatServer) -> None:
     assert server.count() == 120
 
 
-def test_a_killed_process_asks_only_what_was_not_committed(tmp_path: Path) -> None:
-    """Killed in the middle of 200 calls: what the store has is not asked again, the rest is asked once."""
-    log = tmp_path / "log.jsonl"
+def test_a_killed_process_asks_only_what_was_not_committed() -> None:
+    """Killed in the middle of 200 calls: what it was told is in the store and not asked again, the rest is asked once."""
     path = Path(os.environ["MOA_NB_HOME"]) / "store.sqlite"
-    with ChatServer(log=log) as server:
+    with ChatServer() as server:
         server.on("*", Reply("an answer", delay=0.01))
         process = client(server.base_url, 0, 200)
-        assert server.wait_until(lambda: server.count() > 90, seconds=20)
+        assert server.wait_until(lambda: server.count() > 90 and Path("told").exists(), seconds=20)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         committed = stored(path)
-        assert 40 < committed < 200
+        assert committed < 200
+        assert 0 < Path("told").stat().st_size <= committed
+        assert asked(path, "PRAGMA integrity_check") == "ok"
         server.wait_until(lambda: server.in_flight == 0)
         server.clear()
         cached = ended(client(server.base_url, 0, 200))
         assert cached.count(True) == committed
         assert server.count() == 200 - committed
-    # Everything that the first process had been told, but what was on its way at the end, was kept.
-    answered = sum(record.status == 200 for record in read_log(log)) - (200 - committed)
-    assert answered - committed <= 2 * 8
+
+
+WRITER = """
+import asyncio, os, sys
+from pathlib import Path
+from moa_nb.chat import Completion
+from moa_nb.store import Store, index
+index.TAIL = 64
+store = Store(Path(sys.argv[1]))
+async def keep(numbers):
+    for n in numbers:
+        await store.put(n.to_bytes(16, "big")[::-1], Completion(f"answer {n} " * 50, "m"), "lab:" + "ab"[n % 2])
+        os.write(1, b"%d\\n" % n)
+async def all():
+    numbers = iter(range(10**6))
+    await asyncio.gather(*(keep(numbers) for _ in range(32)))
+asyncio.run(all())
+"""
+
+
+@pytest.mark.parametrize("told", [1, 300, 2000])
+def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path, told: int) -> None:
+    """Killed while it commits and sorts in: the file is whole and has everything that was said to be kept."""
+    path = tmp_path / "store.sqlite"
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(told)]
+    process.kill()
+    lines += process.communicate()[0].splitlines(keepends=True)
+    numbers = [int(line) for line in lines if line.endswith("\n")]
+    assert asked(path, "PRAGMA integrity_check") == "ok"
+    store = Store(path)
+    found = [store.get(n.to_bytes(16, "big")[::-1]) for n in numbers]
+    assert [one.text if one else None for one in found] == [f"answer {n} " * 50 for n in numbers]
+    assert store.complaint() is None
+    store.close()
 
 
 def test_runs_are_listed_with_what_they_took(server: ChatServer, lab: Lab) -> None:
@@ -265,6 +549,93 @@ def test_a_run_that_cannot_be_listed_is_only_complained_of(tmp_path: Path) -> No
     assert [run.title for run in store.runs()] == ["broken ?"]
     store.add_run(row, [], {"loop": (loop := {}, loop.setdefault("self", loop))})
     assert "cannot keep this run" in (store.complaint() or "")
-    put(store, b"1")
+    put(store, 1)
     assert stored(tmp_path / "store.sqlite") == 1
     store.close()
+
+
+# Versions ---------------------------------------------------------------------------------------
+
+VERSION_ONE = """
+CREATE TABLE completions (key BLOB NOT NULL UNIQUE, value BLOB NOT NULL, at REAL NOT NULL);
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, at REAL NOT NULL, kind TEXT NOT NULL, pipeline TEXT NOT NULL, state TEXT NOT NULL,
+    title TEXT NOT NULL, calls INTEGER NOT NULL, cached INTEGER NOT NULL, failed INTEGER NOT NULL,
+    prompt_tokens INTEGER, completion_tokens INTEGER, cost REAL, saved REAL, seconds REAL NOT NULL, record BLOB
+);
+CREATE INDEX runs_at ON runs (at);
+CREATE TABLE ledger (
+    run TEXT NOT NULL, at REAL NOT NULL, model TEXT NOT NULL, calls INTEGER NOT NULL, cached INTEGER NOT NULL,
+    prompt_tokens INTEGER, completion_tokens INTEGER, cost REAL, saved REAL, unpriced INTEGER NOT NULL
+);
+CREATE INDEX ledger_run ON ledger (run);
+PRAGMA user_version=1;
+"""
+
+
+def version_one(path: Path, n: int) -> None:
+    """Make a store as the first version did: ``n`` completions, one of them damaged, and a run."""
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.executescript(VERSION_ONE)
+    for number in range(n):
+        text = f"answer {number} " * (100 if number % 2 else 1)
+        fields = [text, f"m{number % 3}", "stop", [10, 5, 2, None, 1, False], 0.25, 1.5, None, None]
+        value = json.dumps(fields).encode()
+        value = zlib.compress(value, 1) if len(value) >= 600 else value
+        connection.execute("INSERT INTO completions VALUES (?, ?, ?)", (key(number), value, 1000.0 + number))
+    connection.execute("INSERT INTO completions VALUES (?, ?, ?)", (key("damaged"), b"\xff", 1000.0))
+    run = ("r1", 86400.0 * 365, "cell", "moa", "done", "Why?", 4, 1, 0, 10, 5, 0.5, 0.0, 1.5)
+    connection.execute(f"INSERT INTO runs VALUES ({','.join('?' * 15)})", (*run, zlib.compress(b'{"text": "x"}')))
+    connection.execute("INSERT INTO ledger VALUES ('r1', ?, 'lab:a', 4, 1, 10, 5, 0.5, NULL, 0)", (86400.0 * 365,))
+    connection.commit()
+    connection.close()
+
+
+def test_an_older_file_is_migrated(tmp_path: Path) -> None:
+    """Its completions, runs and ledger are all there, in place; what was damaged is left behind."""
+    path = tmp_path / "store.sqlite"
+    version_one(path, 2500)
+    store = Store(path)
+    for number in range(2500):
+        known = store.get(key(number))
+        assert known is not None
+        assert known.text == f"answer {number} " * (100 if number % 2 else 1)
+        assert (known.model, known.cost, known.cached) == (f"m{number % 3}", 0.25, True)
+    assert store.get(key("damaged")) is None
+    assert [(run.id, run.calls) for run in store.runs()] == [("r1", 4)]
+    assert store.run_record("r1") == {"text": "x"}
+    (row,) = store.costs()
+    assert (row.pipeline, row.model, row.calls, row.cost, row.saved) == ("moa", "lab:a", 4, 0.5, 0.0)
+    assert store.complaint() is None
+    assert asked(path, "PRAGMA user_version") == schema.VERSION
+    assert asked(
+        path, "SELECT GROUP_CONCAT(name) FROM (SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1)"
+    ) == ("blocks,ledger,marks,places,runs")
+    store.close()
+
+
+def test_many_processes_migrate_one_file(server: ChatServer) -> None:
+    """Two kernels may meet the older file at the same moment."""
+    path = Path(os.environ["MOA_NB_HOME"]) / "store.sqlite"
+    version_one(path, 2000)
+    processes = [client(server.base_url, start, start + 20) for start in (0, 20)]
+    assert [len(ended(process)) for process in processes] == [20, 20]
+    assert stored(path) == 2040
+
+
+def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it or nothing: the older file is as it was, and the session goes on in memory."""
+    path = tmp_path / "store.sqlite"
+    version_one(path, 50)
+
+    def fail(connection: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("disk full")
+
+    monkeypatch.setattr(schema, "from_version_one", fail)
+    store = Store(path)
+    put(store, 1)
+    assert "disk full" in (store.complaint() or "")
+    store.close()
+    assert asked(path, "SELECT COUNT(*) FROM completions") == 51
+    assert asked(path, "PRAGMA user_version") == 1

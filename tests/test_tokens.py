@@ -223,7 +223,8 @@ def test_the_error_on_the_recorded_exchanges(benchmark: ModuleType) -> None:
     by_family = sorted(abs(one.error(one.by_family)) for one in long)
     rough = sorted(abs(one.error(one.rough)) for one in long)
     assert len(long) >= 15
-    assert statistics.median(by_family) < 0.02 < 0.05 < statistics.median(rough)
+    assert statistics.median(by_family) < 0.02
+    assert statistics.median(rough) > 0.05
     assert by_family[int(0.9 * len(long))] < 0.07
 
 

@@ -14,7 +14,7 @@ from moa_nb.chat import Completion, Message, Request, Sampling, Usage
 from moa_nb.providers import anthropic
 from moa_nb.providers.wire import KINDS, WIRES, Cause, below, cause
 
-NAMES = sorted(WIRES)
+NAMES = ["anthropic", "gemini", "openai"]
 TALK = (
     Message("system", "Be brief."),
     Message("user", "One"),
@@ -390,7 +390,10 @@ def test_strange_answers(name: str, tree: object) -> None:
     assert isinstance(completion.model, str)
     wire.said(data)
     wire.retry_after(data)
-    wire.mended(data, "unsupported parameter: 'temperature', system role, developer instruction is not enabled")
+    wire.next_page("https://lab.example/models", data)
+    wire.status(data)
+    wire.refused(data, "unsupported parameter: 'temperature', system role, developer instruction is not enabled")
+    wire.spelt(data, {"system": "", "max_tokens": "", "model": "name"})
 
 
 # Streams ----------------------------------------------------------------------------------------
@@ -546,7 +549,8 @@ def test_openai_streams_of_others() -> None:
         (400, "lab/x is not a valid model ID", "400", "model"),
         (400, "Unsupported value: 'temperature' does not support 0.7", "unsupported_value", "option"),
         (400, "max_tokens: 9 > 8, which is the maximum allowed", "invalid_request_error", "option"),
-        (400, "This model's maximum context length is 8192 tokens", "", "input"),
+        (400, "This model's maximum context length is 8192 tokens", "", "context"),
+        (413, "too many tokens", "", "context"),
         (413, "request too large", "", "input"),
         (400, "something about this text", "", "input"),
     ],
@@ -616,33 +620,42 @@ def test_models() -> None:
         ("anthropic", "`temperature` is deprecated for this model", {"temperature"}, {}),
     ],
 )
-def test_mended(name: str, message: str, lost: set[str], gained: dict[str, Any]) -> None:
+def test_refused(name: str, message: str, lost: set[str], gained: dict[str, Any]) -> None:
     """What a model refuses is left out or renamed, and nothing else changes."""
-    body = WIRES[name].body(FULL, "m")
-    mended = WIRES[name].mended(body, message)
-    assert mended is not None
-    before, after = json.loads(body), json.loads(mended)
+    wire = WIRES[name]
+    body = wire.body(FULL, "m")
+    before, after = json.loads(body), json.loads(wire.spelt(body, wire.refused(body, message)))
     assert before.keys() - after.keys() == lost
     assert after == {**{field: value for field, value in before.items() if field not in lost}, **gained}
 
 
-def test_mended_system() -> None:
+@pytest.mark.parametrize(
+    ("name", "message", "becomes"),
+    [
+        (
+            "openai",
+            "Unsupported value: 'messages[0].role' does not support 'system'",
+            {"model": "m", "messages": [{"role": "user", "content": "Be brief.\n\nWhy?"}]},
+        ),
+        (
+            "gemini",
+            "Developer instruction is not enabled for it",
+            {"contents": [{"role": "user", "parts": [{"text": "Be brief."}, {"text": "Why?"}]}]},
+        ),
+    ],
+)
+def test_refused_system(name: str, message: str, becomes: object) -> None:
     """The words of a system that a model does not take go ahead of the first turn."""
-    request = Request("lab:m", (Message("system", "Be brief."), Message("user", "Why?")))
-    openai = WIRES["openai"].mended(
-        WIRES["openai"].body(request, "m"), "Unsupported value: 'messages[0].role' does not support 'system'"
-    )
-    assert openai is not None
-    assert json.loads(openai)["messages"] == [{"role": "user", "content": "Be brief.\n\nWhy?"}]
-    gemini = WIRES["gemini"].mended(WIRES["gemini"].body(request, "m"), "Developer instruction is not enabled for it")
-    assert gemini is not None
-    assert json.loads(gemini) == {"contents": [{"role": "user", "parts": [{"text": "Be brief."}, {"text": "Why?"}]}]}
+    wire = WIRES[name]
+    body = wire.body(Request("lab:m", (Message("system", "Be brief."), Message("user", "Why?"))), "m")
+    assert wire.refused(body, message) == {"system": ""}
+    assert json.loads(wire.spelt(body, {"system": ""})) == becomes
 
 
 @pytest.mark.parametrize(
     "message", ["prompt is too long", "Unsupported parameter: 'stop' is not supported", "temperature must be below 2"]
 )
 @pytest.mark.parametrize("name", NAMES)
-def test_what_cannot_be_mended(name: str, message: str) -> None:
+def test_what_is_never_left_out(name: str, message: str) -> None:
     """What the user asked for on purpose is never left out, nor is anything that was not refused."""
-    assert WIRES[name].mended(WIRES[name].body(FULL, "m"), message) is None
+    assert WIRES[name].refused(WIRES[name].body(FULL, "m"), message) == {}

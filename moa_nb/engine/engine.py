@@ -11,6 +11,7 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from moa_nb import settings as configuration
@@ -48,11 +49,23 @@ class _Place:
     """What one event loop has: its connections, and a gateway for the settings that hold."""
 
     def __init__(self) -> None:
-        self.http = Http()
+        self._connections: dict[Path | None, Http] = {}
+        """By the file of certificates that they trust."""
         self.gateway: Gateway | None = None
         """That of the latest settings."""
         self.gateways: weakref.WeakValueDictionary[int, Gateway] = weakref.WeakValueDictionary()
         """That one, and those of runs that began under earlier settings and go on."""
+
+    def http(self, ca_file: Path | None) -> Http:
+        """Return the connections that trust these certificates besides the system's."""
+        if ca_file not in self._connections:
+            self._connections[ca_file] = Http(ca_file)
+        return self._connections[ca_file]
+
+    async def close(self) -> None:
+        """Return once all connections are closed."""
+        for http in self._connections.values():
+            await http.close()
 
 
 class Engine:
@@ -97,13 +110,13 @@ class Engine:
         known = place.gateways.get(id(settings))
         if known is None:
             # It lives as long as these settings hold or a plan made under them does.
-            known = place.gateways[id(settings)] = Gateway(settings, self.store(settings), place.http)
+            known = place.gateways[id(settings)] = Gateway(settings, self.store(settings), place.http(settings.ca_file))
             place.gateway = known
         return known
 
     async def cast(self, settings: Settings, gateway: Gateway) -> Cast:
         """Return who answers; a look for local servers holds for a few seconds."""
-        keys = tuple(service.name for service in services_with_keys())
+        keys = tuple(service.name for service in services_with_keys(settings))
         if self._cast is not None:
             under, with_keys, at, known = self._cast
             is_fresh = not known.is_offline or time.monotonic() - at < _CAST_SECONDS
@@ -238,7 +251,7 @@ class Engine:
         """Return once the connections of the running loop are closed."""
         place = self._places.pop(asyncio.get_running_loop(), None)
         if place is not None:
-            await place.http.close()
+            await place.close()
 
     def close(self) -> None:
         """Return once the loop has ended, the connections are closed and everything is written."""

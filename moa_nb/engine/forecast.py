@@ -167,7 +167,7 @@ async def make_estimate(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
 
 
 async def _walk(
-    plan: Plan, task: Task, gateway: Gateway, paths: Paths, count: Callable[[str], int], *, is_long: bool
+    plan: Plan, task: Task, gateway: Gateway, paths: Paths, count: Callable[..., int], *, is_long: bool
 ) -> Result:
     """Return the run that goes one way, with answers that say nothing."""
     record = RunRecord(plan.pipeline.name, task.conversation)
@@ -185,10 +185,10 @@ async def _walk(
 
 
 def _filler(
-    request: Request, plan: Plan, gateway: Gateway, count: Callable[[str], int], *, is_long: bool
+    request: Request, plan: Plan, gateway: Gateway, count: Callable[..., int], *, is_long: bool
 ) -> Completion:
     """Return an answer of full length, or of a word, that says nothing, with what it would cost."""
-    prompt = sum(count(message.content) for message in request.messages)
+    prompt = tokens.count_prompt_tokens(request.messages, request.model, count=count)
     most = request.sampling.max_tokens or plan.settings.max_tokens
     provider, _, name = request.model.partition(":")
     if provider == "offline":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Coroutine
@@ -171,6 +172,9 @@ def _look_at(future: asyncio.Future[Any]) -> None:
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
+    if sys.platform == "win32":
+        # The selector's loop, which some kernels set for themselves, takes 512 sockets there.
+        return asyncio.ProactorEventLoop()
     try:
         import uvloop
     except ImportError:

@@ -21,6 +21,7 @@ from moa_nb.gateway.route import no_price
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.ask import Ask, Complete
 from moa_nb.pipeline.candidate import Task
+from moa_nb.pipeline.fitting import Room
 from moa_nb.pipeline.prompt import quoting
 from moa_nb.pipeline.record import RunRecord
 from moa_nb.pipeline.spec import Agent, Pipeline, Resolver, Roles
@@ -110,9 +111,18 @@ class Plan:
     pipelines: Callable[[str], Pipeline]
     secret: bytes
     """The key of the fences."""
+    agents: tuple[Agent, ...]
+    """Every agent that may be asked, those of pipelines within this one included."""
+    room: Room
+    """How much the models can read."""
 
     def ask(self, task: Task, complete: Complete, record: RunRecord, **more: Any) -> Ask:
-        """Return the door to models for one input."""
+        """Return the door to models for one input.
+
+        Raises:
+            RowError: it is more than one of the agents can read.
+        """
+        self.room.check(task, self.agents)
         return Ask(
             task,
             self.resolve,
@@ -122,6 +132,7 @@ class Plan:
             ceiling=self.ceiling,
             load=self.load,
             pipelines=self.pipelines,
+            room=self.room,
             **more,
         )
 
@@ -180,6 +191,8 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
         find(pipeline.strategy),
         pipelines,
         fence_secret(),
+        tuple(agents),
+        Room(gateway.context, settings.max_tokens, settings.references, settings.max_ref_chars),
     )
 
 

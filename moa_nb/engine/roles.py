@@ -46,7 +46,7 @@ async def cast(settings: Settings, gateway: Gateway) -> Cast:
         moved = _moved(settings, (model for models in roles.values() for model in models))
         places = "".join(f", {name} at {host}" for name, host in moved.items())
         return Cast(roles, f"uses {names}{places} (configured)")
-    for service in services_with_keys():
+    for service in services_with_keys(settings):
         place = "".join(f" at {host}" for host in _moved(settings, [f"{service.name}:"]).values())
         return Cast(
             _complete(service.roles()),

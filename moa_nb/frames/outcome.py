@@ -30,22 +30,41 @@ class Outcome:
     seconds: float = 0.0
     n_cached: int = 0
     degraded: bool = False
+    unreported: int = 0
+    """Attempts that may be billed beside what is reported: then ``cost`` is 'at least'."""
     error_kind: str | None = None
     error: str | None = None
 
     @classmethod
     def of(cls, result: Result) -> Outcome:
         """Return the outcome of a finished run."""
+        cost: float | None = 0.0
+        prompt = written = None
+        n_calls = n_cached = unreported = 0
+        # One pass: this is done for every row.
+        for layer in result.layers:
+            for call in layer.calls:
+                usage = call.usage
+                n_calls += 1
+                n_cached += call.cached
+                unreported += call.unreported
+                if usage.prompt_tokens is not None:
+                    prompt = usage.prompt_tokens + (prompt or 0)
+                if usage.completion_tokens is not None:
+                    written = usage.completion_tokens + (written or 0)
+                if call.error is None or call.cost is not None:
+                    cost = None if cost is None or call.cost is None else cost + call.cost
         return cls(
             result.text if result.error is None else None,
             "done" if result.error is None else "failed",
-            n_calls=result.n_calls,
-            prompt_tokens=result.usage.prompt_tokens,
-            completion_tokens=result.usage.completion_tokens,
-            cost=result.cost,
+            n_calls=n_calls,
+            prompt_tokens=prompt,
+            completion_tokens=written,
+            cost=cost,
             seconds=result.seconds,
-            n_cached=sum(call.cached for call in result.calls),
+            n_cached=n_cached,
             degraded=result.degraded,
+            unreported=unreported,
         )
 
     @classmethod

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from moa_nb.engine import Engine, Estimate, Plan, current
+from moa_nb.engine.collector import rarer
 from moa_nb.engine.engine import new_run_id
 from moa_nb.engine.loop import Job
 from moa_nb.engine.plan import Options
@@ -111,12 +112,13 @@ class FrameRun:
             self._plan = plan = await self._engine.plan(self._checked)
             gateway = self._engine.gateway(plan.settings)
             await self._agree(plan, gateway)
-            await run_rows(
-                self._outcomes.open,
-                self._one,
-                window=2 * max((gateway.route(model).limiter.most for model in plan.models), default=1),
-                is_proven=lambda: (gateway.verified | self._asked).issuperset(plan.models),
-            )
+            with rarer():
+                await run_rows(
+                    self._outcomes.open,
+                    self._one,
+                    window=2 * max((gateway.route(model).limiter.most for model in plan.models), default=1),
+                    is_proven=lambda: (gateway.verified | self._asked).issuperset(plan.models),
+                )
             if self._over_budget is not None:
                 for position in self._outcomes.open:
                     self._outcomes.settle(position, Outcome.unfinished(None, self._over_budget))
@@ -440,12 +442,12 @@ def _is_forgotten(model: str) -> bool:
 
 def _digest(task: Task) -> bytes:
     """Return what tells a row's prompt from others."""
-    digest = hashlib.blake2b(digest_size=16)
-    parts: Iterable[str] = (*(message.content for message in task.conversation), task.material or "")
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        digest.update(len(data).to_bytes(8, "big") + data)
-    return digest.digest()
+    parts = [message.content for message in task.conversation]
+    if task.material is not None:
+        parts.append(task.material)
+    # The lengths tell apart where one part ends and the next begins.
+    text = "\0".join([*map(str, map(len, parts)), *parts])
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _levels_to_user() -> int:

@@ -7,7 +7,8 @@ a wrong name stops the run before a second row is sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from moa_nb.errors import gravest
 
@@ -20,7 +21,7 @@ _SCOUTS = 3
 
 async def run_rows(
     positions: Iterable[int],
-    one: Callable[[int], Awaitable[bool]],
+    one: Callable[[int], Coroutine[Any, Any, bool]],
     *,
     window: int,
     is_proven: Callable[[], bool],
@@ -33,23 +34,24 @@ async def run_rows(
         window: the most rows in flight.
         is_proven: whether every model has been asked, so that its key and name are right.
     """
-    free = asyncio.Semaphore(window)
-    scouts = _SCOUTS
+    waiting = iter(positions)
 
-    async def guarded(position: int) -> bool:
-        try:
-            return await one(position)
-        finally:
-            free.release()
+    async def work() -> None:
+        for position in waiting:
+            await one(position)
 
     try:
         async with asyncio.TaskGroup() as group:
-            for position in positions:
-                await free.acquire()
-                row = group.create_task(guarded(position))
-                if scouts and not is_proven():
-                    while not (row.done() or is_proven()):
-                        await asyncio.wait([row], timeout=_LOOK_SECONDS)
-                    scouts -= row.done() and not row.cancelled() and row.exception() is None and row.result()
+            scouts = _SCOUTS
+            for position in waiting:
+                scout = group.create_task(one(position))
+                while not (scout.done() or is_proven()):
+                    await asyncio.wait([scout], timeout=_LOOK_SECONDS)
+                if scout.done() and not scout.cancelled() and scout.exception() is None:
+                    scouts -= scout.result()
+                if is_proven() or not scouts:
+                    break
+            for _ in range(window):
+                group.create_task(work())
     except BaseExceptionGroup as raised:
         raise gravest(raised) from None

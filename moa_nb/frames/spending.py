@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from moa_nb.engine.forecast import Estimate, Figures, make_estimate
 from moa_nb.engine.plan import Plan
-from moa_nb.errors import SpendingNotAgreed
+from moa_nb.errors import SpendingNotAgreed, Unanswered
 from moa_nb.frames.rows import Rows
 from moa_nb.gateway import Gateway
 from moa_nb.pipeline.candidate import Task
@@ -82,7 +82,10 @@ async def forecast(
     for position, weight in _sample([position for _, position in sorted(sizes.values())]):
         task = _task(rows, position)
         assert task is not None
-        parts.append((weight, await make_estimate(plan, task, gateway)))
+        try:
+            parts.append((weight, await make_estimate(plan, task, gateway)))
+        except Unanswered:
+            continue  # the row will fail of it without being sent
         await asyncio.sleep(0)
     return _together(plan.pipeline.name, parts)
 

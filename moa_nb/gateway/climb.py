@@ -11,16 +11,25 @@ _STEP = 2.0**0.25
 _LONGEST_STRIDE = 4
 """Steps that are taken at once after some that went well: together they double."""
 
+_LOST = 0.9
+"""Times the answers a second of fewer calls: below it, doubling has gone too far."""
+
 _WORTH = 0.1
 """The share of a step up that must come back as answers a second."""
 
-_CROWDED = 1.25
+_CROWDED = 1.35
 """Times the shortest mean latency: from here fewer calls might do."""
 
-_FEWEST = 64
+_EARLY = 1.25
+"""Times the mean latency of a round in which the calls double, where the short ones come first."""
+
+_TOP_PATIENCE = 4
+"""Measurements before fewer calls are tried than may be."""
+
+_FEWEST = 48
 """Answers of which a rate is made."""
 
-_MOST_PATIENCE = 16
+_MOST_PATIENCE = 32
 """Measurements between a step that failed often and the next try."""
 
 
@@ -91,14 +100,18 @@ class Climb:
 
     def refused(self) -> None:
         """Return nothing; there were too many."""
+        was_step = self.cap != self._home and not self.is_fast
         self.is_fast = False
-        self.cap = max(self.cap * _CUT, 1.0)
-        self._failed(self.cap)
+        patience = min(self._patience, _MOST_PATIENCE // 8)
+        self._failed(max(self.cap * _CUT, 1.0))
+        self._patience = patience * 2 if was_step else 1
+        self._goes_up = True
         self._rate = 0.0
 
     def _measured(self, rate: float, latency: float) -> None:
         """Take the answers a second of a round, and their mean latency, and go on."""
-        self._shortest, self._latest = min(self._shortest, latency), latency
+        self._shortest = min(self._shortest, latency * (_EARLY if self.is_fast else 1.0))
+        self._latest = latency
         if self.is_fast:
             self._try_fast(rate)
         elif self.cap == self._home:
@@ -107,36 +120,32 @@ class Climb:
             if self._waited >= self._patience:
                 self._step()
         else:
-            # So much more must a step up bring; by no more may a step down take away.
-            least = self._rate * (1.0 + _WORTH * (self.cap / self._home - 1.0))
-            if rate >= least:
+            is_up = self.cap > self._home
+            if rate >= self._rate * (1.0 + (_WORTH * (self.cap / self._home - 1.0) if is_up else 0.0)):
                 self._home, self._rate, self._patience = self.cap, rate, 1
-                self._stride = min(self._stride * 2, _LONGEST_STRIDE)
+                self._stride = min(self._stride * 2, _LONGEST_STRIDE) if is_up else 1
                 self._step()
             else:
                 self._failed(self._home)
         self._settle(int(self.cap) if not self.is_fast else 0)
 
     def _try_fast(self, rate: float) -> None:
-        if self.cap >= self.most:
+        """Go on doubling, unless it is at the most, or more calls brought fewer answers: back to where they were most."""
+        if rate < _LOST * self._rate:
+            self.is_fast, self.cap = False, self._home
+        elif self.cap >= self.most:
             self.is_fast, self._home = False, self.cap
-        elif rate < self._rate * 1.05:
-            # The calls behind these answers went out when there were about half as many.
-            self.is_fast, self.cap = False, max(self.cap / 2, 1.0)
-            self._home = self.cap
-            rate = 0.0
-        self._rate = rate
+            self._rate, self._patience = 0.0, _TOP_PATIENCE
+        elif rate > self._rate:
+            self._rate, self._home = rate, self._from
 
     def _step(self) -> None:
         """Try more or fewer calls, as it went well last; stay where there is nothing to try."""
         self._waited = 0
-        is_crowded = self._latest > _CROWDED * self._shortest
-        if self._goes_up and self.cap >= self.most:
-            self._goes_up = False
-        if not self._goes_up and (not is_crowded or self.cap < 2):
-            self._goes_up = True
-        if self._goes_up and self.cap >= self.most:
+        is_top, is_crowded = self.cap >= self.most, self._latest > _CROWDED * self._shortest
+        if is_top and not is_crowded:
             return
+        self._goes_up = not is_top and (self._goes_up or self.cap < 2)
         factor = _STEP**self._stride
         if self._goes_up:
             self.cap = min(max(self.cap * factor, self.cap + 1.0), float(self.most))
@@ -154,5 +163,6 @@ class Climb:
     def _settle(self, calls: int) -> None:
         """Measure anew, once as many calls are answered as went out before."""
         self._settling = calls
+        self._from = self.cap
         self._n, self._seconds, self._began = 0, 0.0, 0.0
         self._goal = max(int(self.cap), 8) if self.is_fast else max(2 * int(self.cap), _FEWEST)

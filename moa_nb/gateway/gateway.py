@@ -73,7 +73,7 @@ class Gateway:
         if self._shared_http is not None:
             return self._shared_http
         if self._own_http is None:
-            self._own_http = Http()
+            self._own_http = Http(self.settings.ca_file)
         return self._own_http
 
     async def close(self) -> None:
@@ -96,6 +96,10 @@ class Gateway:
     def price(self, model: str) -> Price | None:
         """Return the price rule of a model; ``None`` when nobody knows it."""
         return self.route(model).price
+
+    def context(self, model: str) -> int | None:
+        """Return the tokens that a model can read and write; ``None`` when nobody knows."""
+        return self.route(model).context
 
     # The stations of a call -------------------------------------------------------------------
 

@@ -9,14 +9,13 @@ import io
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
 
 from moa_nb.errors import SettingsError
 from moa_nb.gateway.retry import Fault, retry_after
-from moa_nb.providers.wire import Cause
+from moa_nb.providers.wire import Answer, Cause
 from moa_nb.settings.network import proxy_for, tls_context
 
 __all__ = ["Answer", "Failed", "Http", "fault_of"]
@@ -41,16 +40,6 @@ class Failed(Exception):
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.message)
         self.fault = fault
-
-
-class Answer(NamedTuple):
-    """A response."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    is_stream: bool = False
-    """Whether it was a stream, whose events went elsewhere: ``body`` is empty."""
 
 
 class Http:
@@ -96,8 +85,9 @@ class Http:
             Failed: the connection broke, or ``seconds`` were over.
         """
         try:
-            async with self._posted(url, headers, body, seconds) as response:
-                return Answer(response.status, response.headers, await response.read())
+            # Read to its end or closed by ``read`` itself: a context of its own would only cost.
+            response = await self._posted(url, headers, body, seconds)
+            return Answer(response.status, response.headers, await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Failed(_fault(error, url)) from error
 
@@ -141,9 +131,9 @@ class Http:
 
     def _posted(
         self, url: str, headers: Mapping[str, str], body: bytes, seconds: float
-    ) -> contextlib.AbstractAsyncContextManager[aiohttp.ClientResponse]:
+    ) -> aiohttp.client._RequestContextManager:  # noqa: SLF001 - the type has no public name
         # A redirected POST would become a GET elsewhere: the address in the settings is to be mended instead.
-        data = body if len(body) < _LARGE else io.BytesIO(body)
+        data = aiohttp.BytesPayload(body) if len(body) < _LARGE else io.BytesIO(body)
         return self._session.post(
             url, data=data, headers=headers, timeout=_within(seconds), allow_redirects=False, proxy=self._proxy(url)
         )

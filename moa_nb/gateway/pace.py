@@ -19,11 +19,17 @@ _CUT = 0.85
 _KEPT = 0.95
 """Of what the service serves while it refuses more: this much is asked of it next."""
 
-_PLATEAU_SECONDS = 15.0
-"""How long after a cut the rate is back where it was refused."""
+_SHORTEST_PLATEAU, _LONGEST_PLATEAU = 1.0, 16.0
+"""Seconds after a cut until the rate is back where it was refused: longer each time it is refused at the same rate."""
+
+_SAME = 1.2
+"""Rates that differ by less than this factor are the same."""
 
 _FORGOTTEN = 4.0
 """Times the refused rate without a new refusal: the service no longer minds."""
+
+_EARNEST = 3.0
+"""Times the rate served: a rate above it is not what was refused."""
 
 _DUST = 1e-6
 
@@ -88,55 +94,69 @@ class Pace:
     def __init__(self) -> None:
         self.bucket: Bucket | None = None
         """What holds calls back; ``None`` while nothing does."""
+        self._idle = 0.0
+        """Seconds in which nothing was asked; moments are counted without them."""
         self._served: deque[float] = deque(maxlen=_REMEMBERED)
         self._refused: deque[float] = deque(maxlen=_EVIDENCE)
-        self._peak = 0.0
-        self._low = 0.0
-        self._cut_at = 0.0
+        self._peak = self._depth = self._cut_at = 0.0
+        self._plateau = _SHORTEST_PLATEAU
 
-    def began(self) -> None:
-        """Return nothing; a call goes out after a pause. If no refusal caused it, it says nothing of the rate."""
-        if not self._refused or (self._served and self._served[-1] > self._refused[-1]):
-            self._served.clear()
+    def began(self, now: float) -> None:
+        """Return nothing; a call goes out after nothing was under way. Unless refusals were why, the pause is no time."""
+        if self._served and not (self._refused and self._refused[-1] >= self._served[-1]):
+            self._idle = now - self._served[-1]
 
     def answered(self, now: float) -> None:
         """Return nothing; a call was served."""
-        self._served.append(now)
+        self._served.append(now - self._idle)
         if self.bucket is not None:
-            along = (now - self._cut_at) / _PLATEAU_SECONDS - 1.0
-            rate = self._peak + (self._peak - self._low) * along**3
+            along = max(now - self._cut_at, 0.0) / self._plateau - 1.0
+            rate = self._peak + self._depth * along**3
             if rate > _FORGOTTEN * self._peak:
                 self.bucket = None
             else:
-                self.bucket.rate = rate
-                self.bucket.burst = _burst(rate)
+                self.bucket.rate, self.bucket.burst = rate, _burst(rate)
 
     def refused(self, now: float, *, is_news: bool) -> None:
         """Return nothing; a call was refused.
 
         Args:
             now: the present.
-            is_news: whether it was sent after the latest cut, so that it speaks against the present rate.
+            is_news: whether it speaks against the present rate, since it was sent after the latest cut.
         """
-        self._refused.append(now)
-        served = self._served_a_second(now)
+        self._refused.append(now - self._idle)
+        served = self._served_a_second(now - self._idle)
         if served is None:
             return
         if self.bucket is None:
             if len(self._refused) == _EVIDENCE and self._refused[0] >= self._served[0]:
-                self._cut(now, served, _KEPT * served)
+                self._cut(now, _KEPT * served / _CUT, _KEPT * served)
         elif is_news:
             rate = self.bucket.rate
-            self._cut(now, rate, min(rate, max(_CUT * rate, _KEPT * served)))
+            # A rate so far above what is served was never tried in earnest.
+            tried = rate if rate <= _EARNEST * served else _SAME * served
+            low = min(rate, max(_CUT * tried, _KEPT * served))
+            # Refused even before it was back where it was refused last: that was too high.
+            self._cut(now, (low + tried) / 2 if rate < self._peak else tried, low)
+
+    def closed(self, until: float) -> None:
+        """Return nothing; nothing goes out before ``until``: what is held back meanwhile teaches nothing."""
+        self._cut_at = max(self._cut_at, until)
 
     def _cut(self, now: float, peak: float, low: float) -> None:
-        self._peak, self._low, self._cut_at = peak, low, now
+        is_same = peak < _SAME * self._peak and self._peak < _SAME * peak
+        if not is_same:
+            self._plateau = _SHORTEST_PLATEAU
+        elif now - self._cut_at >= self._plateau / 2:
+            self._plateau = min(self._plateau * 2, _LONGEST_PLATEAU)
+        self._peak, self._cut_at = peak, now
+        self._depth = max(peak - low, (1 - _KEPT) * peak)
         self.bucket = Bucket(low, _burst(low), now, level=0.0)
 
-    def _served_a_second(self, now: float) -> float | None:
-        if len(self._served) < _FEWEST or now <= self._served[0]:
+    def _served_a_second(self, moment: float) -> float | None:
+        if len(self._served) < _FEWEST or moment <= self._served[0]:
             return None
-        return len(self._served) / (now - self._served[0])
+        return len(self._served) / (moment - self._served[0])
 
 
 def _burst(rate: float) -> float:

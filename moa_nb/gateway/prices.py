@@ -84,13 +84,8 @@ class _Linear:
 
 
 def _bridged(model: str) -> Price | None:
-    rates = litellm_bridge.rates(model) or {}
-    prompt, completion = rates.get("input_cost_per_token"), rates.get("output_cost_per_token")
-    if prompt is None or completion is None:
-        return None
-    cached, written = rates.get("cache_read_input_token_cost"), rates.get("cache_creation_input_token_cost")
-    per_token = (prompt, prompt if cached is None else cached, prompt if written is None else written, completion)
-    return Price(_Linear(*(rate * _MILLION for rate in per_token)), "litellm")
+    of = litellm_bridge.rule(model)
+    return None if of is None else Price(_straight(of) or of, "litellm")
 
 
 def _listed(model: str, provider_id: str) -> Price | None:

@@ -19,6 +19,9 @@ __all__ = ["error_of", "fault_from", "said", "without_keys"]
 _LONGEST_MESSAGE = 600
 """Characters of a service's own words that an error repeats."""
 
+_LONGEST_READ = 20 * _LONGEST_MESSAGE
+"""Characters that are looked through for keys: some services repeat all that they were sent."""
+
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours and movements of a terminal
     r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # titles and links
@@ -86,6 +89,8 @@ def _error(
 
 def _key_advice(route: Route, fault: Fault) -> str:
     variable = route.provider.key_env
+    if route.wire.bridge is not None:
+        return f"{route.provider.name} reads its keys from the environment, by its own names"
     if not variable:
         return f"name its variable as providers.{route.provider.name}.key_env"
     return f"check the variable {variable}" if fault.status != 403 else f"see what the key in {variable} may do"
@@ -115,7 +120,7 @@ def said(wire: Wire, body: bytes, headers: Mapping[str, str]) -> str:
     if code and code not in message:
         message = f"{message} [{code}]" if message else code
     # Cleaned first: a key that is broken up by such characters would not be found.
-    text = without_keys(_UNPRINTED.sub(" ", _ESCAPES.sub("", message)).strip(), headers)
+    text = without_keys(_UNPRINTED.sub(" ", _ESCAPES.sub("", message[:_LONGEST_READ])).strip(), headers)
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import email.utils
+import math
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from moa_nb.gateway.quota import seconds_until
 from moa_nb.providers.wire import Cause
 
-__all__ = ["Fault", "FaultKind", "RetryDecision", "RetryPolicy", "retry_after"]
+__all__ = ["Fault", "FaultKind", "RetryBudget", "RetryDecision", "RetryPolicy", "retry_after", "should_retry"]
+
+_LATELY_SECONDS = 10.0
+"""How far back the calls count from which a rate of retries follows."""
 
 FaultKind = Literal[
     "rate limit", "server", "disconnected", "timeout", "malformed", "web page", "unreachable", "moved", "final"
@@ -99,28 +103,82 @@ class RetryPolicy:
         return self.draw() * min(self.longest_seconds, self.first_seconds * 2.0 ** min(attempt, 16))
 
 
-def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
-    """Return the seconds that the service asks to wait; ``None`` if it says nothing.
+class RetryBudget:
+    """How often calls that failed may be asked again: it slows, and never fails a call.
 
-    ``retry-after-ms`` is exacter than ``Retry-After``, which may be seconds or a date.
+    Each call brings a share of a retry, and each second a few, so that a service that fails now and then is asked
+    again at once, and one that fails for all is not asked much more than it would be anyway (the idea of a retry
+    budget is that of Finagle's ``RetryBudget``). What goes beyond waits its turn.
 
-    >>> retry_after({"Retry-After": "2"})
-    2.0
+    Args:
+        clock: seconds, never going back.
+        share: retries that each call brings.
+        per_second: retries that each second brings.
+        reserve: retries that may be made at once.
+
+    >>> budget = RetryBudget(lambda: 0.0, per_second=2.0, reserve=2)
+    >>> [budget.wait_seconds() for _ in range(4)]
+    [0.0, 0.0, 0.5, 1.0]
     """
-    milliseconds = headers.get("retry-after-ms") or headers.get("Retry-After-Ms")
-    if milliseconds:
-        try:
-            return max(float(milliseconds) / 1000, 0.0)
-        except ValueError:
-            pass
-    text = headers.get("Retry-After") or headers.get("retry-after")
-    if not text:
-        return None
+
+    def __init__(
+        self, clock: Callable[[], float], *, share: float = 0.2, per_second: float = 4.0, reserve: float = 16.0
+    ) -> None:
+        self._clock = clock
+        self._share, self._per_second, self._reserve = share, per_second, reserve
+        self._left = reserve
+        self._filled = clock()
+        self._asked = 0.0
+        """Calls lately, each counting less with time."""
+
+    def asked(self) -> None:
+        """Return nothing; a call goes out for the first time."""
+        self._asked += 1.0
+        if self._left < self._reserve:
+            self._left = min(self._left + self._share, self._reserve)
+
+    def wait_seconds(self) -> float:
+        """Return the seconds after which one call may be asked again; it is counted as asked then."""
+        now = self._clock()
+        passed = now - self._filled
+        self._filled = now
+        self._left = min(self._left + passed * self._per_second, self._reserve)
+        self._asked *= math.exp(-passed / _LATELY_SECONDS)
+        self._left -= 1.0
+        return max(-self._left, 0.0) / (self._per_second + self._share * self._asked / _LATELY_SECONDS)
+
+
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """Return what the service says of asking again, whatever the status; ``None`` if it says nothing.
+
+    OpenAI and Anthropic send ``x-should-retry``, and their own clients go by it.
+
+    >>> should_retry({"x-should-retry": "false"}), should_retry({})
+    (False, None)
+    """
+    return {"true": True, "false": False}.get(headers.get("x-should-retry", "").strip().lower())
+
+
+def retry_after(headers: Mapping[str, str], now: Callable[[], float] = time.time) -> float | None:
+    """Return the seconds that the service asks to wait; ``None`` if it says nothing that can be read.
+
+    ``Retry-After`` may be seconds or a date, which is compared with the service's own ``Date``; ``retry-after-ms`` is
+    the same in milliseconds. Where the two contradict each other by more than their rounding, the later moment is the
+    safe one.
+
+    >>> retry_after({"Retry-After": "2"}), retry_after({"Retry-After": "7", "retry-after-ms": "6431"})
+    (2.0, 6.431)
+    """
+    seconds = seconds_until(headers.get("Retry-After") or headers.get("retry-after"), headers, now)
+    exact = _exact(headers.get("retry-after-ms") or headers.get("Retry-After-Ms"))
+    if seconds is None or exact is None:
+        return exact if seconds is None else seconds
+    return exact if abs(seconds - exact) <= 1.0 else max(seconds, exact)
+
+
+def _exact(milliseconds: str | None) -> float | None:
     try:
-        return max(float(text), 0.0)
+        seconds = float(milliseconds or "") / 1000
     except ValueError:
-        pass
-    try:
-        return max(email.utils.parsedate_to_datetime(text).timestamp() - now(), 0.0)
-    except (ValueError, TypeError):
         return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None

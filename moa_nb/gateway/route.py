@@ -16,15 +16,15 @@ from moa_nb.gateway.limits import Limiter
 from moa_nb.gateway.prices import FREE, Price, price_of
 from moa_nb.providers import functions
 from moa_nb.providers.wire import WIRES, Wire
-from moa_nb.settings import Provider, Settings
+from moa_nb.settings import ModelSettings, Provider, Settings
 
 __all__ = ["Route", "authorized", "make_route", "no_price"]
 
 _REMEMBERED, _ENOUGH = 200, 20
 """Answers whose time is remembered, and how many of them say when one is late."""
 
-_MOST_REFUSALS = 6
-"""Options of one model that are left out one after the other, before its word is taken for the last."""
+_KEY_SECONDS = 0.5
+"""How long a key that was read holds; reading it for each call would be dear."""
 
 
 @dataclass
@@ -35,40 +35,43 @@ class Route:
     model: str
     """The model's name at its provider."""
     wire: Wire
+    is_service: bool
+    """Whether calls go out to a server."""
+    base_url: str
     url: str
     stream_url: str
     identity: bytes
     """What tells this endpoint from others in the cache's key."""
     limiter: Limiter
     price: Price | None
+    context: int | None
+    """The tokens of prompt and answer together; ``None`` when nobody knows."""
     max_tokens: int
     """The ceiling on an answer that has none of its own, where one is needed."""
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     """What the latest answers took, from going out to being whole."""
     _key_start: hashlib.blake2b | None = None
     """The digest of what all keys of this route begin with."""
-    _refusals: list[str] = field(default_factory=list)
-    """What the service said of options that it does not take; they are left out from then on."""
-    _keyed: tuple[str | None, dict[str, str]] | None = None
-    """The latest key and the headers made with it."""
-
-    @property
-    def is_service(self) -> bool:
-        """Whether calls go out to a server."""
-        return self.provider.name not in {"offline", "function"}
+    spelling: dict[str, str] = field(default_factory=dict)
+    """What the model calls a request's fields, known beforehand or learned from what it refused."""
+    _headers: dict[str, str] = field(default_factory=dict, repr=False)
+    _keyed_until: float = float("-inf")
+    """When the key in the headers is read again."""
 
     # What is sent -----------------------------------------------------------------------------
 
-    def headers(self) -> dict[str, str]:
-        """Return the headers of a request, with the key as it is now.
+    def headers(self, now: float) -> dict[str, str]:
+        """Return the headers of a request, with the key as it was at most a moment ago.
 
         Raises:
             KeyRejected: there is none.
         """
-        key = self.provider.key()
-        if self._keyed is None or self._keyed[0] != key:
-            self._keyed = (key, {"Content-Type": "application/json", **authorized(self.provider, key)})
-        return self._keyed[1]
+        if now >= self._keyed_until:
+            self._headers = {"Content-Type": "application/json", **authorized(self.provider, self.provider.key())}
+            given = self.provider.settings.key if self.provider.settings else None
+            # What a function gives may hold for one call only.
+            self._keyed_until = now if callable(given) else now + _KEY_SECONDS
+        return self._headers
 
     def body(self, request: Request) -> bytes:
         """Return what is asked, as bytes: of a request to a service its body.
@@ -120,20 +123,22 @@ class Route:
         return replace(request, sampling=replace(request.sampling, max_tokens=self.max_tokens))
 
     def sent(self, body: bytes, *, is_streamed: bool) -> bytes:
-        """Return the bytes that go out: streamed or not, without what the model refused before."""
+        """Return the bytes that go out: streamed or not, in the model's own spelling."""
         sent = self.wire.streamed(body) if is_streamed else body
-        for message in self._refusals:
-            sent = self.wire.mended(sent, message) or sent
-        return sent
+        return self.wire.spelt(sent, self.spelling) if self.spelling else sent
 
-    def learn(self, message: str, body: bytes, *, is_streamed: bool) -> bool:
-        """Return whether leaving out what ``message`` refuses helps; from now on it is left out."""
-        if message in self._refusals or len(self._refusals) >= _MOST_REFUSALS:
-            return False
-        if self.wire.mended(self.sent(body, is_streamed=is_streamed), message) is None:
-            return False
-        self._refusals.append(message)
-        return True
+    def learn(self, message: str, refused: bytes, body: bytes, *, is_streamed: bool) -> bool:
+        """Return whether asking again may help: what goes out from now on is not what was refused.
+
+        Args:
+            message: the service's words.
+            refused: the bytes that it refused; another call may have learned from the same refusal since.
+            body: what was asked.
+            is_streamed: whether it is asked for as a stream.
+        """
+        found = self.wire.refused(refused, message)
+        self.spelling.update(found)
+        return bool(found) and self.sent(body, is_streamed=is_streamed) != refused
 
     # What it costs ----------------------------------------------------------------------------
 
@@ -171,9 +176,10 @@ class Route:
         if usage.prompt_tokens is None or usage.completion_tokens is None:
             prompt, written = usage.prompt_tokens, usage.completion_tokens
             if prompt is None:
-                prompt = sum(tokens.count_tokens(message.content) for message in request.messages)
+                prompt = tokens.count_prompt_tokens(request.messages, request.model)
             if written is None:
-                written = tokens.count_tokens(completion.text) + tokens.count_tokens(completion.reasoning or "")
+                written = tokens.count_tokens(completion.text, request.model)
+                written += tokens.count_tokens(completion.reasoning or "", request.model)
             usage = replace(usage, prompt_tokens=prompt, completion_tokens=written, estimated=True)
         if completion.cost is not None:
             return usage, completion.cost  # as the service itself says
@@ -201,18 +207,38 @@ def make_route(model: str, settings: Settings, make_limiter: Callable[[int], Lim
         provider,
         name,
         wire,
+        is_service=provider.name not in {"offline", "function"},
+        base_url=provider.base_url,
         url=wire.url(provider.base_url, name, False),
         stream_url=wire.url(provider.base_url, name, True),
         identity=identity,
         limiter=make_limiter(provider.concurrency or settings.concurrency),
         price=price_of(model, provider, settings.models.get(model)),
+        context=_context(name, provider, settings.models.get(model)),
         max_tokens=settings.max_tokens,
+        spelling=provider.spelling(name),
     )
+
+
+def _context(model: str, provider: Provider, configured: ModelSettings | None) -> int | None:
+    """Return the tokens of a model's context: as configured, else as genai-prices lists them."""
+    if configured is not None and configured.context is not None:
+        return configured.context
+    if provider.prices is None or "{}" in provider.prices or provider.prices == "litellm":
+        return None
+    from genai_prices import data_snapshot
+
+    try:
+        _, found = data_snapshot.get_snapshot().find_provider_model(model, None, provider.prices, None)
+    except LookupError:
+        return None
+    window = found.context_window
+    return window if isinstance(window, int) else None
 
 
 def authorized(provider: Provider, key: str | None) -> dict[str, str]:
     """Return the provider's own headers and the one with the key."""
-    return {**provider.headers, **WIRES[provider.wire].headers(key)}
+    return {**provider.headers, **WIRES[provider.wire].headers(key, provider.key_header)}
 
 
 def no_price(model: str) -> str:

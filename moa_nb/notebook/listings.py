@@ -1,9 +1,7 @@
-"""What ``%moa`` lists: pipelines, models, settings, costs, templates, and what goes where."""
+"""What ``%moa`` lists: pipelines, models, settings, templates, and what goes where."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 from moa_nb import settings, templating
@@ -11,10 +9,12 @@ from moa_nb.chat import Message, Request, Sampling
 from moa_nb.engine.engine import Engine
 from moa_nb.errors import MoaError
 from moa_nb.notebook.arguments import COMMANDS, cell_parser
+from moa_nb.notebook.kept import home, megabytes
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.pipeline import presets
+from moa_nb.store.upkeep import size
 
-__all__ = ["check", "costs", "help_text", "models", "pipelines", "settings_table", "templates", "where"]
+__all__ = ["check", "help_text", "models", "pipelines", "settings_table", "templates", "where"]
 
 
 def help_text() -> str:
@@ -85,18 +85,6 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def costs(engine: Engine) -> TableDisplay:
-    """Return what was spent over all notebooks, by day, pipeline and model."""
-    rows = []
-    for day, pipeline, model, calls, cached, prompt, completion, cost, _, unpriced in engine.store(
-        settings.current()
-    ).costs():
-        shown = "unknown" if unpriced and not cost else f"${cost or 0:.4f}" + (" and more" if unpriced else "")
-        rows.append((day, pipeline, model, calls, cached, prompt or 0, completion or 0, shown))
-    headers = ["day", "pipeline", "model", "calls", "cached", "tokens in", "tokens out", "cost"]
-    return table(rows, headers, caption=None if rows else "nothing has been asked yet")
-
-
 def templates(name: str | None) -> TableDisplay | str:
     """Return all prompt templates; with a name, the template's text."""
     if name is not None:
@@ -142,16 +130,8 @@ async def where(engine: Engine) -> TableDisplay:
     if configured.store == "none":
         rows.append(("stored", "nothing on disk", "–"))
     else:
-        files = [file for file in (path, path.with_name(path.name + "-wal")) if file.exists()]
-        size = f" ({sum(file.stat().st_size for file in files) / 1e6:.1f} MB)" if files else ""
-        rows.append(("stored", f"answers, runs and costs{size}; never keys", _home(path)))
-    rows.append(
-        ("stored", "the secret of the fences between quoted texts", _home(settings.data_folder() / "fence.key"))
-    )
+        taken = f" ({megabytes(size(path))})" if path.exists() else ""
+        rows.append(("stored", f"answers, runs and costs{taken}; never keys", home(path)))
+    rows.append(("stored", "the secret of the fences between quoted texts", home(settings.data_folder() / "fence.key")))
     rows.append(("stored", "panels, in the notebook that you save", "the .ipynb file"))
     return table(rows, ["", "what", "where"])
-
-
-def _home(path: Path) -> str:
-    home = Path.home()
-    return f"~{os.sep}{path.relative_to(home)}" if path.is_relative_to(home) else str(path)

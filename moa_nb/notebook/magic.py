@@ -18,7 +18,7 @@ from moa_nb.engine.forecast import make_estimate
 from moa_nb.engine.options import CacheMode
 from moa_nb.engine.plan import Options, Plan
 from moa_nb.errors import MoaError, nearest
-from moa_nb.notebook import listings
+from moa_nb.notebook import kept, listings
 from moa_nb.notebook.arguments import COMMANDS, cell_parser, split
 from moa_nb.notebook.cell import task_of
 from moa_nb.notebook.display import has_front_end, show_as
@@ -28,6 +28,10 @@ from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.result import Result
 
 __all__ = ["Interrupted", "MoaMagics"]
+
+
+_WITH_OPTIONS = frozenset({"costs", "cache", "delete"})
+"""The words of ``%moa`` that read what follows them themselves."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -54,7 +58,10 @@ class MoaMagics(Magics):
         {{ name }} in the cell is the notebook's variable; DataFrames become small tables. NAME takes
         the result: its text, layers, prompts, usage, cost.
 
-        %moa pipelines | models [PROVIDER] | settings | costs | templates [NAME] | check | where | last
+        %moa pipelines | models [PROVIDER] | settings | templates [NAME] | check | where | last
+        %moa costs [--by day,pipeline,model] [--days N]
+        %moa cache [clear [--older-than 30d] [--model NAME]]
+        %moa delete RUN [--with-answers]
         """
         words = split(line)
         try:
@@ -84,7 +91,7 @@ class MoaMagics(Magics):
             stop = "" if meant.endswith("?") else "."
             raise UsageError(f"%moa has no {command!r}; {meant}{stop} A question goes into a cell: %%moa")
         most = 1 if command in {"models", "templates"} else 0
-        if len(rest) > most:
+        if len(rest) > most and command not in _WITH_OPTIONS:
             raise UsageError(f"%moa {command} takes {'one name' if most else 'nothing'} more, not {' '.join(rest)!r}")
         argument = rest[0] if rest else None
         engine = current()
@@ -92,7 +99,9 @@ class MoaMagics(Magics):
             "pipelines": listings.pipelines,
             "models": lambda: engine.finish(listings.models(engine, argument)),
             "settings": listings.settings_table,
-            "costs": lambda: listings.costs(engine),
+            "costs": lambda: kept.costs(engine.store(settings.current()), rest),
+            "cache": lambda: kept.cache(engine.store(settings.current()), rest),
+            "delete": lambda: kept.delete(engine.store(settings.current()), rest),
             "templates": lambda: listings.templates(argument),
             "check": lambda: engine.finish(listings.check(engine)),
             "where": lambda: engine.finish(listings.where(engine)),

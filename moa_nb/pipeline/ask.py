@@ -18,6 +18,7 @@ from moa_nb.chat import Completion, Message, Request
 from moa_nb.errors import BudgetExceeded, LayerFailed, MoaError, PipelineError
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.candidate import Candidate, Place, Question, Task
+from moa_nb.pipeline.fitting import Room, fitted
 from moa_nb.pipeline.layer import Answer, Coming, LayerCalls, Outcome, Parse, Ticket
 from moa_nb.pipeline.prompt import Prompts
 from moa_nb.pipeline.record import CallRecord, RunRecord
@@ -65,6 +66,7 @@ class Ask:
         load: finds a template by name.
         pipelines: finds a pipeline by name, for agents that are one.
         candidate: makes what strategies see of an answer.
+        room: how much the models can read; ``None``: nobody looks.
         prefix: what the names of its layers begin with, inside another pipeline.
     """
 
@@ -79,6 +81,7 @@ class Ask:
     load: Callable[[str], templating.Template] = templating.load
     pipelines: Callable[[str], Pipeline] = presets.load
     candidate: Callable[..., Candidate] = Candidate
+    room: Room | None = None
     prefix: str = ""
     flags: dict[str, Any] = field(default_factory=dict)
     """What the strategy said of the result: ``degraded``, ``converged``, ``accepted``, ``stop_reason``."""
@@ -215,9 +218,16 @@ class Ask:
     ) -> list[Answer]:
         if self.choices is not None:
             self.choices.began()
+        prompts = Prompts(self.task, self.secret, self.load)
+        if self.room is not None and any(question.see for question in questions):
+            questions = [
+                await fitted(self, self.room, name, question, prompts)
+                if question.see and question.agent.pipeline is None
+                else question
+                for question in questions
+            ]
         layer = self.record.layer(self.prefix + name)
         number = len(self.record.layers) - 1
-        prompts = Prompts(self.task, self.secret, self.load)
         calls = LayerCalls(parse, self.candidate, min_ok=min_ok, may_repeat=self.choices is None)
         for question in questions:
             agent = question.agent

@@ -17,7 +17,7 @@ from moa_nb.tokens import most_tokens
 
 __all__ = ["MARK", "capped", "fits", "in_words", "least", "no_room", "room_for_references", "shares", "trimmed"]
 
-MARK = "\n\n[… left out here to fit the context …]\n\n"
+MARK = "\n\n[… too long: left out here …]\n\n"
 """What stands in place of the middle of a trimmed reference."""
 
 _HEAD = 2 / 3
@@ -30,7 +30,10 @@ _ENDS = (re.compile(r"\n\s*\n"), re.compile(r"\n"), re.compile(r"[.!?…][\"'”
 """Ends of paragraphs, lines, sentences and words: the first kind that is near is taken."""
 
 _ROUNDS = 8
-"""Of the search for the longest beginning and end; the last ones move the cut by a few characters."""
+"""Of the search for the longest beginning and end that fit."""
+
+_ENOUGH, _AIM = 0.97, 0.985
+"""The part of a share that is good enough, and the part that is aimed at: the ends of sentences make it jump."""
 
 _CHARACTERS = 4
 """Of a token, to begin that search with."""
@@ -185,9 +188,11 @@ def _shortened(text: str, share: int, count: Callable[[str], int]) -> str | None
         size = count(candidate)
         if size <= share:
             best, low = candidate, guess
+            if size >= share * _ENOUGH:
+                break
         else:
             high = guess
-        guess = guess * (share - n_mark) // max(size - n_mark, 1)
+        guess = int(guess * _AIM * (share - n_mark) / max(size - n_mark, 1))
     return best
 
 

@@ -193,6 +193,12 @@ class LayerRecord:
         self.calls: list[CallRecord] = []
 
 
+def _since(clock: Callable[[], float]) -> Callable[[], float]:
+    # No method of the run: every call of it holds this, and a circle would stay in memory until it is looked for.
+    began = clock()
+    return lambda: clock() - began
+
+
 class RunRecord:
     """One run while it goes on."""
 
@@ -210,11 +216,8 @@ class RunRecord:
         self.notes: list[str] = []
         self.result: Result | None = None
         """The finished run; ``None`` until then."""
-        self._clock, self._began = clock, clock()
-
-    def seconds(self) -> float:
-        """Return the seconds since the run began."""
-        return self._clock() - self._began
+        self.seconds = _since(clock)
+        """Returns the seconds since the run began."""
 
     def layer(self, name: str) -> LayerRecord:
         """Return a new layer at the end."""

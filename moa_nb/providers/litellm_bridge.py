@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import re
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
+from moa_nb.chat import Usage
 from moa_nb.errors import SetupError
 from moa_nb.providers.secrecy import without
 from moa_nb.providers.shared import Answer, dollars, dumps, loads, name, table
+from moa_nb.settings import environment
 
-__all__ = ["BRIDGE", "LiteLLM", "rates"]
-
-_SECRET_NAME = re.compile(r"key|token|secret|password|credential|private", re.IGNORECASE)
-_SHORTEST_SECRET = 8
+__all__ = ["BRIDGE", "LiteLLM", "rule"]
 
 _CODES = {
     "ContextWindowExceededError": "context_length_exceeded",
@@ -113,7 +111,7 @@ def _library() -> Any:
         msg = "models named litellm:... need litellm: pip install 'moa-nb[litellm]'"
         raise SetupError(msg)
     # Without this it fetches prices from a code host when it is imported.
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    environment.preset("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     warnings.filterwarnings("ignore", message=r".*`ReadOnly` qualifier")  # about its own types
     import litellm
 
@@ -142,6 +140,10 @@ def _refusal(error: Exception, asked: Mapping[str, Any]) -> Answer:
     )
     known = dict(headers or {})
     shown = without(message, _secrets(asked))
+    if status == "401":
+        missing = table(_library().validate_environment(name(asked.get("model")))).get("missing_keys")
+        if missing:
+            shown += f" (not set: {', '.join(missing)})"
     return _error(int(status) if status.isdigit() else 500, shown, code, known)
 
 
@@ -152,24 +154,29 @@ def _error(status: int, message: str, code: str, headers: Mapping[str, str] | No
 
 def _secrets(asked: Mapping[str, Any]) -> list[str]:
     """Return the values of the request and of the environment whose names say that they are secret."""
-    named = [*asked.items(), *os.environ.items()]
-    return [
-        value.strip()
-        for field, value in named
-        if isinstance(value, str) and len(value.strip()) >= _SHORTEST_SECRET and _SECRET_NAME.search(field)
-    ]
+    return [*environment.secrets(), *environment.secret_among(asked)]
 
 
-def rates(model: str) -> Mapping[str, Any] | None:
-    """Return what litellm knows of a model's prices, by its names: dollars a token; ``None`` if it knows none.
+def rule(model: str) -> Callable[[Usage], float] | None:
+    """Return what turns a usage into dollars, by litellm's own list; ``None`` where that has no price.
 
     Raises:
         SetupError: litellm is not installed.
     """
+    library = _library()
+
+    def of(usage: Usage) -> float:
+        dollars_in, dollars_out = library.cost_per_token(
+            model=model,
+            prompt_tokens=usage.prompt_tokens or 0,
+            completion_tokens=usage.completion_tokens or 0,
+            cache_read_input_tokens=usage.cached_prompt_tokens or 0,
+            cache_creation_input_tokens=usage.cache_write_tokens or 0,
+        )
+        return float(dollars_in + dollars_out)
+
     try:
-        found = _library().get_model_info(model)
-    except SetupError:
-        raise
-    except Exception:  # whatever it raises for a model that it does not know
+        # A model that it lists without a price comes out as free, which nobody can know.
+        return of if of(Usage(1000, 1000)) else None
+    except Exception:  # whatever it raises for a model that it does not list
         return None
-    return table(found) or None

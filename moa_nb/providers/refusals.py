@@ -27,7 +27,7 @@ _STATUSES: Mapping[int, Cause] = MappingProxyType({401: "key", 402: "payment", 4
 
 _CODES: Mapping[str, Cause] = MappingProxyType(
     {
-        **dict.fromkeys(("API_KEY_INVALID", "invalid_api_key", "authentication_error", "permission_error"), "key"),
+        **dict.fromkeys(("API_KEY_INVALID", "invalid_api_key", "authentication_error"), "key"),
         **dict.fromkeys(("insufficient_quota", "billing_hard_limit_reached", "billing_not_active"), "payment"),
         **dict.fromkeys(("model_not_found", "model_not_available", "DeploymentNotFound"), "model"),
         **dict.fromkeys(("unsupported_parameter", "unsupported_value", "unknown_parameter"), "option"),

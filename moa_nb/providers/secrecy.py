@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import unquote
 
-__all__ = ["HIDDEN", "secrets", "without"]
+__all__ = ["HIDDEN", "is_secret", "secrets", "without"]
 
 HIDDEN = "[key]"
 """What stands in a key's place."""
@@ -32,8 +32,18 @@ _ESCAPED = re.compile(
     r"|&(?:#\d+|#x[0-9A-Fa-f]+|\w+);"  # in HTML
 )
 
-_MASKED = re.compile(r"([^\s\"'`<>(){}\[\],;=:]*?)(?: ?(?:\*+|\.{3,}|…|•+|[xX]{4,}) ?)+([^\s\"'`<>(){}\[\],;]*)")
-"""A word whose middle, start or end is starred out; what is left of it on both sides."""
+_STARS = re.compile(r"(?:(?:\*+|\.{3,}|…|•+|[xX]{4,})[-_ ]?)*(?:\*+|\.{3,}|…|•+|[xX]{4,})")
+_REACH = 80
+"""Characters beside stars that are looked at."""
+
+
+def is_secret(header: str) -> bool:
+    """Return whether a header of that name may hold a key.
+
+    >>> is_secret("x-api-key"), is_secret("Content-Type")
+    (True, False)
+    """
+    return _SECRET_HEADER.search(header) is not None
 
 
 def secrets(headers: Mapping[str, str]) -> list[str]:
@@ -43,9 +53,7 @@ def secrets(headers: Mapping[str, str]) -> list[str]:
     ['sk-1']
     """
     return [
-        _SCHEME.sub("", value, count=1).strip()
-        for name, value in headers.items()
-        if value.strip() and _SECRET_HEADER.search(name)
+        _SCHEME.sub("", value, count=1).strip() for name, value in headers.items() if value.strip() and is_secret(name)
     ]
 
 
@@ -58,13 +66,14 @@ def without(text: str, keys: Iterable[str]) -> str:
     known = [key for key in keys if key]
     if not known or not text:
         return text
-    plain, places = _plain(text)
-    found = sorted({span for key in known for span in _found(plain, key)})
+    spans = [span for key in known for span in _found(text, key)]
+    if _ESCAPED.search(text):
+        plain, places = _plain(text)
+        spans += [(places[start][0], places[stop - 1][1]) for key in known for start, stop in _found(plain, key)]
     pieces, end = [], 0
-    for start, stop in _merged(found):
-        first, last = (start, stop) if places is None else (places[start][0], places[stop - 1][1])
-        pieces += [text[end:first], HIDDEN]
-        end = max(last, end)
+    for start, stop in _merged(sorted(spans)):
+        pieces += [text[end:start], HIDDEN]
+        end = stop
     return "".join([*pieces, text[end:]])
 
 
@@ -76,10 +85,22 @@ def _found(plain: str, key: str) -> Iterator[tuple[int, int]]:
         if plain[start : start + size] in grams:
             yield start, start + size
     if len(key) > _PIECE:
-        for masked in _MASKED.finditer(plain):
-            head, tail = masked[1], masked[2].rstrip(".:!?")
-            if (len(head) >= _END and key.startswith(head)) or (len(tail) >= _END and key.endswith(tail)):
-                yield masked.start(), masked.end() - (len(masked[2]) - len(tail))
+        for stars in _STARS.finditer(plain):
+            yield from _beside(plain, stars, key)
+
+
+def _beside(plain: str, stars: re.Match[str], key: str) -> Iterator[tuple[int, int]]:
+    """Yield the place of a key whose start, middle or end is starred out."""
+    start, stop = stars.span()
+    before, after = plain[max(start - _REACH, 0) : start], plain[stop : stop + _REACH]
+    left, right = before.removesuffix(" "), after.removeprefix(" ")
+    sizes = range(min(_REACH, len(key)), 0, -1)
+    head = next((size for size in sizes if left.endswith(key[:size])), 0)
+    tail = next((size for size in sizes if right.startswith(key[-size:])), 0)
+    if max(head, tail) >= _END:
+        # A space beside the stars belongs to what is taken out only where something of the key stands behind it.
+        first = start - head - (len(before) - len(left) if head else 0)
+        yield first, stop + tail + (len(after) - len(right) if tail else 0)
 
 
 @functools.lru_cache(maxsize=64)
@@ -105,10 +126,8 @@ def _forms(key: str) -> Iterator[str]:
         yield whole.replace("+", "-").replace("/", "_")
 
 
-def _plain(text: str) -> tuple[str, list[tuple[int, int]] | None]:
-    """Return the text with its escapes undone, and where each character came from; ``None``: from its own place."""
-    if not _ESCAPED.search(text):
-        return text, None
+def _plain(text: str) -> tuple[str, list[tuple[int, int]]]:
+    """Return the text with its escapes undone, and where each character came from."""
     pieces: list[str] = []
     places: list[tuple[int, int]] = []
     end = 0

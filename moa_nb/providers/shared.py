@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -106,8 +105,9 @@ def page(url: str, field: str, value: str) -> str:
     >>> page("https://lab.example/models?limit=9&after_id=a", "after_id", "b/c")
     'https://lab.example/models?limit=9&after_id=b%2Fc'
     """
-    first = re.sub(rf"[?&]{field}=[^&]*", "", url)
-    return f"{first}{'&' if '?' in first else '?'}{field}={quote(value, safe='')}"
+    address, _, query = url.partition("?")
+    parts = [part for part in query.split("&") if part and not part.startswith(f"{field}=")]
+    return f"{address}?" + "&".join([*parts, f"{field}={quote(value, safe='')}"])
 
 
 def table(value: Any) -> dict[str, Any]:

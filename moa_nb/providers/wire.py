@@ -106,11 +106,6 @@ class Wire(NamedTuple):
     bridge: Bridge | None = None
     """What carries requests in HTTP's place."""
 
-    def mended(self, body: bytes, message: str) -> bytes | None:
-        """Return a body without what ``message`` refuses; ``None`` if nothing can be left out."""
-        found = self.refused(body, message)
-        return self.spelt(body, found) if found else None
-
 
 def below(base_url: str, path: str) -> str:
     """Return the address of a path below ``base_url``, whose query stays at the end.

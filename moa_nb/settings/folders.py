@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -10,6 +11,8 @@ from functools import cache
 from pathlib import Path
 
 import platformdirs
+
+from moa_nb.errors import SettingsError
 
 __all__ = ["HOME", "data_folder", "fence_secret", "project_file", "project_folder", "template_folders", "user_folder"]
 
@@ -24,14 +27,21 @@ _TABLE = re.compile(rb"^(?:\xef\xbb\xbf)?\s*\[tool\.moa_nb[.\]]", re.MULTILINE)
 
 def data_folder() -> Path:
     """Return the folder of the store: ``MOA_NB_HOME``, or the user's data folder."""
-    home = os.environ.get(HOME)
-    return Path(home).expanduser() if home else Path(platformdirs.user_data_path("moa_nb", appauthor=False))
+    return _home() or Path(platformdirs.user_data_path("moa_nb", appauthor=False))
 
 
 def user_folder() -> Path:
     """Return the folder of the user's settings and templates."""
-    home = os.environ.get(HOME)
-    return Path(home).expanduser() if home else Path(platformdirs.user_config_path("moa_nb", appauthor=False))
+    return _home() or Path(platformdirs.user_config_path("moa_nb", appauthor=False))
+
+
+def _home() -> Path | None:
+    named = os.environ.get(HOME)
+    try:
+        return Path(named).expanduser() if named else None
+    except RuntimeError:
+        msg = f"{HOME} is {named}, and nobody of that name is known here: name a folder in full"
+        raise SettingsError(msg) from None
 
 
 def project_folder() -> Path:
@@ -82,7 +92,8 @@ def _secret_in(folder: Path) -> bytes:
                 pass
             except OSError:
                 _create(path, fresh.read_bytes())  # no links here, as on many network drives
-            fresh.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something may be reading it, as scanners do
+                fresh.unlink()
         stored = _settled(path)
     except OSError:
         stored = b""
@@ -92,7 +103,7 @@ def _secret_in(folder: Path) -> bytes:
 def _create(path: Path, content: bytes) -> None:
     """Return nothing; the file has this content, or what another process began to write into it."""
     try:
-        with path.open("xb", opener=lambda file, flags: os.open(file, flags, 0o600)) as file:
+        with open(path, "xb", opener=lambda file, flags: os.open(file, flags, 0o600)) as file:
             file.write(content)
     except FileExistsError:
         pass

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ class Service:
     base_url: str
     wire: str = "openai"
     key_env: str | None = None
+    key_header: str | None = None
     prices: str | None = None
     local: bool = False
     concurrency: int | None = None
@@ -27,6 +30,19 @@ class Service:
     aggregator: str | None = None
     strong: str | None = None
     small: str | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def spelling(self, model: str) -> dict[str, str]:
+        """Return what it calls a request's fields for a model, where its format calls them otherwise.
+
+        An empty name is a field that it does not take.
+        """
+        found = dict(self.fields)
+        for pattern, fields in self.models.items():
+            if fnmatchcase(model, pattern):
+                found.update(fields)
+        return found
 
     def roles(self) -> dict[str, tuple[str, ...]]:
         """Return its default models by role, as ``provider:model``."""

@@ -63,7 +63,7 @@ def configure(**values: Any) -> None:
     _state.values, _state.seen = merged, ()
     try:
         current()
-    except SettingsError:
+    except BaseException:
         _state.values, _state.seen = previous, ()
         raise
 
@@ -87,7 +87,7 @@ def current() -> Settings:
 
 
 def services_with_keys(settings: Settings | None = None) -> list[Service]:
-    """Return the known services whose key is there to be read, in the stated order.
+    """Return the known services with default models whose key is there to be read, in the stated order.
 
     Args:
         settings: they say where keys are looked for besides the environment; ``None`` for those that hold now.
@@ -95,7 +95,8 @@ def services_with_keys(settings: Settings | None = None) -> list[Service]:
     from moa_nb.settings import services
 
     keys = (settings or current()).keys
-    return [service for service in services().values() if service.key_env and keys.find(service.key_env)]
+    with_models = [service for service in services().values() if service.proposers]
+    return [service for service in with_models if service.key_env and keys.find(service.key_env)]
 
 
 def explain() -> list[tuple[str, Any, str]]:
@@ -117,19 +118,24 @@ def explain() -> list[tuple[str, Any, str]]:
 
 def _keys(settings: Settings) -> Iterator[tuple[str, str, str]]:
     """Yield where the key of each provider is that has one, or should have one."""
-    variables = {service.name: service.key_env for service in services_with_keys(settings)}
-    variables |= {name: None if entry.key else entry.key_env for name, entry in settings.providers.items()}
-    for name, variable in variables.items():
-        if variable:
-            found = settings.keys.find(variable)
-            yield f"providers.{name}.key", "(set)" if found else "(not set)", found[1] if found else "nowhere"
+    from moa_nb.settings import services
+
+    for name in dict.fromkeys([*settings.providers, *services()]):
+        configured = settings.providers.get(name)
+        variable = settings.provider(f"{name}:…").key_env
+        if not variable or (configured and configured.key):
+            continue
+        found = settings.keys.find(variable)
+        if found:
+            yield f"providers.{name}.key", "(set)", found[1]
+        elif configured:
+            yield f"providers.{name}.key", "(not set)", f"nowhere ({variable})"
 
 
 def _fingerprint() -> tuple[Any, ...]:
     files = (user_folder() / "moa.toml", project_file())
-    stamps = tuple((str(file), file.stat().st_mtime_ns) if file and file.is_file() else None for file in files)
     return (
-        stamps,
+        tuple(_stamp(file) for file in files if file),
         tuple(
             sorted(
                 (name, value) for name, value in os.environ.items() if name.startswith(_PREFIX) or name in _CERTIFICATES
@@ -137,6 +143,14 @@ def _fingerprint() -> tuple[Any, ...]:
         ),
         id(_state.values),
     )
+
+
+def _stamp(file: Path) -> tuple[str, int, int] | None:
+    try:
+        state = file.stat()
+    except OSError:
+        return None
+    return str(file), state.st_mtime_ns, state.st_size  # some drives count time in whole seconds
 
 
 def _load() -> tuple[Settings, dict[str, str]]:
@@ -149,7 +163,7 @@ def _load() -> tuple[Settings, dict[str, str]]:
     try:
         return Settings.model_validate(merged), sources
     except ValidationError as error:
-        raise SettingsError(mistakes.say(error, sources)) from None
+        raise SettingsError(" ".join(mistakes.say(error, sources).splitlines())) from None
 
 
 def _layers() -> list[tuple[str, dict[str, Any]]]:
@@ -187,7 +201,7 @@ def _read(file: Path) -> dict[str, Any]:
 def _placed(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return the values with their paths below the folder that they were said in."""
     paths = {key: values[key] for key in _PATHS if isinstance(values.get(key), str | Path) and str(values[key]).strip()}
-    return {**values, **{key: folder / Path(path).expanduser() for key, path in paths.items()}}
+    return {**values, **{key: folder / os.path.expanduser(path) for key, path in paths.items()}}  # noqa: PTH111 - leaves what it does not know
 
 
 def _certificates() -> Iterator[tuple[str, dict[str, Any]]]:

@@ -63,11 +63,11 @@ def check_models(source: str, values: Mapping[str, Any]) -> None:
     """
     models = values.get("models")
     for name, entry in models.items() if isinstance(models, Mapping) else ():
-        provider, _, model = name.partition(":")
+        provider, _, model = str(name).partition(":")
         if isinstance(entry, Mapping) and not (provider and model):
             example = f"{provider or 'lab'}:NAME"
             shown = f"models={{{example!r}: …}}" if source == "configure" else f'[models."{example}"]'
-            msg = f"{source}: models.{name} is no model: it is named provider:model in quotes, as in {shown}"
+            msg = f"{source}: {str(name)!r:.60} is no model: it is named provider:model in quotes, as in {shown}"
             raise SettingsError(msg)
 
 
@@ -93,7 +93,9 @@ def say(error: ValidationError, sources: Mapping[str, str]) -> str:
         and first["loc"][1] in Settings.model_fields
     ):
         return _below_a_table(source, path)
-    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":  # this room's own words
+        return f"{source}: {path}: {first['msg'].removeprefix('Value error, ')}"
+    message = first["msg"]
     got = "" if path.startswith("providers") else f" (got {first['input']!r:.60})"  # may be a key in the wrong place
     return f"{source}: {path}: {message[:1].lower()}{message[1:]}{got}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import ssl
 import sys
@@ -76,6 +77,11 @@ def tls_context(ca_file: Path | None = None) -> ssl.SSLContext:
     Raises:
         OSError: the file cannot be read, or holds no certificate (``ssl.SSLError``).
     """
+    return _context(ca_file, None if ca_file is None else ca_file.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=8)
+def _context(ca_file: Path | None, changed: int | None) -> ssl.SSLContext:  # noqa: ARG001 - a changed file is read again
     if sys.platform in {"win32", "darwin"}:
         import truststore
 

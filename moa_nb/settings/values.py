@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from moa_nb.errors import KeyRejected, UnknownName, nearest
+from moa_nb.errors import KeyRejected, SettingsError, UnknownName, nearest
 from moa_nb.settings.keys import Keys
 from moa_nb.settings.known import Service
 from moa_nb.settings.network import tls_context
@@ -20,14 +21,21 @@ from moa_nb.settings.network import tls_context
 __all__ = ["ROLES", "ModelSettings", "Provider", "ProviderSettings", "Settings"]
 
 ROLES = ("proposers", "aggregator", "judge", "small", "strong")
-
+"""The roles that pipelines ask for; ``$proposers`` in a pipeline is filled from these."""
 
 _NO_SERVICES = ("offline", "function")
 """Providers that need no service."""
 
+_VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
+"""A part of an address that stands in a variable."""
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _shown(file: Path | None) -> str:
+    return str(file).encode("utf-8", "backslashreplace").decode("utf-8")  # a path may hold what no text does
 
 
 class ProviderSettings(_Strict):
@@ -65,7 +73,7 @@ class ProviderSettings(_Strict):
                 " that as key_env, or pass headers to moa.configure"
             )
             raise ValueError(msg)
-        if not urlsplit(url).scheme or not urlsplit(url).hostname:
+        if not _VARIABLE.match(url) and not (urlsplit(url).scheme and urlsplit(url).hostname):
             msg = "an address begins with http:// or https://, as in http://127.0.0.1:8000/v1"
             raise ValueError(msg)
         return url
@@ -142,17 +150,23 @@ class Settings(_Strict):
         try:
             if file is not None:
                 tls_context(file)
-        except OSError as error:
-            why = "holds no certificate" if isinstance(error, ssl.SSLError) else f"cannot be read: {error.strerror}"
-            msg = f"{file} {why}; it takes the path of a file of certificates (PEM or DER)"
+        except (OSError, ValueError) as error:
+            why = "holds no certificate" if isinstance(error, ssl.SSLError) else "cannot be read"
+            msg = f"{_shown(file)} {why}; it takes the path of a file of certificates (PEM or DER)"
             raise ValueError(msg) from None
         return file
 
     @field_validator("env_file")
     @classmethod
-    def _is_no_folder(cls, file: Path | None) -> Path | None:
-        if file is not None and file.is_dir():
-            msg = f"{file} is a folder; it takes the path of a file, such as .env"
+    def _may_be_a_file(cls, file: Path | None) -> Path | None:
+        try:
+            wrong = "is a folder" if file is not None and stat.S_ISDIR(file.stat().st_mode) else ""
+        except FileNotFoundError:
+            return file  # not everybody who shares these settings has one
+        except (OSError, ValueError):
+            wrong = "cannot be read"
+        if wrong:
+            msg = f"{_shown(file)} {wrong}; it takes the path of a file, such as .env"
             raise ValueError(msg)
         return file
 
@@ -213,16 +227,31 @@ class Provider:
 
     @property
     def base_url(self) -> str:
-        """The address that paths are appended to, without a slash at its end."""
+        """The address that paths are appended to, without a slash at its end.
+
+        Raises:
+            SettingsError: a variable that should hold a part of it is not set.
+        """
         url = self.settings.base_url if self.settings else self.service.base_url if self.service else ""
-        return url.rstrip("/")
+        return _VARIABLE.sub(self._part, url).rstrip("/")
+
+    def _part(self, variable: re.Match[str]) -> str:
+        found = self.keys.find(variable[1])
+        if found is None:
+            advice = self.keys.advice(variable[1])
+            msg = f"{self.name} needs its address: {advice}, or name it as providers.{self.name}.base_url"
+            raise SettingsError(msg)
+        return found[0].strip().rstrip("/")
 
     @property
     def key_env(self) -> str | None:
         """The variable that holds the key; ``None`` where no key is needed."""
-        if self.settings:
-            return self.settings.key_env
-        return self.service.key_env if self.service else None
+        if self.settings is None:
+            return self.service.key_env if self.service else None
+        if self.settings.key_env is None and self.service and _VARIABLE.search(self.service.base_url):
+            # Its address is always the user's own; no other service's key goes where it was not meant to go.
+            return self.service.key_env
+        return self.settings.key_env
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -245,6 +274,20 @@ class Provider:
         """The name of its format in ``WIRES``."""
         configured = self.settings.wire if self.settings else None
         return configured or (self.service.wire if self.service else "openai")
+
+    @property
+    def key_header(self) -> str | None:
+        """The header that its key stands in, where that is not its format's."""
+        return self.service.key_header if self.service else None
+
+    def spelling(self, model: str) -> dict[str, str]:
+        """Return what it calls a request's fields for a model, where its format calls them otherwise."""
+        service = self.service
+        if service is None or self.wire != service.wire:
+            return {}
+        own = _VARIABLE.search(service.base_url) or self.base_url == service.base_url.rstrip("/")
+        # Another server under the same name might not know a field, and answer without its bound.
+        return service.spelling(model) if own else {}
 
     @property
     def prices(self) -> str | None:

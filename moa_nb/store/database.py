@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import queue
+import functools
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from moa_nb.chat import Completion
-from moa_nb.store import runs, schema
-from moa_nb.store.completions import pack, unpack
+from moa_nb.store import ledger, place, runs, schema, upkeep
+from moa_nb.store.index import Index
+from moa_nb.store.writer import Write, Writer
 
 __all__ = ["Store", "StoreWarning"]
 
 _T = TypeVar("_T")
 
-_GROUP = 512
-"""The most completions of one commit."""
+_MEMORY_ONLY = "this session keeps its answers in memory only"
 
 
 class StoreWarning(UserWarning):
     """The store cannot keep what it should; the run goes on without."""
 
 
-class _Write(NamedTuple):
-    key: bytes
+class _Kept(NamedTuple):
     completion: Completion
-    loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
+    model: str
+    at: float
 
 
 class Store:
@@ -45,127 +44,138 @@ class Store:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._broken = False
-        self._complaint: str | None = None
-        self._memory: dict[bytes, Completion] = {}
-        self._writes: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
-        self._writer: threading.Thread | None = None
-        self._connection: sqlite3.Connection | None = None
-        if path is not None:
-            self._open(path)
+        self._inode = 0
+        self._is_broken = False
+        self._complaints: list[str] = []
+        self._memory: dict[bytes, _Kept] = {}
+        self._writer: Writer | None = None
+        self._index: Index | None = None
+        connection = None if path is None else self._open(path)
+        if connection is not None:
+            self._index = Index(connection)
+        self._connection: sqlite3.Connection | None = connection or schema.in_memory()
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path) -> sqlite3.Connection | None:
         try:
-            self._connection, wal = schema.connect(path)
+            connection, has_log = self._opened(path)
         except (sqlite3.Error, OSError) as error:
-            self._warn(f"the store {path} cannot be used ({error}); this session keeps its answers in memory only")
-            return
-        if not wal:
-            self._warn(f"the file system of {path} has no write-ahead log; the store works, but slower")
-            self._broken = False
+            self._give_up(f"the store {path} cannot be used ({error}); {_MEMORY_ONLY}")
+            return None
+        if not has_log:
+            self._complaints.append(f"the file system of {path} has no write-ahead log; the store works, but slower")
+        return connection
 
-    def _warn(self, text: str) -> None:
+    def _opened(self, path: Path) -> tuple[sqlite3.Connection, bool]:
+        self._inode = place.inode(path)
+        try:
+            opened = schema.connect(path)
+        except schema.Damaged as error:
+            aside = place.set_aside(path, self._inode)
+            if aside is not None:
+                self._complaints.append(
+                    f"the store {path} was damaged ({error}): it is set aside as {aside.name}, and a new one begun"
+                )
+            opened = schema.connect(path)
+        self._inode = place.inode(path)
+        return opened
+
+    def _give_up(self, text: str) -> None:
         # Kept, not issued: this may be the writer's thread, and threads print into the wrong cell.
-        self._broken = True
-        self._complaint = text
+        if not self._is_broken:
+            self._is_broken = True
+            self._complaints.append(text)
+
+    def _fail(self, error: Exception, done: str) -> None:
+        if self._is_broken:
+            return
+        text = f"the store {self.path} cannot be {done} ({error}); {_MEMORY_ONLY}"
+        if schema.is_damage(error) and self.path is not None:
+            try:
+                aside = place.set_aside(self.path, self._inode)
+            except OSError:
+                aside = None  # still open, where an open file cannot be renamed
+            if aside is not None:
+                text += f", and the file is set aside as {aside.name}"
+        self._give_up(text)
 
     def complaint(self) -> str | None:
         """Return what went wrong since the last time this was asked, in one line; ``None`` if nothing did."""
-        text, self._complaint = self._complaint, None
-        return text
+        texts, self._complaints = self._complaints, []
+        return "; ".join(texts) or None
 
     # Completions ------------------------------------------------------------------------------
 
     def get(self, key: bytes) -> Completion | None:
-        """Return the completion of a key, marked as cached; ``None`` if there is none."""
-        found = self._memory.get(key)
-        if found is not None:
-            return found
-        if self._connection is None:
+        """Return the completion of a key, marked as cached; ``None`` if there is none.
+
+        Its ``cost`` and ``usage`` are what it took when it was asked.
+        """
+        if self._memory:
+            known = self._memory.get(key)
+            if known is not None:
+                return known.completion
+        if self._index is None:
             return None
         try:
             with self._lock:
-                row = self._connection.execute("SELECT value FROM completions WHERE key = ?", (key,)).fetchone()
+                return self._index.find(key)
         except sqlite3.Error as error:
-            if not self._broken:
-                self._warn(f"the store {self.path} cannot be read ({error}); what it holds is asked again")
+            self._fail(error, "read")
             return None
-        try:
-            return None if row is None else unpack(row[0])
-        except ValueError:
-            return None  # one damaged answer: it is asked again and written over
 
-    async def put(self, key: bytes, completion: Completion) -> None:
+    async def put(self, key: bytes, completion: Completion, model: str = "") -> None:
         """Return once the completion is committed, or kept in memory where nothing can be written."""
-        if self._connection is None or self._broken:
-            self._memory[key] = _as_cached(completion)
-            return
-        if self._writer is None:
-            self._start()
-        loop = asyncio.get_running_loop()
-        done = loop.create_future()
-        self._writes.put(_Write(key, completion, loop, done))
+        done = asyncio.get_running_loop().create_future()
+        self.put_soon(key, completion, functools.partial(_resolve, done), model)
         await done
 
-    def _start(self) -> None:
+    def put_soon(self, key: bytes, completion: Completion, kept: Callable[[], None], model: str = "") -> None:
+        """Return nothing; ``kept`` is called on the running loop once the completion is committed.
+
+        Args:
+            key: a digest of 16 bytes.
+            completion: what came back.
+            kept: called at once where nothing can be written and it is kept in memory.
+            model: ``provider:model`` as asked, which ``clear`` can name; the service's own name if empty.
+        """
+        model = model or completion.model
+        if self._index is None or self._is_broken:
+            self._memory[key] = _Kept(_as_cached(completion), model, time.time())
+            kept()
+            return
+        writer = self._writer or self._start()
+        writer.put(Write(key, completion, model, asyncio.get_running_loop(), kept))
+
+    def _start(self) -> Writer:
         with self._lock:
             if self._writer is None:
-                self._writer = threading.Thread(target=self._write, name="moa-nb-store", daemon=True)
-                self._writer.start()
+                assert self.path is not None
+                self._writer = Writer(self.path, self._not_written)
+            return self._writer
 
-    def _write(self) -> None:
-        assert self.path is not None
-        try:
-            connection, _ = schema.connect(self.path)
-        except (sqlite3.Error, OSError) as error:
-            connection = None
-            self._warn(
-                f"the store {self.path} cannot be written ({error}); this session keeps its answers in memory only"
-            )
-        while (first := self._writes.get()) is not None:
-            group = [first]
-            while len(group) < _GROUP:
-                try:
-                    following = self._writes.get_nowait()
-                except queue.Empty:
-                    break
-                if following is None:
-                    self._writes.put(None)
-                    break
-                group.append(following)
-            self._commit(connection, group)
-        if connection is not None:
-            connection.close()
-
-    def _commit(self, connection: sqlite3.Connection | None, group: list[_Write]) -> None:
-        try:
-            if connection is None or self._broken:
-                raise sqlite3.OperationalError  # noqa: TRY301 - the one way into memory
-            at = time.time()
-            values = [part for write in group for part in (write.key, pack(write.completion), at)]
-            rows = ",".join(["(?,?,?)"] * len(group))
-            connection.execute(f"INSERT OR REPLACE INTO completions (key, value, at) VALUES {rows}", values)  # noqa: S608
-        except Exception as error:  # whatever it is, those who wait for this group must be woken
-            if not self._broken:
-                self._warn(
-                    f"the store {self.path} cannot be written ({error}); this session keeps its answers in memory only"
-                )
-            for write in group:
-                self._memory[write.key] = _as_cached(write.completion)
-        by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+    def _not_written(self, error: Exception, group: Sequence[Write]) -> None:
         for write in group:
-            by_loop.setdefault(write.loop, []).append(write.done)
-        for loop, waiters in by_loop.items():
-            try:
-                loop.call_soon_threadsafe(_wake, waiters)
-            except RuntimeError:
-                pass  # the loop is closed: nobody waits there any more
+            self._memory[write.key] = _Kept(_as_cached(write.completion), write.model, time.time())
+        self._fail(error, "written")
 
     # Runs -------------------------------------------------------------------------------------
 
-    def add_run(self, run: runs.RunRow, ledger: list[runs.LedgerRow], record: dict[str, Any] | None) -> None:
-        """Return nothing; keep a run and what its models took."""
-        self._do(lambda connection: runs.insert(connection, run, ledger, record))
+    def add_run(
+        self,
+        run: runs.RunRow,
+        rows: list[runs.LedgerRow],
+        record: dict[str, Any] | None,
+        keys: bytes | None = None,
+    ) -> None:
+        """Return nothing; keep a run and what its models took.
+
+        Args:
+            run: its row.
+            rows: what each model took.
+            record: the run as plain data; ``None`` for a frame's.
+            keys: of the answers that it used, one after another; ``None``: not known.
+        """
+        self._do(lambda connection: runs.insert(connection, run, rows, record, keys))
 
     def runs(self, limit: int = 50) -> list[runs.RunRow]:
         """Return the latest runs, newest first."""
@@ -176,12 +186,70 @@ class Store:
         return self._do(lambda connection: runs.record(connection, run_id))
 
     def delete_run(self, run_id: str) -> bool:
-        """Return whether there was such a run; it is gone."""
+        """Return whether there was such a run; it and its record are gone. What it cost stays in the ledger."""
         return bool(self._do(lambda connection: runs.delete(connection, run_id)))
 
-    def costs(self) -> list[tuple[Any, ...]]:
-        """Return what was spent by day, pipeline and model, newest first."""
-        return self._do(runs.costs) or []
+    def delete_answers(self, run_id: str) -> int | None:
+        """Return how many answers that this run used, and no other listed run, are gone; ``None`` if they are not known."""
+
+        def delete(connection: sqlite3.Connection) -> int | None:
+            keys = runs.only_used_by(connection, run_id)
+            if keys is None:
+                return None
+            in_memory = [key for key in keys if self._memory.pop(key, None) is not None]
+            return upkeep.delete_keys(connection, keys) + len(in_memory)
+
+        return self._do(delete)
+
+    def costs(self, by: Sequence[ledger.By] = ledger.BY, days: int | None = None) -> list[ledger.CostRow]:
+        """Return what was spent by day, pipeline and model, or some of these; the latest first."""
+        return self._do(lambda connection: ledger.costs(connection, by, days)) or []
+
+    def savings(self) -> ledger.Savings:
+        """Return what cached answers would have taken, over all notebooks."""
+        return self._do(ledger.savings) or ledger.Savings(0, 0, 0.0)
+
+    # Upkeep -----------------------------------------------------------------------------------
+
+    def held(self) -> upkeep.Held:
+        """Return what is kept, and where."""
+        if self._index is None or self.path is None:
+            return upkeep.Held(None, 0, _held_in(self._memory))
+        return upkeep.Held(self.path, upkeep.size(self.path), self._do(upkeep.held) or ())
+
+    def clear(self, *, older_than: float | None = None, model: str | None = None) -> upkeep.Cleared:
+        """Return what was deleted: all completions, or those older than some seconds, or those of a model, or of both.
+
+        Runs and ledger stay.
+        """
+        before = None if older_than is None else time.time() - older_than
+        gone = [
+            key
+            for key, known in self._memory.items()
+            if (before is None or known.at < before) and (model is None or known.model == model)
+        ]
+        for key in gone:
+            del self._memory[key]
+        n, freed = self._delete(lambda connection: upkeep.delete_where(connection, before=before, model=model))
+        return upkeep.Cleared(n + len(gone), freed)
+
+    def forget_older_than(self, seconds: float) -> int:
+        """Return how many completions and runs were deleted because they are older; the ledger keeps what they cost."""
+        before = time.time() - seconds
+
+        def delete(connection: sqlite3.Connection) -> int:
+            return upkeep.delete_where(connection, before=before) + upkeep.delete_runs(connection, before)
+
+        return self._delete(delete)[0]
+
+    def _delete(self, delete: Callable[[sqlite3.Connection], int]) -> tuple[int, int]:
+        """Return how many were deleted, and the bytes that the disk has back."""
+        size = upkeep.size(self.path) if self.path is not None else 0
+        n = self._do(delete) or 0
+        if not n or self.path is None:
+            return n, 0
+        self._do(upkeep.shrink)
+        return n, max(0, size - upkeep.size(self.path))
 
     def _do(self, action: Callable[[sqlite3.Connection], _T]) -> _T | None:
         if self._connection is None:
@@ -190,30 +258,36 @@ class Store:
             with self._lock:
                 return action(self._connection)
         except (sqlite3.Error, OSError) as error:
-            if not self._broken:
-                self._warn(
-                    f"the store {self.path} cannot be used ({error}); this session keeps its answers in memory only"
-                )
+            self._fail(error, "used")
         except Exception as error:  # a run is worth more than its entry in the list
-            self._complaint = f"the store cannot keep this run ({type(error).__name__}: {error})"
+            self._complaints.append(f"the store cannot keep this run ({type(error).__name__}: {error})")
         return None
 
     def close(self) -> None:
         """Return once everything is written and the file is closed."""
         writer, self._writer = self._writer, None
         if writer is not None:
-            self._writes.put(None)
-            writer.join()
+            writer.close()
+        self._index = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
-def _wake(waiters: list[asyncio.Future[None]]) -> None:
-    for waiter in waiters:
-        if not waiter.done():
-            waiter.set_result(None)
+def _resolve(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)
 
 
 def _as_cached(completion: Completion) -> Completion:
     return replace(completion, cached=True, attempts=0, queued_seconds=0.0, first_token_seconds=None)
+
+
+def _held_in(memory: dict[bytes, _Kept]) -> tuple[upkeep.Holding, ...]:
+    models: dict[str, list[_Kept]] = {}
+    for known in memory.values():
+        models.setdefault(known.model, []).append(known)
+    return tuple(
+        upkeep.Holding(model, len(some), min(one.at for one in some), sum(len(one.completion.text) for one in some))
+        for model, some in models.items()
+    )

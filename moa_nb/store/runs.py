@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +12,10 @@ from typing import Any
 
 import orjson
 
-__all__ = ["LedgerRow", "RunRow", "costs", "delete", "insert", "read", "record"]
+from moa_nb.store.index import split
+from moa_nb.store.schema import transaction
+
+__all__ = ["LedgerRow", "RunRow", "delete", "insert", "only_used_by", "read", "record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,8 @@ class LedgerRow:
     """Dollars that cached answers would have cost."""
     unpriced: int
     """Calls whose price is not known."""
+    saved_tokens: int = 0
+    """Tokens, of prompts and completions together, that cached answers once took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +61,28 @@ class RunRow:
     seconds: float
 
 
-_INSERT_RUN = f"INSERT OR REPLACE INTO runs VALUES ({','.join('?' * 15)})"  # noqa: S608 - marks only
-_INSERT_LEDGER = f"INSERT INTO ledger VALUES ({','.join('?' * 10)})"  # noqa: S608 - marks only
+_COLUMNS = ",".join(RunRow.__slots__)
+_INSERT_RUN = f"INSERT OR REPLACE INTO runs ({_COLUMNS}, keys, record) VALUES ({','.join('?' * 16)})"  # noqa: S608 - own names
+_INSERT_LEDGER = f"INSERT INTO ledger VALUES ({','.join('?' * 12)})"  # noqa: S608 - marks only
 
 
 def insert(
-    connection: sqlite3.Connection, run: RunRow, ledger: Iterable[LedgerRow], record: dict[str, Any] | None
+    connection: sqlite3.Connection,
+    run: RunRow,
+    ledger: Iterable[LedgerRow],
+    record: dict[str, Any] | None,
+    keys: bytes | None = None,
 ) -> None:
-    """Return nothing; write a run, its ledger rows and its record in one transaction."""
+    """Return nothing; write a run, its ledger rows and its record in one transaction, over an earlier state of it."""
     packed = None if record is None else zlib.compress(_dumps(record), 6)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        values = [getattr(run, name) for name in RunRow.__slots__]
-        values = [value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in values]
-        connection.execute(_INSERT_RUN, [*values, packed])
+    values = [getattr(run, name) for name in RunRow.__slots__]
+    values = [value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in values]
+    day = time.strftime("%Y-%m-%d", time.localtime(run.at))
+    rows = [[run.id, day, run.pipeline, *(getattr(row, name) for name in LedgerRow.__slots__)] for row in ledger]
+    with transaction(connection):
+        connection.execute(_INSERT_RUN, [*values, keys, packed])
         connection.execute("DELETE FROM ledger WHERE run = ?", [run.id])
-        connection.executemany(
-            _INSERT_LEDGER,
-            [[run.id, run.at, *(getattr(row, name) for name in LedgerRow.__slots__)] for row in ledger],
-        )
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
+        connection.executemany(_INSERT_LEDGER, rows)
 
 
 def _dumps(record: dict[str, Any]) -> bytes:
@@ -90,8 +95,7 @@ def _dumps(record: dict[str, Any]) -> bytes:
 
 def read(connection: sqlite3.Connection, limit: int) -> list[RunRow]:
     """Return the latest runs, newest first."""
-    columns = ",".join(RunRow.__slots__)
-    rows = connection.execute(f"SELECT {columns} FROM runs ORDER BY at DESC LIMIT ?", [limit])  # noqa: S608 - own names
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM runs ORDER BY at DESC LIMIT ?", [limit])  # noqa: S608 - own names
     return [RunRow(*row) for row in rows]
 
 
@@ -104,16 +108,17 @@ def record(connection: sqlite3.Connection, run_id: str) -> dict[str, Any] | None
     return value
 
 
+def only_used_by(connection: sqlite3.Connection, run_id: str) -> set[bytes] | None:
+    """Return the keys of the answers that this run used and no other listed one; ``None`` where that is not known."""
+    found = connection.execute("SELECT keys FROM runs WHERE id = ?", [run_id]).fetchone()
+    if not found or found[0] is None:
+        return None
+    own = set(split(found[0]))
+    for (keys,) in connection.execute("SELECT keys FROM runs WHERE id <> ? AND keys IS NOT NULL", [run_id]):
+        own.difference_update(split(keys))
+    return own
+
+
 def delete(connection: sqlite3.Connection, run_id: str) -> bool:
-    """Return whether there was such a run; it and its ledger rows are gone."""
-    connection.execute("DELETE FROM ledger WHERE run = ?", [run_id])
+    """Return whether there was such a run; it and its record are gone. What it cost stays in the ledger."""
     return connection.execute("DELETE FROM runs WHERE id = ?", [run_id]).rowcount > 0
-
-
-def costs(connection: sqlite3.Connection) -> list[tuple[Any, ...]]:
-    """Return (day, pipeline, model, calls, cached, prompt, completion, cost, saved, unpriced), newest first."""
-    return connection.execute(
-        "SELECT date(l.at, 'unixepoch', 'localtime') AS day, r.pipeline, l.model, SUM(l.calls), SUM(l.cached),"
-        " SUM(l.prompt_tokens), SUM(l.completion_tokens), SUM(l.cost), SUM(l.saved), SUM(l.unpriced)"
-        " FROM ledger l JOIN runs r ON r.id = l.run GROUP BY day, r.pipeline, l.model ORDER BY day DESC, 8 DESC",
-    ).fetchall()

@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from moa_nb.providers.secrecy import is_secret
+
 
 @dataclass(slots=True)
 class Recorded:
@@ -75,7 +77,7 @@ _LOGGED = ("model", "status", "arrived", "arrived_unix", "started", "finished", 
 def read_log(path: str | os.PathLike[str]) -> list[Recorded]:
     """Return the requests that a server appended to its log, in the order in which they finished.
 
-    The ``Authorization`` header is not in the log; a last line that is still being written is left out.
+    Headers that may hold a key are not in the log; a last line that is still being written is left out.
     """
     from multidict import CIMultiDict
 
@@ -91,7 +93,7 @@ def read_log(path: str | os.PathLike[str]) -> list[Recorded]:
 def log_line(record: Recorded) -> bytes:
     """Return the line that a log keeps of a request, without its key."""
     fields: dict[str, Any] = {name: getattr(record, name) for name in _LOGGED}
-    fields["headers"] = {name: value for name, value in record.headers.items() if name.lower() != "authorization"}
+    fields["headers"] = {name: value for name, value in record.headers.items() if not is_secret(name)}
     return dumps(fields) + b"\n"
 
 

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from aiohttp import web
 
+from moa_nb.providers.secrecy import secrets
 from moa_nb.testing import bodies
 from moa_nb.testing.recorded import Recorded
 from moa_nb.testing.reply import Reply
@@ -96,7 +97,7 @@ def refuse(request: web.BaseRequest, reply: Reply) -> web.Response:
 
 
 def _key(request: web.BaseRequest) -> str:
-    return request.headers.get("Authorization", "").removeprefix("Bearer ")
+    return next(iter(secrets(request.headers)), "")
 
 
 async def _stream(request: web.BaseRequest, record: Recorded, reply: Reply, number: int) -> web.StreamResponse:

@@ -12,7 +12,7 @@ store, limits, retry, record. *frame* is ``df.moa.synthesize(...)``. All send th
 
 The server is a process of its own and answers at once. A figure is the slope of a process's CPU, all its threads
 together and its end included, between a small and a large run; each run is a fresh process, the kinds take turns, and
-the least of the rounds counts. The noise is the spread of the rounds.
+the least of the rounds counts. The noise is how far the rounds of bare lie apart.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from processes import result_of, serving
+from processes import machine, result_of, serving
 from responder import text
 
 IN_FLIGHT, SMALL = 64, 500
@@ -136,24 +136,22 @@ def frame(rows: list[str], budget: float, cache: Any) -> list[str]:
 
 def child(options: argparse.Namespace) -> float:
     """Return the seconds of CPU that one run takes in this process, what is imported before left out."""
+    import aiohttp  # noqa: F401 - the first call would import it
+    import pandas as pd  # noqa: F401 - as does a frame
+
     rows = texts(options.rows)
-    cache, budget = "off" if options.no_cache else "use", options.budget
+    cache: Any = "off" if options.no_cache else "use"
     if options.child != "bare":
         configure(options.url, uvloop=not options.no_uvloop)
-        import aiohttp  # noqa: F401 - it would be imported by the first call
-        import pandas as pd  # noqa: F401 - imported by the frame
-
         from moa_nb.engine.engine import stop
-    else:
-        import aiohttp  # noqa: F401 - as for the others
     began = time.process_time()
     if options.child == "bare":
         answers = asyncio.run(bare(options.url, rows, stream=options.stream))
-    elif options.child == "engine":
-        answers = engine(rows, budget, cache, stream=options.stream)
     else:
-        answers = frame(rows, budget, cache)
-    if options.child != "bare":
+        if options.child == "engine":
+            answers = engine(rows, options.budget, cache, stream=options.stream)
+        else:
+            answers = frame(rows, options.budget, cache)
         stop()
     seconds = time.process_time() - began
     assert set(answers) == {text(options.answer)}
@@ -191,14 +189,22 @@ def main(arguments: list[str]) -> None:
                 n_requests, n_bytes = seen(url)
                 child_of = [*arguments, "--child", kind, "--url", url]
                 found[kind].append(tuple(result_of(__file__, *child_of, "--rows", str(size)) for size in sizes))
-                n_requests, n_bytes = (after - before for after, before in zip(seen(url), (n_requests, n_bytes)))
+                n_requests, n_bytes = (
+                    after - before for after, before in zip(seen(url), (n_requests, n_bytes), strict=True)
+                )
                 assert n_requests == sum(sizes), "each row is asked once"
                 sent[kind] = n_bytes / n_requests
-    print(f"{options.calls} calls, least of {options.rounds}; microseconds of CPU a call (each round's), bytes of a request")
-    per_call = {kind: slope([min(sizes) for sizes in zip(*runs)], options.calls) for kind, runs in found.items()}
+    print(
+        f"{options.calls} calls, least of {options.rounds}; microseconds of CPU a call (each round's), bytes of a request"
+    )
+    per_call = {
+        kind: slope([min(sizes) for sizes in zip(*runs, strict=True)], options.calls) for kind, runs in found.items()
+    }
     for kind, runs in found.items():
         rounds = ", ".join(f"{slope(run, options.calls):.0f}" for run in runs)
         print(f"{kind:>6}: {per_call[kind]:4.0f} ({rounds}), {sent[kind]:.0f} bytes")
+    of_bare = [slope(run, options.calls) for run in found["bare"]]
+    print(f"noise: {max(of_bare) / min(of_bare) - 1:.0%}; {machine()}")
     for kind in kinds[1:]:
         print(f"ratio {kind} to bare: {per_call[kind] / per_call['bare']:.2f}")
 

@@ -54,3 +54,9 @@ def result_of(*command: str, home: str | Path | None = None) -> Any:
             check=True,
         )
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def machine() -> str:
+    """Return what else there was to do on this machine, which is the noise of a figure."""
+    load = f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
+    return f"{os.cpu_count()} processors, load {load} at the end"

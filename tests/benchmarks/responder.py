@@ -1,6 +1,6 @@
 """The least that a chat service can be, so that it does not slow down those who are measured.
 
-    python tests/benchmarks/responder.py [--answer BYTES] [--chunks N] [--latency SECONDS]
+    python tests/benchmarks/responder.py [--answer BYTES] [--chunks N]
 
 It answers every request with the same text of as many bytes, plain or, where the request asks for a stream, in as many
 chunks, each a write of its own. ``GET /seen`` returns how many chat requests came, and the bytes of their bodies.
@@ -17,7 +17,24 @@ import sys
 from collections.abc import Iterator
 from typing import Any, cast
 
-WORDS = "the a strap broke battery lasts two days but after week it was sent back and nobody said why shop paid for one".split()
+WORDS = (
+    "the",
+    "a",
+    "strap",
+    "broke",
+    "battery",
+    "lasts",
+    "two",
+    "days",
+    "but",
+    "after",
+    "week",
+    "it",
+    "was",
+    "sent",
+    "back",
+    "and",
+)
 
 
 def text(n_bytes: int, seed: int = 0) -> str:
@@ -67,8 +84,8 @@ def streamed(answer: str, n_chunks: int) -> Iterator[bytes]:
 class Service:
     """What it answers, and what it saw."""
 
-    def __init__(self, answer: str, n_chunks: int, latency: float) -> None:
-        self.plain, self.streamed, self.latency = plain(answer), list(streamed(answer, n_chunks)), latency
+    def __init__(self, answer: str, n_chunks: int) -> None:
+        self.plain, self.streamed = plain(answer), list(streamed(answer, n_chunks))
         self.n_requests = self.n_bytes = 0
 
 
@@ -100,17 +117,15 @@ class Connection(asyncio.Protocol):
             return
         service.n_requests += 1
         service.n_bytes += len(body)
-        writes = iter(service.streamed if b'"stream":true' in body else (service.plain,))
-        if service.latency:
-            self._loop.call_later(service.latency, self._write, writes)
-        else:
-            self._write(writes)
+        self._write(iter(service.streamed if b'"stream":true' in body else (service.plain,)))
 
     def _write(self, writes: Iterator[bytes]) -> None:
         data = next(writes, None)
         if data is not None and not self._transport.is_closing():
             self._transport.write(data)
-            self._loop.call_soon(self._write, writes)  # others write meanwhile, as the pieces of many streams come mixed
+            self._loop.call_soon(
+                self._write, writes
+            )  # others write meanwhile, as the pieces of many streams come mixed
 
 
 async def serve(service: Service) -> None:
@@ -127,9 +142,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="a bare chat service on loopback")
     parser.add_argument("--answer", type=int, default=1000, help="bytes of the answer's text (default 1000)")
     parser.add_argument("--chunks", type=int, default=66, help="chunks of a stream (default 66)")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds before an answer (default 0)")
     options = parser.parse_args()
-    service = Service(text(options.answer), options.chunks, options.latency)
+    service = Service(text(options.answer), options.chunks)
     try:
         import uvloop
     except ImportError:

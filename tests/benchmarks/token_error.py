@@ -4,8 +4,9 @@
 
 The first table goes over the recorded exchanges: every prompt whose whole text is in the request (no tools,
 schemas, cached contents or thinking settings, which add tokens that nobody sees) and every answer that came
-whole, less the reasoning that was reported apart. ``family`` is the estimate for the model, ``rough`` the one
-that knows no tokenizer, ``+`` is above what was reported. The second table is what matters for texts of CJK and
+whole, less the reasoning that was reported apart. What no text shows stays in: the end marks of answers of a few
+tokens, a service's own preamble. ``family`` is the estimate for the model, ``rough`` the one
+that knows no tokenizer, ``most below`` the worst underestimate. The second table is what matters for texts of CJK and
 code, of which the exchanges have none: the rough estimate against the vocabulary, on blocks of code of the
 recorded conversations and on a few sentences written for it. The third is milliseconds per KB.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from moa_nb.pipeline.parse.statements import ANSWER, bare, last_line, plain, said
 
@@ -39,6 +39,9 @@ _RIGHT = re.compile(
     r"|(?<!\bthe )(?<!\bThe )\b(?P<right>correct(?:ly)?|right|true)\b",
     re.IGNORECASE,
 )
+_JOINED = re.compile(r"[\s*)\]\"',/]{0,8}(?:(?:or|and)\b[\s*(\[\"']{0,8})?")
+"""What stands between two that are named side by side: "bug or billing" decides for neither."""
+
 _OPTION_LINE = re.compile(r"^[ \t>*_-]{0,8}\(?([A-Z])[).:][ \t*_]{1,4}\S.*$", re.MULTILINE)
 
 
@@ -146,9 +149,10 @@ def correct(text: str) -> bool | None:
 def _decided(statement: str, mentions: _Mentions) -> str | None:
     """Return what a statement opens with, else the only one it names."""
     found = mentions(statement)
-    if found and not re.search(r"\w", statement[: found[0][0]]):
-        return found[0][1]
-    return _single(found)
+    if not found or re.search(r"\w", statement[: found[0][0]]):
+        return _single(found)
+    after = statement[found[0][0] + len(found[0][1]) : found[1][0]] if len(found) > 1 else ";"
+    return None if _JOINED.fullmatch(after) else found[0][1]
 
 
 def _only(text: str, mentions: _Mentions) -> str | None:
@@ -167,9 +171,7 @@ def _is_denied(text: str, start: int) -> bool:
 
 def _rights(text: str) -> list[tuple[int, str]]:
     return [
-        (match.start(), match.lastgroup or "")
-        for match in _RIGHT.finditer(text)
-        if not _is_denied(text, match.start())
+        (match.start(), match.lastgroup or "") for match in _RIGHT.finditer(text) if not _is_denied(text, match.start())
     ]
 
 
@@ -209,15 +211,14 @@ def _forms(letters: str) -> tuple[re.Pattern[str], ...]:
     word = rf"(?<![\w'’-])(?:(?![AI]\b[ ](?!(?:{_AFTER_A_CHOICE})\b)[a-z])({big}))(?![\w'’-])"
     lead = r"(?:(?i:the\s|option\s|choice\s|letter\s|answer\s)){0,2}[\s*_`\"'“$\\]{0,8}"
     one = rf"(?:{bracketed}|{word})"
-    forms = (
-        rf"\\f?boxed\s?\{{\s?(?:\\text(?:bf)?\s?\{{)?\s?\(?({both})\)?\s?\}}|\[\[\s?({big})\s?\]\]",
-        rf"\A[\s*_`\"'“$\\]{{0,8}}{lead}{one}",
-        rf"{one}[*_\"'”]{{0,4}}\s(?i:is|must\sbe)\s(?i:the\s)?(?i:only\s|most\s)?(?i:correct|right|best|answer)"
-        rf"|(?i:choose|chose|pick|select|go\swith|go\sfor)\s{lead}{one}",
-        rf"{bracketed}|\*\*\s?{word}|(?i:option|choice|letter)\s{word}|^[\s*_`>\"'“-]{{0,8}}{word}(?=[\s.):,;*\"'”]|$)",
-        one,
-    )
-    return tuple(re.compile(form, re.MULTILINE) for form in forms)
+    strict = rf"\\f?boxed\s?\{{\s?(?:\\text(?:bf)?\s?\{{)?\s?\(?({both})\)?\s?\}}|\[\[\s?({big})\s?\]\]"
+    opening = rf"\A[\s*_`\"'“$\\]{{0,8}}{lead}{one}(?![\s*)\]\"',/]{{0,8}}(?:or|and)\b)"
+    correct = r"(?i:is|must\sbe)\s(?i:the\s)?(?i:only\s|most\s)?(?i:correct|right|best|answer)"
+    chosen = r"(?i:choose|chose|pick|select|go\swith|go\sfor)"
+    claimed = rf"{one}[*_\"'”]{{0,4}}\s{correct}\b|{chosen}\s{lead}{one}"
+    at_start = rf"^[\s*_`>\"'“-]{{0,8}}{word}(?=[\s.):,;*\"'”]|$)"
+    marked = rf"{bracketed}|\*\*\s?{word}|(?i:option|choice|letter)\s{word}|{at_start}"
+    return tuple(re.compile(form, re.MULTILINE) for form in (strict, opening, claimed, marked, one))
 
 
 def _letters(form: re.Pattern[str], text: str) -> list[tuple[int, str]]:

@@ -39,11 +39,19 @@ _NUMERAL = re.compile(
 )
 _LARGE = {"k": 3, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _SUPERSCRIPT = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
-_VULGAR = {ord(sign): f" {value}" for sign, value in zip("½⅓⅔¼¾⅕⅛", "1/2 1/3 2/3 1/4 3/4 1/5 1/8".split(), strict=True)}
+_VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅛": "1/8"}
+_FRACTION = re.compile(
+    r"(?P<whole>\d?)(?:(?P<vulgar>[½⅓⅔¼¾⅕⅛])"
+    r"|\\[dt]?frac\s{0,4}\{\s?(?P<over>-?\d{1,99})\s?\}\s{0,4}\{\s?(?P<under>\d{1,99})\s?\})"
+)
 _BOXED = re.compile(r"\\f?boxed\s{0,4}\{((?:[^{}]|\{(?:[^{}]|\{[^{}]{0,200}+\}){0,200}+\}){0,400}+)\}")
 _HEADED = re.compile(r"^[ \t]{0,8}####[ \t]{0,8}(.{1,200})$", re.MULTILINE)
 _BOLD = re.compile(r"\*\*([^*\n]{1,80})\*\*")
-_RANGE = re.compile(r"\s?(?:[-—]|or)\s?[$€£]?|[\s%]{0,2}[^\W\d]{0,12}\s?\b(?:to|and)\s[$€£]?")
+_RANGE = re.compile(r"\s?(?:[-—]|\b(?:to|or)\b)\s?[$€£]?")
+_SEVERAL = re.compile(r"\s?(?:[-—]|\b(?:to|or|and)\b)\s?[$€£]?")
+_ANNOUNCED = re.compile(r"\b(?:between|from)\W{0,4}$", re.IGNORECASE)
+_AS_ANNOUNCED = re.compile(r"[\s%]{0,2}[^\W\d]{0,12}\s?(?:-|\b(?:to|and)\b)\s?[$€£]?")
+"""What stands between two numbers that are a range after "between" or "from": a unit may come first."""
 _UNIT = re.compile(r"[\s%°]*(?:[^\W\d][^\W\d]*[.,!]?\s*){0,3}[\s.,!$)\]]*")
 
 
@@ -61,8 +69,8 @@ class Numeral:
 def number(text: str, *, comma: bool = False) -> int | float | None:
     r"""Return the number that the text ends up with, ``None`` where there is none or it is a range.
 
-    The last explicit statement counts: ``\boxed{}``, a line of ``####``, "the answer is"; else the last number
-    in bold; else the last number. Exact inside, so 18, 18.0 and 36/2 are one. By declaration:
+    The strictest statement counts, and the last of its kind: in ``\boxed{}``, alone after ``####``, after "the
+    answer is", alone in bold; else the last number. Exact inside, so 18, 18.0 and 36/2 are one. By declaration:
 
     - "." is the decimal point and "," groups thousands: 1,000 is 1000, 1.000 is 1; ``comma`` turns that round.
       Where only one reading is left it is taken: 1.000,50 is 1000.5, and 3,14 is 3.14.
@@ -129,22 +137,26 @@ def tidy(value: Fraction) -> int | float:
 def _without_typography(text: str) -> str:
     """Return the text with one spelling of signs, fractions and powers."""
     text = re.sub(r"(?<=\d)(?:\{,\}|\\[,!])(?=\d{3})", ",", plain(text))
-    if "\\" in text:
-        text = re.sub(r"\\[dt]?frac\s{0,4}\{\s?(\d{1,99})\s?\}\s{0,4}\{\s?(\d{1,99})\s?\}", r" \1/\2", text)
+    text = _FRACTION.sub(_in_line, text)
     if not text.isascii():
-        text = text.translate(_VULGAR).replace("\u2044", "/")
+        text = text.replace("\u2044", "/")
         text = re.sub(r"(?<=10)[⁻⁺]?[⁰¹²³⁴-⁹]{1,5}", lambda power: "^" + power[0].translate(_SUPERSCRIPT), text)
     return text
+
+
+def _in_line(fraction: re.Match[str]) -> str:
+    whole = fraction["whole"] + " " if fraction["whole"] else ""
+    return whole + (_VULGAR[fraction["vulgar"]] if fraction["vulgar"] else f"{fraction['over']}/{fraction['under']}")
 
 
 def _stated(statement: str, *, comma: bool) -> list[Numeral]:
     """Return the number of a statement: that after its last "=", the one it opens with, else its last; two, of a range."""
     statement = statement.rpartition("=")[2]
     found = list(numerals(statement, comma=comma))
-    if not found or re.search(r"\w", statement[: found[0].start]):
+    before = statement[: found[0].start] if found else ""
+    if not found or (re.search(r"\w", before) and not _ANNOUNCED.search(before)):
         return _last(statement, comma=comma)
-    is_range = len(found) > 1 and _RANGE.fullmatch(statement, found[0].end, found[1].start)
-    return found[:2] if is_range else found[:1]
+    return found[:2] if _is_range(statement, found[:2], _SEVERAL) else found[:1]
 
 
 def _alone(text: str, *, comma: bool) -> list[Numeral]:
@@ -160,12 +172,15 @@ def _alone(text: str, *, comma: bool) -> list[Numeral]:
 def _last(text: str, *, comma: bool) -> list[Numeral]:
     """Return the last number of a text; two, of a range."""
     found = list(numerals(text, comma=comma))[-2:]
-    if len(found) < 2 or not _RANGE.fullmatch(text, found[0].end, found[1].start):
-        return found[-1:]
-    # "and" makes a range of what "between" announced, and of nothing else.
-    is_sum = "and" in text[found[0].end : found[1].start]
-    is_announced = re.search(r"(?i)between\W*$", text[max(0, found[0].start - 12) : found[0].start])
-    return found[-1:] if is_sum and not is_announced else found
+    return found if _is_range(text, found, _RANGE) else found[-1:]
+
+
+def _is_range(text: str, found: list[Numeral], joined: re.Pattern[str]) -> bool:
+    if len(found) < 2:
+        return False
+    low, high = found
+    is_announced = _ANNOUNCED.search(text[max(0, low.start - 12) : low.start])
+    return (_AS_ANNOUNCED if is_announced else joined).fullmatch(text, low.end, high.start) is not None
 
 
 def _value(match: re.Match[str], *, comma: bool) -> Fraction | None:

@@ -41,9 +41,9 @@ def bare(text: str) -> str:
 
 
 def last_line(text: str) -> str:
-    """Return the last line that is not blank, ``""`` where none is.
+    r"""Return the last line that is not blank, ``""`` where none is.
 
-    >>> last_line("Let me see.\\n42\\n\\n")
+    >>> last_line("Let me see.\n42\n\n")
     '42'
     """
     return text.rstrip().rpartition("\n")[2].strip()
@@ -53,7 +53,7 @@ def said(text: str, words: str = ANSWER, *, paragraph: bool = False) -> Iterator
     """Yield what the text says after each of ``words``, the last first: a sentence, or the line below; or a ``paragraph``.
 
     A marker is one of ``words`` with a colon, an equals sign, a form of "to be" or a line's end after it;
-    "is not" says nothing. ``words`` are alternatives of a regular expression, compared without case.
+    "is not" says nothing, unless a "but" follows. ``words`` are alternatives of a regular expression, compared without case.
 
     >>> list(said("Is the answer: 4? No. **Final answer:** 5, since 2 + 3. Done."))
     ['5, since 2 + 3', '4']
@@ -72,6 +72,6 @@ def _marker(words: str) -> re.Pattern[str]:
         rf"\b(?:{words})\b[*_`\"')\]]{{0,4}}"
         r"(?:(?:[ \t]{1,4}[\w'’-]{1,40}){0,8}?[ \t]{1,4}(?:is|are|was|equals|(?:would|should|must)[ ]be)\b"
         r"|(?=[ \t]{0,8}[:=]|[ \t*_]{0,8}\n))"
-        r"(?![\s*_]{0,8}not\b)[ \t*_`]{0,8}[:=]?",
+        r"(?![\s*_]{0,8}not\b(?![^.\n]{0,60}\bbut\b))[ \t*_`]{0,8}[:=]?",
         re.IGNORECASE,
     )

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from moa_nb.errors import PipelineError
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Task
+from moa_nb.pipeline.similarity import medoid
 from moa_nb.pipeline.spec import Agent, Layer, Params
 from moa_nb.pipeline.strategies import strategy
 
@@ -27,6 +28,10 @@ class Layers(Params):
     """Any depth and width; the last layer is one agent, the aggregator."""
 
     layers: Annotated[tuple[Layer, ...], BeforeValidator(_as_layers), Field(min_length=1, max_length=50)]
+    residual: bool = False
+    """Whether a layer also reads the best of what the layer before it read: the answer that is most like the others
+    there (their medoid), which takes no call. It stands last and is marked as carried over, unless an agent or layer
+    has a template of its own; one that was carried over may be carried on. From the third layer on there is one."""
 
     @model_validator(mode="after")
     def _ends_in_one(self) -> Layers:
@@ -72,7 +77,7 @@ class Layers(Params):
             _with(layer, temperature=temperature, max_tokens=max_tokens, template=template)
             for layer in (*proposing, last)
         ]
-        return Layers(layers=changed)
+        return Layers(layers=changed, residual=self.residual)
 
 
 def _with(layer: Layer, **changes: Any) -> Layer:
@@ -86,15 +91,26 @@ async def layers(task: Task, params: Layers, ask: Ask) -> Candidate:  # noqa: AR
     """Mixture-of-Agents (Wang et al. 2024, arXiv 2406.04692, section 2.2): y_l = ⊕_i A_l,i(y_l-1) + x.
 
     With one layer it is a single model, with one model sampled n times it is Self-MoA (Li et al.
-    2025, arXiv 2502.00674). ``layers[:-1]`` propose, ``layers[-1]`` aggregates.
+    2025, arXiv 2502.00674). ``layers[:-1]`` propose, ``layers[-1]`` aggregates. With ``residual`` a layer's
+    references are y_l-1 and the medoid of those of the layer before, so that what was right early is not lost.
     """
+    answers: list[Candidate] = []
     references: list[Candidate] = []
     for number, layer in enumerate(params.layers, start=1):
-        references = await ask.layer(
+        carried = _best(references) if params.residual else []
+        references = [*answers, *carried]
+        answers = await ask.layer(
             layer.name or f"layer {number}",
             layer.members,
             see=references,
+            template="carried" if carried else None,
             min_ok=layer.min_ok,
             patience=layer.patience,
         )
-    return references[0]
+    return answers[0]
+
+
+def _best(references: list[Candidate]) -> list[Candidate]:
+    """Return the reference that is most like the others; none where there are none."""
+    at = medoid([reference.text for reference in references])
+    return [] if at is None else [references[at]]

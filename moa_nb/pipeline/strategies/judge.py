@@ -1,0 +1,109 @@
+"""Judge: several answers, of which the one that a judge thinks best is the answer, word for word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+from typing import Any, Literal
+
+from moa_nb.errors import Unanswered
+from moa_nb.pipeline.ask import Ask
+from moa_nb.pipeline.candidate import Candidate, Question, Task
+from moa_nb.pipeline.layer import Parse
+from moa_nb.pipeline.parse import rating, verdict
+from moa_nb.pipeline.spec import Agent, Agents, Params
+from moa_nb.pipeline.strategies import strategy
+from moa_nb.pipeline.strategies.self_consistency import most_alike
+from moa_nb.pipeline.verdicts import pairs, rank, rank_by_verdicts
+
+__all__ = ["Judge", "judge"]
+
+_Scores = list[float | None]
+
+
+class Judge(Params):
+    """Who answers, who judges, and how."""
+
+    proposers: Agents = (Agent(model="$proposers", temperature=0.7),)
+    """Who answers."""
+    judges: Agents = (Agent(model="$judge", temperature=0),)
+    """Who judges: one, or several whose scores are averaged. A ``template`` of a judge is its rubric; it quotes one
+    answer, or two, as ``references``."""
+    method: Literal["pointwise", "pairwise"] = "pointwise"
+    """Whether each answer gets a rating from 1 to 10, or each is compared with each other one."""
+    swap: bool = True
+    """Whether pairs are judged in both orders, since judges favour places; without it half as many are."""
+    reference_answer: str | None = None
+    """A right answer, which judges are shown to judge by; ``None``: there is none."""
+
+    def override(self, *, samples: int | None = None, **others: Any) -> Params:
+        """Return the parameters with another number of answers from each proposer, or other sampling."""
+        changed = super().override(**others)
+        if samples is None:
+            return changed
+        assert isinstance(changed, Judge)
+        proposers = tuple(Agent.model_validate({**agent.stated(), "samples": samples}) for agent in changed.proposers)
+        return changed.model_copy(update={"proposers": proposers})
+
+
+@strategy("judge", params=Judge)
+async def judge(task: Task, params: Judge, ask: Ask) -> Candidate:
+    """LLM-as-a-judge (Zheng et al. 2023, arXiv 2306.05685, sections 3.1 and 3.4), as best of n: argmax of the scores.
+
+    Pointwise each of n answers is rated alone, n calls more; pairwise every two are compared in both orders, n(n-1)
+    calls more, the same winner twice wins and anything else is a tie. The whole conversation is judged, with the eye
+    on its last turn, and by a right answer where one is known. What cannot be read abstains. Equals: the earlier one.
+    """
+    answers = await ask.layer("answers", params.proposers)
+    if len(answers) == 1:
+        return answers[0]
+    score = _rated if params.method == "pointwise" else _compared
+    scores = await score(task, params, ask, answers)
+    best = rank(scores).best
+    if best is None:
+        ask.flag("no verdict could be had: the answer that is most like the others stands", degraded=True)
+        return most_alike(answers)
+    said = ["none" if score is None else f"{score:.3g}" for score in scores]
+    ask.flag(f"scores: {', '.join(f'{one.agent} {how}' for one, how in zip(answers, said, strict=True))}")
+    return answers[best]
+
+
+async def _rated(task: Task, params: Judge, ask: Ask, answers: Sequence[Candidate]) -> _Scores:
+    """Return each answer's rating from 1 to 10, the mean of all judges; ``None`` where there is none."""
+    tables = await _judged(task, params, ask, [[answer] for answer in answers], "judge/rate", rating)
+    return [_mean(ratings) for ratings in zip(*tables, strict=True)]
+
+
+async def _compared(task: Task, params: Judge, ask: Ask, answers: Sequence[Candidate]) -> _Scores:
+    """Return the share of points that each answer takes from the others, the mean of all judges that could be read."""
+    shown = pairs(len(answers), swap=params.swap)
+    tables = await _judged(task, params, ask, [[answers[a], answers[b]] for a, b in shown], "judge/compare", verdict)
+    read = [table for table in tables if any(table)]
+    rankings = [rank_by_verdicts(len(answers), dict(zip(shown, table, strict=True))) for table in read]
+    n_conflicts = sum(ranking.n_conflicts for ranking in rankings)
+    if n_conflicts:
+        ask.flag(f"{n_conflicts} of {len(shown) // 2 * len(tables)} pairs were decided by place and count as ties")
+    return [_mean(ranking.scores[at] for ranking in rankings) for at in range(len(answers))]
+
+
+async def _judged(
+    task: Task, params: Judge, ask: Ask, shown: Sequence[Sequence[Candidate]], template: str, parse: Parse
+) -> list[list[Any]]:
+    """Return what each judge makes of each of the answers, or pairs, that are shown; ``None`` where that is nothing."""
+    judges = ask.agents(params.judges)
+    values = {"conversation": task.conversation, "reference_answer": (params.reference_answer or "").strip()}
+    questions = [
+        Question(one, see=see, template=template, place="alone", values=values) for one in judges for see in shown
+    ]
+    said: Sequence[Candidate | None]
+    try:
+        said = await ask.each("verdicts", questions, parse=parse)
+    except Unanswered:
+        said = [None] * len(questions)
+    made = [None if one is None else one.value for one in said]
+    return [made[start : start + len(shown)] for start in range(0, len(made), len(shown))]
+
+
+def _mean(scores: Iterable[float | None]) -> float | None:
+    known = [score for score in scores if score is not None]
+    return fmean(known) if known else None

@@ -1,0 +1,69 @@
+"""Rank and fuse: a judge compares all answers in pairs, and an aggregator joins the best ones."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from moa_nb.errors import Unanswered
+from moa_nb.pipeline.ask import Ask
+from moa_nb.pipeline.candidate import Candidate, Question, Task
+from moa_nb.pipeline.parse import verdict
+from moa_nb.pipeline.spec import Agent, Agents, OneAgent, Params
+from moa_nb.pipeline.strategies import strategy
+from moa_nb.pipeline.verdicts import Ranking, pairs, rank_by_verdicts
+
+__all__ = ["RankAndFuse", "rank_and_fuse"]
+
+
+class RankAndFuse(Params):
+    """Who answers, who compares, who joins, and how many are joined."""
+
+    proposers: Agents = (Agent(model="$proposers", temperature=0.7),)
+    """Who answers; n of them make n(n-1) comparisons."""
+    judge: OneAgent = Agent(model="$judge", temperature=0)
+    """Who compares two answers, in both orders."""
+    aggregator: OneAgent = Agent(model="$aggregator")
+    """Who joins the best answers into one."""
+    top: int = Field(3, ge=1)
+    """How many of the best answers are joined."""
+
+
+@strategy("rank-and-fuse", params=RankAndFuse)
+async def rank_and_fuse(task: Task, params: RankAndFuse, ask: Ask) -> Candidate:
+    """LLM-Blender (Jiang et al. 2023, arXiv 2306.02561, sections 3 and 4), with language models for its trained parts.
+
+    PairRM's matrix is a judge's verdicts on all ordered pairs, GenFuser an aggregator that reads the best three, the
+    best first: n + n(n-1) + 1 calls. Both orders of a pair are settled before they count, so that a judge who chooses
+    by place moves nobody; equals keep the order of their declaration. If they cannot be joined, the best one is the
+    answer.
+    """
+    answers = await ask.layer("answers", params.proposers)
+    ranking = await _ranking(task, params, ask, answers)
+    best = [answers[at] for at in ranking.order[: params.top]]
+    try:
+        return await ask.one("fusion", params.aggregator, see=best, template="fuse/fuse")
+    except Unanswered:
+        ask.flag("the best answers could not be joined: the best one is the answer", degraded=True)
+        return best[0]
+
+
+async def _ranking(task: Task, params: RankAndFuse, ask: Ask, answers: list[Candidate]) -> Ranking:
+    """Return the answers' ranking by the judge's verdicts; all are equal if there is none."""
+    (judge,) = ask.agents([params.judge])
+    values = {"conversation": task.conversation, "reference_answer": ""}
+    shown = pairs(len(answers))
+    questions = [
+        Question(judge, see=[answers[a], answers[b]], template="judge/compare", place="alone", values=values)
+        for a, b in shown
+    ]
+    verdicts: list[Candidate | None]
+    try:
+        verdicts = await ask.each("verdicts", questions, parse=verdict)
+    except Unanswered:
+        ask.flag("the answers could not be compared: they stand in the order of their agents", degraded=True)
+        verdicts = [None] * len(shown)
+    table = {pair: None if said is None else said.value for pair, said in zip(shown, verdicts, strict=True)}
+    ranking = rank_by_verdicts(len(answers), table)
+    if ranking.n_conflicts:
+        ask.flag(f"{ranking.n_conflicts} of {len(shown) // 2} pairs were decided by place and count as ties")
+    return ranking

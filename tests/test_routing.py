@@ -1,0 +1,209 @@
+"""Routers alone: rules, columns, labelled examples, thresholds from scores, and what a router recovers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moa_nb.chat import Message
+from moa_nb.errors import PipelineError, UnknownName
+from moa_nb.pipeline.candidate import Task
+from moa_nb.pipeline.routing import Column, Nearest, Rule, apgr, calibrate, past, ruled
+
+numbers = st.floats(-1e6, 1e6)
+
+
+class Row(Task):
+    """A task that is a row's, whose columns are known."""
+
+    values: dict[str, Any]
+
+
+def task(question: str, **values: Any) -> Task:
+    """The task of a row."""
+    made = Row((Message("user", question),))
+    object.__setattr__(made, "values", values)
+    return made
+
+
+EXAMPLES = [
+    ("Prove that the square root of two is irrational", "strong"),
+    ("Prove that there are infinitely many primes", "strong"),
+    ("What is the capital of France", "small"),
+    ("What is the capital of Peru", "small"),
+]
+
+
+# Rules and columns ------------------------------------------------------------------------------
+
+
+def test_the_first_rule_that_holds_says_the_way() -> None:
+    """Later ones are not heard, and without any it is the first way, below every threshold."""
+    rules = [Rule(to="code", matches="def |class "), Rule(to="strong", longer=20)]
+    assert ruled(rules, task("def f(x): ... what is it for?")) == "code"
+    assert ruled(rules, task("a question that is long")) == "strong"
+    assert past(float(ruled(rules, task("short")) or 0), [0.0, 0.5]) == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "cell", "holds"),
+    [
+        ({"equals": "high"}, "high", True),
+        ({"equals": "high"}, "low", False),
+        ({"equals": 3}, 3.0, True),
+        ({"at_least": 3}, 3, True),
+        ({"at_least": 3}, 2.9, False),
+        ({"at_least": 3}, "three", False),
+        ({"matches": "^EU"}, "EU-west", True),
+        ({"longer": 3}, "four", True),
+        ({"longer": 4}, "four", False),
+        ({"matches": "w", "longer": 9}, "EU-west", False),
+        ({}, math.nan, False),
+        ({}, None, False),
+        ({"at_least": 0}, pd.NA, False),
+    ],
+)
+def test_a_rule_over_a_column(rule: dict[str, Any], cell: Any, holds: bool) -> None:
+    """All that is said has to hold, and nothing holds of a missing cell."""
+    assert Rule(to="strong", column="tier", **rule).holds("?", {"tier": cell}) is holds
+
+
+def test_a_column_that_is_not_there_is_a_mistake() -> None:
+    """It stops the run, and the nearest name is said."""
+    with pytest.raises(UnknownName, match="did you mean 'priority'"):
+        Column(column="priorty").word(task("?", priority=1))
+    with pytest.raises(UnknownName, match="there are none"):
+        Rule(to="strong", column="tier").holds("?", {})
+
+
+@pytest.mark.parametrize(
+    ("cell", "word"), [("strong", "strong"), (0.4, 0.4), (2, 2), (True, True), (None, None), (math.nan, None), (pd.NA, None)]
+)
+def test_a_column_says_a_way_or_a_score(cell: Any, word: Any) -> None:
+    """A missing cell says nothing."""
+    assert Column(column="difficulty").word(task("?", difficulty=cell)) == word
+
+
+def test_numpys_scalars_are_numbers() -> None:
+    """As they come out of a frame."""
+    cells = pd.DataFrame({"hard": [True], "score": [0.25]}).iloc[0]
+    assert Column(column="hard").word(task("?", hard=cells["hard"])) is True
+    series = pd.Series([1.5], dtype="float32")
+    assert Column(column="score").word(task("?", score=series.iloc[0])) == 1.5
+
+
+# Labelled examples ------------------------------------------------------------------------------
+
+
+def test_the_nearest_examples_say_the_way() -> None:
+    """By the words and neighbours that they share with the question, the heaviest label wins."""
+    router = Nearest(examples=EXAMPLES, k=3)
+    assert router.word("Prove that there is no largest prime") == "strong"
+    assert router.word("What is the capital of Chad?") == "small"
+
+
+def test_numbers_as_labels_are_a_score() -> None:
+    """The mean of the neighbours, weighted by likeness: in [0, 1] for 0 and 1."""
+    router = Nearest(examples=[(text, float(label == "strong")) for text, label in EXAMPLES], k=4)
+    hard, easy = router.word("Prove that e is irrational"), router.word("What is the capital of Chad")
+    assert isinstance(hard, float)
+    assert isinstance(easy, float)
+    assert 0 <= easy < 0.5 < hard <= 1
+
+
+def test_a_question_like_no_example_is_not_decided() -> None:
+    """No example weighs anything, so the fallback will be gone."""
+    assert Nearest(examples=EXAMPLES).word("zzz") is None
+
+
+def test_examples_come_from_a_frame() -> None:
+    """Rows without text or label are left out; a column that is not there is a mistake."""
+    frame = pd.DataFrame({"q": ["Prove it", None, "Say hello", "Sing"], "needs": [1, 1, 0, None]})
+    router = Nearest.of(frame, "q", "needs", k=1)
+    assert router.examples == (("Prove it", 1.0), ("Say hello", 0.0))
+    assert router.word("please prove it") == 1.0
+    with pytest.raises(UnknownName, match="did you mean 'needs'"):
+        Nearest.of(frame, "q", "need")
+
+
+def test_a_function_may_give_the_vectors() -> None:
+    """The examples' once for all, a question's each time; likeness is the cosine."""
+    asked: list[list[str]] = []
+
+    def embed(texts: list[str]) -> list[list[float]]:
+        asked.append(texts)
+        return [[float(len(text)), 1.0, 0.0] if "ove" in text else [0.0, 0.0, float(len(text))] for text in texts]
+
+    router = Nearest.of(pd.DataFrame(EXAMPLES, columns=["q", "way"]), "q", "way", k=2, embed=embed)
+    assert router.word("I love it") == "strong"
+    assert router.word("hello") == "small"
+    assert [len(texts) for texts in asked] == [4, 1, 1]
+
+
+# Thresholds -------------------------------------------------------------------------------------
+
+
+def test_a_score_at_the_threshold_is_past_it() -> None:
+    """.2, .5 and .8 with threshold .5 are weak, strong, strong; with two thresholds there are three ways."""
+    assert [past(score, [0.5]) for score in (0.2, 0.5, 0.8)] == [0, 1, 1]
+    assert [past(score, [0.3, 0.6]) for score in (0.1, 0.3, 0.59, 0.6)] == [0, 1, 1, 2]
+
+
+def test_thirty_of_a_hundred_known_scores_are_strong() -> None:
+    """Exactly 30 with 0.3, and the ties of the thirtieth more."""
+    scores = [place / 100 for place in range(100)]
+    threshold = calibrate(scores, 0.3)
+    assert sum(score >= threshold for score in scores) == 30
+    tied = [min(score, 0.75) for score in scores]
+    assert sum(score >= calibrate(tied, 0.1) for score in tied) == 25
+
+
+@given(st.lists(numbers, min_size=1, max_size=60), st.floats(0, 1))
+def test_so_many_are_strong_as_was_asked_and_the_ties(scores: list[float], fraction: float) -> None:
+    """As many as the rounded part of the sample, and only equal scores beyond it."""
+    threshold = calibrate(scores, fraction)
+    wanted = round(fraction * len(scores))
+    assert sum(score > threshold for score in scores) <= wanted <= sum(score >= threshold for score in scores)
+    if wanted == 0:
+        assert not any(score >= threshold for score in scores)
+
+
+def test_missing_scores_are_left_out_and_nonsense_is_refused() -> None:
+    """A Series with gaps is taken as it is."""
+    assert calibrate(pd.Series([0.1, None, 0.9]), 0.5) == 0.9
+    for scores, fraction in (([], 0.5), ([0.1], 1.5), ([None], 0.5)):
+        with pytest.raises(PipelineError, match="at least one score and a fraction"):
+            calibrate(scores, fraction)  # type: ignore[arg-type]  # that is the point
+
+
+# What a router recovers -------------------------------------------------------------------------
+
+
+def test_the_gap_that_a_router_recovers() -> None:
+    """Always the weak quality is 0, a straight line between the two is a half, always the strong quality is 1."""
+    weak, strong = 0.5, 0.75
+    assert apgr([(0, weak), (1, weak)], weak, strong) == 0
+    assert apgr([(share / 8, weak + share / 8 * (strong - weak)) for share in range(9)], weak, strong) == 0.5
+    assert apgr([(0, strong), (1, strong)], weak, strong) == 1
+    assert apgr([(0.5, strong)], weak, strong) == 1
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20), st.randoms())
+def test_the_order_of_a_curve_does_not_matter(curve: list[tuple[float, float]], random: Any) -> None:
+    """And between the two qualities it stays in [0, 1]."""
+    shuffled = curve.copy()
+    random.shuffle(shuffled)
+    assert apgr(shuffled, 0, 1) == apgr(curve, 0, 1)
+    assert -1e-9 <= apgr(curve, 0, 1) <= 1 + 1e-9
+
+
+def test_no_gap_cannot_be_recovered() -> None:
+    """Nor can an empty curve."""
+    for curve, strong in (([(0.0, 0.5)], 0.5), ([], 0.7)):
+        with pytest.raises(PipelineError, match="two models of different quality"):
+            apgr(curve, 0.5, strong)
