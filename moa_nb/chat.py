@@ -176,5 +176,7 @@ class Completion:
     cached: bool = False
     reasoning: str | None = None
     """What the model thought aloud, where the service keeps it apart or marks it."""
+    key: bytes | None = field(default=None, compare=False)
+    """The digest under which the store keeps it; ``None`` where it keeps nothing."""
     note: str | None = None
     """A remark that the reader must see, such as 'extractive, not a language model'."""

@@ -314,7 +314,7 @@ class Template:
             context = environment.context_class(
                 environment, {**_globals(environment), **given}, self._compiled.name, self._compiled.blocks
             )
-            return environment.concat(self._compiled.root_render_func(context))  # type: ignore[no-any-return]  # untyped in Jinja
+            return environment.concat(self._compiled.root_render_func(context))
         except _MissingVariable as missing:
             raise TemplateError(self._missing(missing, values)) from None
         except jinja2.TemplateNotFound as error:

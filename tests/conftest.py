@@ -13,7 +13,6 @@ import moa_nb as moa
 from moa_nb import settings
 from moa_nb.testing import ChatServer
 
-
 _CERTIFICATES = frozenset({"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"})
 
 

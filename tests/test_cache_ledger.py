@@ -24,7 +24,6 @@ import moa_nb as moa
 from moa_nb.chat import Completion, Usage
 from moa_nb.errors import UnknownName
 from moa_nb.notebook import kept
-from moa_nb.notebook.arguments import COMMANDS
 from moa_nb.notebook.magic import MoaMagics
 from moa_nb.store import LedgerRow, RunRow, Store, index, upkeep
 from moa_nb.testing import ChatServer
@@ -405,10 +404,8 @@ def test_listings_use_an_index(store: Store) -> None:
 # From the notebook ------------------------------------------------------------------------------
 
 
-def test_the_magic_lists_clears_and_deletes(server: ChatServer, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_magic_lists_clears_and_deletes(server: ChatServer, lab: Lab) -> None:
     """``%moa cache``, ``costs`` and ``delete`` speak of the store that the runs are kept in."""
-    for word in ("cache", "delete"):
-        monkeypatch.setitem(COMMANDS, word, COMMANDS.get(word, ""))
     magics = MoaMagics(InteractiveShell.instance())
 
     def moa_line(line: str) -> str:

@@ -30,10 +30,10 @@ from moa_nb.errors import (
     gravest,
 )
 from moa_nb.gateway import Budget, Gateway
-from moa_nb.gateway.http import Answer, _events, fault_of
+from moa_nb.gateway.http import _events
 from moa_nb.gateway.limits import Limiter
 from moa_nb.gateway.prices import price_of
-from moa_nb.gateway.retry import Fault, RetryPolicy, retry_after
+from moa_nb.gateway.retry import Fault, RetryPolicy
 from moa_nb.providers import openai_chat
 from moa_nb.settings import ModelSettings, Settings, services
 from moa_nb.store import Store
@@ -581,25 +581,6 @@ def test_no_slot_is_lost_or_given_twice(seed: int, most: int) -> None:
     asyncio.run(go())
 
 
-def test_a_refusal_cuts_once_a_round_trip_and_success_grows_back() -> None:
-    """The cap falls to 0.85 of what was in flight, and no further for calls that were sent before."""
-
-    async def go() -> None:
-        clock = Clock()
-        limiter = Limiter(20, clock=clock.time, sleep=clock.sleep)
-        for number in range(20):
-            await limiter.acquire((number, 0))
-        clock.advance(1.0)
-        for _ in range(5):
-            limiter.refused(None, 0.5)
-        assert limiter.cap == pytest.approx(17.0)
-        for _ in range(200):
-            limiter.answered()
-        assert limiter.cap == 20.0
-
-    asyncio.run(go())
-
-
 def test_a_cool_down_of_one_model_leaves_the_others_alone(server: ChatServer) -> None:
     """A waits for its ``Retry-After``; B goes on; other calls to A wait with it."""
     server.on("a", Reply.rate_limited(retry_after=0.4), "a now")
@@ -809,16 +790,6 @@ def test_an_address_that_is_none_is_a_setup_error() -> None:
         assert "secret" not in str(raised.value)
 
     through(settings, use)
-
-
-def test_retry_after_is_read_in_all_its_forms() -> None:
-    """Seconds, milliseconds, a date; nonsense is nothing."""
-    assert retry_after({"Retry-After": "1.5"}) == 1.5
-    assert retry_after({"retry-after-ms": "250", "Retry-After": "9"}) == 0.25
-    assert retry_after({"Retry-After": "Thu, 01 Jan 1970 00:01:40 GMT"}, now=lambda: 40.0) == 60.0
-    assert retry_after({"Retry-After": "soon"}) is None
-    assert retry_after({"Retry-After": "-3"}) == 0.0
-    assert fault_of(Answer(429, {}, b""), "x").retry_after_seconds is None
 
 
 @pytest.mark.parametrize("kind", ["server", "disconnected", "timeout", "malformed"])

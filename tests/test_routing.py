@@ -82,7 +82,8 @@ def test_a_column_that_is_not_there_is_a_mistake() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "word"), [("strong", "strong"), (0.4, 0.4), (2, 2), (True, True), (None, None), (math.nan, None), (pd.NA, None)]
+    ("cell", "word"),
+    [("strong", "strong"), (0.4, 0.4), (2, 2), (True, True), (None, None), (math.nan, None), (pd.NA, None)],
 )
 def test_a_column_says_a_way_or_a_score(cell: Any, word: Any) -> None:
     """A missing cell says nothing."""

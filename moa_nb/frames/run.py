@@ -8,7 +8,7 @@ import hashlib
 import sys
 import time
 import warnings
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -136,7 +136,9 @@ class FrameRun:
                 self.state = "failed"
             self._ended = time.time()
             if self._plan is not None:
-                self._engine.store(self._plan.settings).add_run(self._row(self._plan), self._tally.ledger(), None)
+                self._engine.store(self._plan.settings).add_run(
+                    self._row(self._plan), self._tally.ledger(), None, bytes(self._tally.keys)
+                )
 
     async def _agree(self, plan: Plan, gateway: Gateway) -> None:
         """Return nothing if the run may spend what it would.
@@ -425,7 +427,7 @@ class FrameRun:
             prompt_tokens=self._tally.prompt_tokens,
             completion_tokens=self._tally.completion_tokens,
             cost=self._outcomes.cost,
-            saved=None,
+            saved=self._tally.saved,
             seconds=self.progress.seconds,
         )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from moa_nb.gateway.attempts import Watch
 from moa_nb.gateway.budget import Budget
+from moa_nb.gateway.exchange import Watch
 from moa_nb.gateway.gateway import Gateway
 from moa_nb.gateway.http import Http
 

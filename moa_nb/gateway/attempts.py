@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from moa_nb.chat import Completion, Request, Usage
+from moa_nb.chat import Completion, Request
 from moa_nb.errors import MoaError, ServiceError, nearest
 from moa_nb.gateway.budget import Budget
-from moa_nb.gateway.http import Answer, Failed, Http
+from moa_nb.gateway.exchange import Exchange, Watch, exchange
+from moa_nb.gateway.hedge import hedged
+from moa_nb.gateway.http import Failed, Http
 from moa_nb.gateway.limits import Priority
-from moa_nb.gateway.refusal import error_of, fault_from, said, without_keys
-from moa_nb.gateway.retry import Fault, FaultKind, RetryPolicy
+from moa_nb.gateway.refusal import error_of, said, without_keys
+from moa_nb.gateway.retry import Fault, RetryPolicy
 from moa_nb.gateway.route import Route, authorized
-from moa_nb.providers.wire import WIRES, Stream
+from moa_nb.providers.wire import WIRES
 from moa_nb.settings import Provider, Settings
 
 __all__ = ["Attempts", "Call", "Watch"]
@@ -23,18 +24,8 @@ __all__ = ["Attempts", "Call", "Watch"]
 _UNPAID = frozenset({"rate limit", "server", "unreachable", "moved", "final"})
 """Faults of calls that no service bills."""
 
-
-class Watch(Protocol):
-    """Who wants to know how one call goes on. All methods return at once."""
-
-    def sent(self, attempt: int) -> None:
-        """The request went out."""
-
-    def piece(self, text: str) -> None:
-        """A piece of the answer came in."""
-
-    def again(self, reason: str, wait_seconds: float) -> None:
-        """The attempt failed and is repeated after a wait."""
+_OUT_OF_ORDER = frozenset({"server", "disconnected", "timeout", "unreachable"})
+"""Faults that, one after the other, make an outage."""
 
 
 @dataclass(slots=True)
@@ -108,10 +99,10 @@ class Attempts:
             call.worst = _worst(call, call.budget)
         call.tokens = len(call.body) // 4 + (call.request.sampling.max_tokens or 0)
         call.asked = self._clock()
-        attempt = self._hedged if self._settings.hedge and call.watch is None else self._try
+        is_hedged = self._settings.hedge and call.watch is None
         try:
             while True:
-                outcome = await attempt(call)
+                outcome = await (hedged(self._try, call, self._clock) if is_hedged else self._try(call))
                 if isinstance(outcome, Completion):
                     # The overtaken twin of a hedged attempt is counted only now.
                     return replace(outcome, unreported=call.unreported) if call.unreported else outcome
@@ -137,53 +128,19 @@ class Attempts:
         paid: float | None = 0.0
         try:
             if not limiter.try_acquire(call.tokens):
-                await limiter.acquire(call.priority, call.tokens)
+                await self._acquire(call)
             try:
-                began = call.began = self._clock()
-                if not call.attempts:
-                    call.sent = began
-                remaining = self._settings.deadline - (began - call.sent)
-                if call.fault is not None and remaining <= 0:
-                    raise await self._error(call, call.fault, is_late=True)
-                call.attempts += 1
-                if call.watch is not None:
-                    call.watch.sent(call.attempts)
+                seconds = await self._left(call)
                 paid = None
-                completion, first, answer_headers = await self._once(
-                    call, headers, min(self._settings.timeout, remaining)
-                )
-                usage, cost = route.accounted(call.request, completion)
-                if budget is not None and (completion.cost is not None or not usage.estimated):
-                    paid = _paid(budget, usage, cost)
-                now = self._clock()
-                limiter.answered(now - began, usage.total_tokens, answer_headers)
-                route.seconds.append(now - began)
-                self._answering.add(route.base_url)
-                # In full: ``replace`` takes twice as long.
-                return Completion(
-                    completion.text,
-                    completion.model,
-                    completion.finish_reason,
-                    usage,
-                    cost,
-                    now - call.asked,
-                    None if first is None else first - call.asked,
-                    call.sent - call.asked,
-                    call.attempts,
-                    reasoning=completion.reasoning,
-                    note=completion.note,
-                )
+                body = call.sent_body = route.sent(call.body, is_streamed=call.watch is not None)
+                answered = await exchange(self._http, route, body, headers, seconds, call.watch, self._clock)
+                completion = self._served(call, answered)
+                is_said = answered.completion.cost is not None or not completion.usage.estimated
+                paid = _paid(budget, completion) if budget is not None and is_said else None
+                return completion  # noqa: TRY300 - an ``else`` would be outside of what must be settled
             except Failed as failed:
-                fault = failed.fault
-                if fault.kind in _UNPAID:
-                    paid = 0.0
-                else:
-                    call.unreported += 1
-                if fault.kind == "rate limit":
-                    # Longer than a call may take, nobody would wait for.
-                    pause = min(fault.retry_after_seconds or 0.0, self._settings.deadline)
-                    limiter.refused(pause, self._clock() - began)
-                return fault
+                paid = self._faulted(call, failed.fault)
+                return failed.fault
             except asyncio.CancelledError:
                 call.unreported += 1
                 raise
@@ -193,65 +150,67 @@ class Attempts:
             if budget is not None:
                 budget.settle(call.worst, paid)
 
-    async def _hedged(self, call: Call) -> Completion | Fault:
-        """Return what the quicker of two attempts brings; the second one goes out when the first is late.
+    async def _acquire(self, call: Call) -> None:
+        """Return once the service's limits let the call go out; what an outage holds it back is not its own time."""
+        limiter, began = call.route.limiter, self._clock()
+        await limiter.acquire(call.priority, call.tokens)
+        if call.fault is not None:
+            call.patience += self._clock() - began
 
-        (Dean and Barroso 2013, "The Tail at Scale", hedged requests: after the 95th percentile of what calls
-        take, so that about one in twenty is asked twice.)
+    async def _left(self, call: Call) -> float:
+        """Return the seconds that an attempt may take, which begins now.
+
+        Raises:
+            MoaError: the call's deadline is over.
         """
-        began_with = call.attempts
-        tasks = [asyncio.ensure_future(self._try(call))]
-        try:
-            while not tasks[0].done():
-                late = call.route.late_seconds
-                if late is not None and call.attempts > began_with:
-                    late -= self._clock() - call.began
-                    if late <= 0:
-                        tasks.append(asyncio.ensure_future(self._try(call)))
-                        break
-                await asyncio.wait(tasks, timeout=late)
-            return await _first_answer(tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+        call.began = self._clock()
+        if not call.attempts:
+            call.sent = call.began
+            call.route.retries.asked()
+        remaining = self._settings.deadline - (call.began - call.sent)
+        if call.fault is not None and remaining <= 0:
+            raise await self._error(call, call.fault, is_late=True)
+        call.attempts += 1
+        if call.watch is not None:
+            call.watch.sent(call.attempts)
+        return min(self._settings.timeout, remaining)
 
-    async def _once(
-        self, call: Call, headers: dict[str, str], seconds: float
-    ) -> tuple[Completion, float | None, Mapping[str, str]]:
-        """Return the completion of one request, when its first piece came, and the headers above it."""
-        route, watch = call.route, call.watch
-        sent = call.sent_body = route.sent(call.body, is_streamed=watch is not None)
-        carrier = route.wire.bridge or self._http()
-        if watch is None:
-            answer = await carrier.post(route.url, headers, sent, seconds)
-            return _parsed(route, answer, headers), None, answer.headers
-        first: float | None = None
-        stream = route.wire.new_stream()
+    def _served(self, call: Call, answered: Exchange) -> Completion:
+        """Return the completion with what it took."""
+        route, completion, now = call.route, answered.completion, self._clock()
+        usage, cost = route.accounted(call.request, completion)
+        route.limiter.answered(now - call.began, usage.total_tokens, answered.headers, expected=call.tokens)
+        route.seconds.append(now - call.began)
+        self._answering.add(route.base_url)
+        # In full: ``replace`` takes twice as long.
+        return Completion(
+            completion.text,
+            completion.model,
+            completion.finish_reason,
+            usage,
+            cost,
+            now - call.asked,
+            None if answered.first_at is None else answered.first_at - call.asked,
+            call.sent - call.asked,
+            call.attempts,
+            reasoning=completion.reasoning,
+            key=call.cut_key if completion.finish_reason == "length" else call.key,
+            note=completion.note,
+        )
 
-        def on_events(events: list[bytes]) -> bool:
-            nonlocal first
-            piece = _fed(route, stream, events)
-            if piece:
-                if first is None:
-                    first = self._clock()
-                watch.piece(piece)
-            return stream.is_over
-
-        answer = await carrier.stream(route.stream_url, headers, sent, seconds, on_events)
-        if not answer.is_stream:
-            return _parsed(route, answer, headers), first, answer.headers
-        name = route.provider.name
-        if stream.error is not None:
-            status = None if stream.has_begun else route.wire.status(stream.error)
-            if status is not None:
-                raise Failed(fault_from(route.wire, Answer(status, answer.headers, stream.error), headers))
-            # What was written before it may be billed, though nobody says so.
-            kind: FaultKind = "disconnected" if stream.has_begun else "server"
-            raise Failed(Fault(kind, f"{name} broke off: {said(route.wire, stream.error, headers)}"))
-        if not stream.is_whole:
-            raise Failed(Fault("disconnected", f"{name} broke off in the middle of the answer"))
-        return stream.completion(), first, answer.headers
+    def _faulted(self, call: Call, fault: Fault) -> float | None:
+        """Return what a failed attempt took of a budget: nothing, or ``None`` where it may be billed."""
+        limiter, seconds = call.route.limiter, self._clock() - call.began
+        if fault.kind == "rate limit":
+            # Longer than a call may take, nobody would wait for.
+            asked = fault.retry_after_seconds
+            limiter.refused(None if asked is None else min(asked, self._settings.deadline), seconds, fault.headers)
+        elif fault.kind in _OUT_OF_ORDER:
+            limiter.faulted(seconds)
+        if fault.kind in _UNPAID:
+            return 0.0
+        call.unreported += 1
+        return None
 
     async def _wait_after(self, call: Call, fault: Fault) -> float:
         """Return the seconds until the call is asked again.
@@ -278,7 +237,11 @@ class Attempts:
             raise await self._error(call, fault, is_late=True)
         if fault.retry_after_seconds:
             call.patience += decision.wait_seconds
-        return decision.wait_seconds
+        if fault.kind == "rate limit":
+            return decision.wait_seconds  # the limiter slows these
+        slowed = max(call.route.retries.wait_seconds() - decision.wait_seconds, 0.0)
+        call.patience += slowed
+        return decision.wait_seconds + slowed
 
     async def _error(self, call: Call, fault: Fault, *, is_late: bool = False) -> MoaError:
         route = call.route
@@ -327,32 +290,6 @@ class Attempts:
         raise ServiceError(msg)
 
 
-async def _first_answer(tasks: Collection[asyncio.Task[Completion | Fault]]) -> Completion | Fault:
-    """Return the first completion, or what the last of the tasks brings where there is none.
-
-    Raises:
-        MoaError: each of them does.
-    """
-    pending: set[asyncio.Task[Completion | Fault]] = set(tasks)
-    fault: Fault | None = None
-    error: MoaError | None = None
-    while pending:
-        done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            try:
-                outcome = task.result()
-            except MoaError as raised:
-                error = raised
-                continue
-            if isinstance(outcome, Completion):
-                return outcome
-            fault = outcome
-    if fault is not None:
-        return fault
-    assert error is not None
-    raise error
-
-
 def _worst(call: Call, budget: Budget) -> float:
     """Return the most that one attempt can take of a budget."""
     match budget.unit:
@@ -364,36 +301,12 @@ def _worst(call: Call, budget: Budget) -> float:
             return 1
 
 
-def _paid(budget: Budget, usage: Usage, cost: float | None) -> float | None:
+def _paid(budget: Budget, completion: Completion) -> float | None:
     """Return what a served attempt took of a budget; ``None`` where the service did not say."""
     match budget.unit:
         case "dollars":
-            return cost
+            return completion.cost
         case "tokens":
-            return usage.total_tokens
+            return completion.usage.total_tokens
         case "calls":
             return 1
-
-
-def _parsed(route: Route, answer: Answer, headers: dict[str, str]) -> Completion:
-    if answer.status != 200:
-        raise Failed(fault_from(route.wire, answer, headers))
-    name = route.provider.name
-    try:
-        return route.wire.parse(answer.body)
-    except ValueError:
-        if "html" in answer.headers.get("Content-Type", "").lower():
-            raise Failed(Fault("web page", f"{name} sent a web page, not an answer")) from None
-        status = route.wire.status(answer.body)
-        if status is not None:
-            # The error of a service behind it, sent as an answer that went well.
-            raise Failed(fault_from(route.wire, answer._replace(status=status), headers)) from None
-        words = said(route.wire, answer.body, headers)
-        raise Failed(Fault("malformed", f"{name} sent no answer but: {words:.200}")) from None
-
-
-def _fed(route: Route, stream: Stream, events: list[bytes]) -> str:
-    try:
-        return stream.feed(events)
-    except ValueError:
-        raise Failed(Fault("malformed", f"{route.provider.name} sent something that is not JSON")) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from moa_nb.chat import Completion
 from moa_nb.gateway.budget import Budget
@@ -50,29 +50,20 @@ class Flight:
         if key is not None:
             flights[key] = self
 
-    async def fly(self, ask: Callable[[Flight], Awaitable[Completion]]) -> None:
-        """Return once every passenger has what ``ask`` brings."""
-        try:
-            outcome: Outcome = await ask(self)
-        except asyncio.CancelledError as error:
-            self._land(error)
-            raise
-        except BaseException as error:
-            outcome = error
-        self._land(outcome)
-
     def cancel(self) -> asyncio.Task[None] | None:
         """Return its task, which is about to end; nobody may board it any more."""
+        if self.task is None or self.task.done():
+            return None  # it was answered, and is only being written down
         self._leave_board()
-        if self.task is not None:
-            self.task.cancel()
+        self.task.cancel()
         return self.task
 
     def _leave_board(self) -> None:
         if self.key is not None and self._flights.get(self.key) is self:
             del self._flights[self.key]
 
-    def _land(self, outcome: Outcome) -> None:
+    def land(self, outcome: Outcome) -> None:
+        """Return nothing; every passenger has what came of it."""
         self._leave_board()
         tickets, self.tickets = self.tickets, []
         for ticket in tickets:

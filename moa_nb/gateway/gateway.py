@@ -12,8 +12,9 @@ from typing import Literal
 
 from moa_nb.chat import Completion, Request
 from moa_nb.errors import BudgetExceeded, MoaError, RowError
-from moa_nb.gateway.attempts import Attempts, Call, Watch
+from moa_nb.gateway.attempts import Attempts, Call
 from moa_nb.gateway.budget import Budget
+from moa_nb.gateway.exchange import Watch
 from moa_nb.gateway.flight import Flight, Flights, Outcome, Ticket
 from moa_nb.gateway.http import Answer, Failed, Http
 from moa_nb.gateway.limits import Limiter, Priority
@@ -90,7 +91,7 @@ class Gateway:
         """
         found = self._routes.get(model)
         if found is None:
-            found = self._routes[model] = make_route(model, self.settings, self._make_limiter)
+            found = self._routes[model] = make_route(model, self.settings, self._make_limiter, self._clock)
         return found
 
     def price(self, model: str) -> Price | None:
@@ -152,8 +153,7 @@ class Gateway:
             flight = self._flights.new(call.key, call.budget)
             flight.is_kept = is_kept
             ticket = Ticket(flight, on_end)
-            asking = functools.partial(self._ask_and_keep, call)
-            flight.task = asyncio.get_running_loop().create_task(flight.fly(asking))
+            flight.task = asyncio.get_running_loop().create_task(self._fly(flight, call))
             return ticket
         flight.is_kept |= is_kept
         paid_from = flight.budget
@@ -227,12 +227,22 @@ class Gateway:
                 return completion
         return None
 
-    async def _ask_and_keep(self, call: Call, flight: Flight) -> Completion:
-        completion = await self._ask(call)
+    async def _fly(self, flight: Flight, call: Call) -> None:
+        """Return when the call is over; its passengers have what it brings once that is in the store."""
+        try:
+            completion = await self._ask(call)
+        except asyncio.CancelledError as error:
+            flight.land(error)
+            raise
+        except BaseException as error:
+            flight.land(error)
+            return
         key = call.cut_key if completion.finish_reason == "length" else call.key
-        if key is not None and flight.is_kept and completion.text.strip():
-            await self.store.put(key, completion)
-        return completion
+        landed = functools.partial(flight.land, completion)
+        if key is None or not flight.is_kept or not completion.text.strip():
+            landed()
+        else:
+            self.store.put_soon(key, completion, landed, call.request.model)
 
     async def _ask(self, call: Call) -> Completion:
         if call.route.is_service:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from moa_nb.errors import SettingsError
-from moa_nb.gateway.retry import Fault, retry_after
+from moa_nb.gateway.retry import Fault, retry_after, should_retry
 from moa_nb.providers.wire import Answer, Cause
 from moa_nb.settings.network import proxy_for, tls_context
 
@@ -131,7 +131,7 @@ class Http:
 
     def _posted(
         self, url: str, headers: Mapping[str, str], body: bytes, seconds: float
-    ) -> aiohttp.client._RequestContextManager:  # noqa: SLF001 - the type has no public name
+    ) -> aiohttp.client._RequestContextManager:
         # A redirected POST would become a GET elsewhere: the address in the settings is to be mended instead.
         data = aiohttp.BytesPayload(body) if len(body) < _LARGE else io.BytesIO(body)
         return self._session.post(
@@ -256,9 +256,12 @@ def fault_of(answer: Answer, message: str, why: Cause | None = None) -> Fault:
         return Fault("final", message, status, cause=why)
     if status == 407:
         return _proxy_fault(status, "this address")
+    told = should_retry(answer.headers)
+    if told is False and (status == 429 or status >= 500):
+        return Fault("final", message, status, cause=why)
     if status in {429, 529}:
-        return Fault("rate limit", message, status, seconds)
-    if status in {408, 409, 425} or status >= 500:
+        return Fault("rate limit", message, status, seconds, headers=answer.headers)
+    if status in {408, 409, 425} or status >= 500 or (told and why == "service"):
         return Fault("server", message, status, seconds)
     if 300 <= status < 400:
         return Fault("moved", f"it has moved to {_place(answer.headers.get('Location', ''))}", status)

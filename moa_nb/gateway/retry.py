@@ -6,7 +6,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from moa_nb.gateway.quota import seconds_until
@@ -33,6 +33,8 @@ class Fault:
     """What the service asked for; ``None`` if it said nothing."""
     cause: Cause | None = None
     """What is wrong, where the service refused."""
+    headers: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
+    """What stood above a refusal, where that may say more of its limits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class RetryBudget:
         self._left = min(self._left + passed * self._per_second, self._reserve)
         self._asked *= math.exp(-passed / _LATELY_SECONDS)
         self._left -= 1.0
-        return max(-self._left, 0.0) / (self._per_second + self._share * self._asked / _LATELY_SECONDS)
+        return max(0.0, -self._left) / (self._per_second + self._share * self._asked / _LATELY_SECONDS)
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:

@@ -14,6 +14,7 @@ from moa_nb.chat import Completion, Request, Usage
 from moa_nb.errors import SetupError, UnknownName, nearest
 from moa_nb.gateway.limits import Limiter
 from moa_nb.gateway.prices import FREE, Price, price_of
+from moa_nb.gateway.retry import RetryBudget
 from moa_nb.providers import functions
 from moa_nb.providers.wire import WIRES, Wire
 from moa_nb.settings import ModelSettings, Provider, Settings
@@ -22,6 +23,9 @@ __all__ = ["Route", "authorized", "make_route", "no_price"]
 
 _REMEMBERED, _ENOUGH = 200, 20
 """Answers whose time is remembered, and how many of them say when one is late."""
+
+_START = 16
+"""Calls in flight at first, where nobody says how many a service takes."""
 
 _KEY_SECONDS = 0.5
 """How long a key that was read holds; reading it for each call would be dear."""
@@ -48,6 +52,8 @@ class Route:
     """The tokens of prompt and answer together; ``None`` when nobody knows."""
     max_tokens: int
     """The ceiling on an answer that has none of its own, where one is needed."""
+    retries: RetryBudget
+    """How often its calls may be asked again."""
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     """What the latest answers took, from going out to being whole."""
     _key_start: hashlib.blake2b | None = None
@@ -186,7 +192,9 @@ class Route:
         return usage, None if self.price is None else self.price.cost(usage)
 
 
-def make_route(model: str, settings: Settings, make_limiter: Callable[[int], Limiter]) -> Route:
+def make_route(
+    model: str, settings: Settings, make_limiter: Callable[..., Limiter], clock: Callable[[], float]
+) -> Route:
     """Return the way to a ``provider:model``.
 
     Raises:
@@ -212,11 +220,26 @@ def make_route(model: str, settings: Settings, make_limiter: Callable[[int], Lim
         url=wire.url(provider.base_url, name, False),
         stream_url=wire.url(provider.base_url, name, True),
         identity=identity,
-        limiter=make_limiter(provider.concurrency or settings.concurrency),
+        limiter=_limiter(model, provider, settings, make_limiter),
         price=price_of(model, provider, settings.models.get(model)),
         context=_context(name, provider, settings.models.get(model)),
         max_tokens=settings.max_tokens,
+        retries=RetryBudget(clock),
         spelling=provider.spelling(name),
+    )
+
+
+def _limiter(model: str, provider: Provider, settings: Settings, make_limiter: Callable[..., Limiter]) -> Limiter:
+    """Return what holds calls back: as the user set it for the model or its provider, else learnt from a small start."""
+    of_model, of_provider = settings.models.get(model), provider.settings
+    requests = (of_model and of_model.requests_per_minute) or (of_provider and of_provider.requests_per_minute)
+    tokens_ = (of_model and of_model.tokens_per_minute) or (of_provider and of_provider.tokens_per_minute)
+    is_set = provider.concurrency is not None or "concurrency" in settings.model_fields_set
+    return make_limiter(
+        provider.concurrency or settings.concurrency,
+        start=None if is_set or provider.name in {"offline", "function"} else _START,
+        requests_per_minute=requests,
+        tokens_per_minute=tokens_,
     )
 
 

@@ -168,9 +168,7 @@ class Ask:
         parse: Parse | None = None,
     ) -> Candidate:
         """Return the answer of a single agent, in a layer of its own."""
-        answers = await self.layer(
-            name, (agent,), see=see, template=template, place=place, values=values, parse=parse
-        )
+        answers = await self.layer(name, (agent,), see=see, template=template, place=place, values=values, parse=parse)
         return answers[0]
 
     # Deciding ---------------------------------------------------------------------------------
@@ -190,6 +188,13 @@ class Ask:
         if self.choices is not None:
             return self.choices.take(n_ways)
         return way
+
+    def pick(self, answers: Sequence[Candidate], chosen: Sequence[int]) -> list[Candidate]:
+        """Return the chosen answers; for an estimator, which cannot know them, as many of the longest."""
+        if self.choices is not None:
+            by_length = sorted(range(len(answers)), key=lambda place: -len(answers[place].text))
+            chosen = sorted(by_length[: len(chosen)])
+        return [answers[place] for place in chosen]
 
     def flag(
         self,
@@ -284,6 +289,8 @@ class Ask:
         answer = await find(pipeline.strategy).run(task, pipeline.params, ask)
         if ask.flags.get("degraded"):
             self.flags["degraded"] = True
+        if ask.flags.get("n_unparsed"):
+            self.flags["n_unparsed"] = self.flags.get("n_unparsed", 0) + ask.flags["n_unparsed"]
         return replace(answer, agent=agent.label)
 
 

@@ -73,3 +73,5 @@ class Question:
     """The answer whose dialogue goes on, for ``place="turn"``."""
     values: Mapping[str, Any] = field(default_factory=dict)
     """What else the template may use."""
+    own_template: bool = True
+    """Whether the agent's own template may stand in place of ``template``."""

@@ -79,9 +79,7 @@ async def fitted(ask: Ask, room: Room, layer: str, question: Question, prompts: 
         return question
     bare, _ = prompts.of(replace(question, see=[replace(candidate, text="") for candidate in see]))
     error = estimate_error(agent.model)
-    left = room_for_references(
-        context, prompt=count_prompt_tokens(bare, agent.model), answer=answer, error=error
-    )
+    left = room_for_references(context, prompt=count_prompt_tokens(bare, agent.model), answer=answer, error=error)
     texts = [candidate.text for candidate in see]
     count = functools.cache(functools.partial(count_tokens, model=agent.model))
     if room.rule == "summarize":
@@ -107,9 +105,7 @@ def _with(ask: Ask, question: Question, texts: Sequence[str], reason: str) -> Qu
     return replace(question, see=see)
 
 
-async def _summarized(
-    ask: Ask, layer: str, agent: Agent, texts: list[str], wanted: Sequence[int | None]
-) -> list[str]:
+async def _summarized(ask: Ask, layer: str, agent: Agent, texts: list[str], wanted: Sequence[int | None]) -> list[str]:
     """Return the texts, the long ones as the agent itself sums them up; one that it cannot stays."""
     places = [place for place, share in enumerate(wanted) if share]
     questions = []
@@ -123,6 +119,4 @@ async def _summarized(
     except Unanswered:
         return texts
     shorter = dict(zip(places, summaries, strict=True))
-    return [
-        found.text if (found := shorter.get(place)) is not None else text for place, text in enumerate(texts)
-    ]
+    return [found.text if (found := shorter.get(place)) is not None else text for place, text in enumerate(texts)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -142,7 +143,8 @@ class LayerCalls:
             if answer is None:
                 return  # asked once more
         elif isinstance(outcome, Candidate):
-            answer = outcome
+            answer = outcome if self._parse is None else replace(outcome, value=self._parse(outcome.text))
+            self.n_unparsed += self._parse is not None and answer.value is None
         elif isinstance(outcome, MoaError) and outcome.kind != "setup":
             if record is not None:
                 record.failed(outcome)

@@ -32,8 +32,8 @@ class Prompts:
             TemplateError: its template lacks a variable.
         """
         agent, see = question.agent, question.see
-        name = question.template if not see else agent.template or question.template or "synthesize"
-        if name is not None and question.template is not None:
+        name = question.template or ("synthesize" if see else None)
+        if name is not None and question.own_template:
             name = agent.template or name
         # The same objects give the same text; they live as long as the layer does.
         key = (agent.system, name, question.place, id(see), id(question.values), id(question.after))
@@ -58,7 +58,7 @@ class Prompts:
             # There the template may quote the question and what was said before it, which are data too.
             fenced += [message.content for message in task.conversation]
         fence = templating.fence(fenced, self._secret)
-        values = quoting(references, fence, task.question, question.agent.label, task.history)
+        values = quoting(references, fence, task.question, question.agent.label, task.conversation, task.history)
         return template.render({**values, **question.values}).strip()
 
     def _placed(self, question: Question, text: str) -> tuple[Message, ...]:
@@ -77,11 +77,22 @@ class Prompts:
 
 
 def quoting(
-    references: Sequence[str], fence: str, question: str, agent: str, history: Sequence[Message] = ()
+    references: Sequence[str],
+    fence: str,
+    question: str,
+    agent: str,
+    conversation: Sequence[Message] = (),
+    history: Sequence[Message] = (),
 ) -> Mapping[str, Any]:
-    """Return the variables of a template that quotes references."""
-    turns = [{"role": message.role, "content": message.content} for message in history]
-    return {"references": references, "fence": fence, "question": question, "agent": agent, "history": turns}
+    """Return the variables of a template that quotes references: those of every prompt."""
+    return {
+        "references": references,
+        "fence": fence,
+        "question": question,
+        "agent": agent,
+        "conversation": [message.to_dict() for message in conversation],
+        "history": [message.to_dict() for message in history],
+    }
 
 
 def _beside(task: Task, system: str | None, text: str | None) -> tuple[Message, ...]:

@@ -122,6 +122,7 @@ class CallRecord:
                 error_kind=None if error is None else error.kind,
                 finish_reason=completion.finish_reason,
                 answered_by=completion.model,
+                key=None if completion.key is None else completion.key.hex(),
                 reasoning=completion.reasoning,
                 note=completion.note,
                 parameters=self._parameters(),

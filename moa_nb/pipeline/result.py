@@ -50,6 +50,8 @@ class Call:
     finish_reason: str | None = None
     answered_by: str = ""
     """The model that the service says answered."""
+    key: str | None = None
+    """The digest, in hex digits, under which the store keeps the answer; ``None`` where it keeps nothing."""
     reasoning: str | None = None
     note: str | None = None
     parameters: tuple[tuple[str, Any], ...] = ()

@@ -254,12 +254,16 @@ async def called(ask: Ask, agent: Agent, *arguments: Any, **offered: Any) -> Any
     """
     if ask.choices is not None:
         return None
-    call = getattr(ask, "call", _call)
+    call = getattr(ask, "call", None) or _call
     return await call(agent.function or agent.model.partition(":")[2], *arguments, **offered)
 
 
 async def _call(function: Any, *arguments: Any, **offered: Any) -> Any:
-    wanted = {name: value for name, value in offered.items() if name in inspect.signature(function).parameters}
+    try:
+        taken: Mapping[str, Any] = inspect.signature(function).parameters
+    except (ValueError, TypeError):  # some builtins do not say what they take
+        taken = {}
+    wanted = {name: value for name, value in offered.items() if name in taken}
     try:
         if inspect.iscoroutinefunction(function):
             return await function(*arguments, **wanted)

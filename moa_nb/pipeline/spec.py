@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from moa_nb.chat import Sampling
 from moa_nb.errors import PipelineError, nearest
@@ -132,7 +132,14 @@ def _as_agents(value: Any) -> Any:
     return [_as_agent(entry) for entry in value] if isinstance(value, Iterable) else value
 
 
-OneAgent = Annotated[Agent, BeforeValidator(_as_agent)]
+def _is_one(agent: Agent) -> Agent:
+    if agent.model == "$proposers" or (agent.samples or 1) != 1:
+        msg = "exactly one agent answers here, once: name one model, and no samples"
+        raise ValueError(msg)
+    return agent
+
+
+OneAgent = Annotated[Agent, BeforeValidator(_as_agent), AfterValidator(_is_one)]
 """One agent as users write it: a role, a model id, a pipeline's name, a function or a table."""
 
 Agents = Annotated[tuple[Agent, ...], BeforeValidator(_as_agents), Field(min_length=1)]

@@ -11,6 +11,12 @@ import orjson
 
 from moa_nb.chat import Completion, Usage
 
+try:
+    # The same format in a quarter of the time.
+    from isal.isal_zlib import compress as _deflate
+except ImportError:
+    _deflate = zlib.compress
+
 __all__ = ["blocks", "completion", "pack", "repack", "unpack"]
 
 _T = TypeVar("_T")
@@ -59,8 +65,8 @@ def unpack(data: bytes) -> list[Any]:
         raise ValueError(msg) from error
 
 
-def completion(record: Any) -> Completion:
-    """Return the completion of a record, marked as cached.
+def completion(record: Any, key: bytes) -> Completion:
+    """Return the completion of a record, marked as cached and with its key.
 
     Raises:
         ValueError: it is no record.
@@ -78,6 +84,7 @@ def completion(record: Any) -> Completion:
             cached=True,
             reasoning=reasoning,
             note=note,
+            key=key,
         )
     except (ValueError, TypeError) as error:
         msg = "a damaged completion"
@@ -111,4 +118,4 @@ def _compress(records: Sequence[Any]) -> bytes:
     except TypeError:
         # Half of a surrogate pair, from a function that answered with broken text.
         data = json.dumps(records, ensure_ascii=False).encode("utf-8", "replace")
-    return data if len(data) < _SMALL else zlib.compress(data, 1)
+    return data if len(data) < _SMALL else _deflate(data, 1)

@@ -91,7 +91,7 @@ class Index:
             del self._unpacked[next(iter(self._unpacked))]
         record = records.get(key)
         try:
-            return None if record is None else completion(record)
+            return None if record is None else completion(record, key)
         except ValueError:
             return None  # one damaged answer: it is asked again
 

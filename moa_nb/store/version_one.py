@@ -23,7 +23,7 @@ def from_version_one(connection: sqlite3.Connection) -> None:
     """
     rows = connection.execute("SELECT key, value, at FROM completions ORDER BY rowid")
     while some := rows.fetchmany(1000):
-        read = [(key, at, one) for key, value, at in some if len(key) == KEY and (one := _read(value)) is not None]
+        read = [(key, at, one) for key, value, at in some if len(key) == KEY and (one := _read(key, value)) is not None]
         for model, same in groupby(sorted(read, key=lambda row: row[2].model), lambda row: row[2].model):
             for block in blocks([((key, at), one) for key, at, one in same]):
                 latest = max(at for (_, at), _ in block)
@@ -49,8 +49,8 @@ def from_version_one(connection: sqlite3.Connection) -> None:
         connection.execute(f"DROP TABLE {table}")
 
 
-def _read(value: bytes) -> Completion | None:
+def _read(key: bytes, value: bytes) -> Completion | None:
     try:
-        return completion(orjson.loads(value if value[:1] == b"[" else zlib.decompress(value)))
+        return completion(orjson.loads(value if value[:1] == b"[" else zlib.decompress(value)), key)
     except (zlib.error, ValueError):
         return None

@@ -97,7 +97,7 @@ def trial(seconds: float, latency: float, folder: Path) -> dict[str, float]:
     with service(log, latency) as url:
         at = killed(url, log, home, seconds)
         with sqlite3.connect(f"file:{home / 'store.sqlite'}?mode=ro", uri=True) as connection:
-            (n_committed,) = connection.execute("SELECT COUNT(*) FROM completions").fetchone()
+            (n_committed,) = connection.execute("SELECT CAST(TOTAL(n) AS INTEGER) FROM blocks").fetchone()
         connection.close()
         again = time.monotonic()
         n_answers = result_of(__file__, "--child", url, home=home)

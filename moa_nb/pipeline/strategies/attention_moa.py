@@ -54,7 +54,7 @@ async def attention_moa(task: Task, params: AttentionMoa, ask: Ask) -> Candidate
     for number in range(1, params.layers + 1):
         layer = f"layer {number}"
         try:
-            newest = await _layer(task, params, ask, layer, answers[-1:])
+            newest = await _layer(params, ask, layer, answers[-1:])
         except Unanswered:
             if not answers:
                 raise
@@ -68,25 +68,24 @@ async def attention_moa(task: Task, params: AttentionMoa, ask: Ask) -> Candidate
     return answers[-1]
 
 
-async def _layer(task: Task, params: AttentionMoa, ask: Ask, layer: str, before: Sequence[Candidate]) -> Candidate:
+async def _layer(params: AttentionMoa, ask: Ask, layer: str, before: Sequence[Candidate]) -> Candidate:
     """Return the one answer of a layer, written in sight of the one ``before``."""
     agents = ask.agents(params.proposers)
     drafts = await ask.each(f"{layer}: answers", [Question(agent, see=before) for agent in agents])
-    own = [(_without_template(agent), draft) for agent, draft in zip(agents, drafts, strict=True) if draft is not None]
-    reviews = await _reviews(task, ask, layer, own)
+    own = [(agent, draft) for agent, draft in zip(agents, drafts, strict=True) if draft is not None]
+    reviews = await _reviews(ask, layer, own)
     revised = await _revised(ask, layer, own, reviews)
     return await ask.one(f"{layer}: synthesis", params.aggregator, see=revised)
 
 
-async def _reviews(task: Task, ask: Ask, layer: str, own: Sequence[tuple[Agent, Candidate]]) -> list[list[Candidate]]:
+async def _reviews(ask: Ask, layer: str, own: Sequence[tuple[Agent, Candidate]]) -> list[list[Candidate]]:
     """Return what all agents say of each answer, their own included; nothing of one that nobody could judge."""
-    values = {"conversation": task.conversation}
     pairs = list(product(range(len(own)), repeat=2))
     questions = []
     for critic, target in pairs:
         agent, mine = own[critic]
         see = [mine] if critic == target else [mine, own[target][1]]
-        questions.append(Question(agent, see=see, template="attention/critique", place="alone", values=values))
+        questions.append(Question(agent, see=see, template="attention/critique", place="alone", own_template=False))
     critiques = await _each(ask, f"{layer}: critiques", questions)
     reviews: list[list[Candidate]] = [[] for _ in own]
     for (_, target), critique in zip(pairs, critiques, strict=True):
@@ -100,7 +99,7 @@ async def _revised(
 ) -> list[Candidate]:
     """Return each answer as its author rewrote it; as it was, where there is nothing to go by or the author failed."""
     questions = [
-        Question(agent, see=[draft, *found], template="attention/refine")
+        Question(agent, see=[draft, *found], template="attention/refine", own_template=False)
         for (agent, draft), found in zip(own, reviews, strict=True)
         if found
     ]
@@ -111,7 +110,7 @@ async def _revised(
 async def _residual(params: AttentionMoa, ask: Ask, layer: str, answers: Sequence[Candidate]) -> Candidate | None:
     """Return the better answer that the aggregator makes of all layers'; ``None`` if the newest is no improvement."""
     (aggregator,) = ask.agents([params.aggregator])
-    question = Question(_without_template(aggregator), see=answers, template="attention/residual")
+    question = Question(aggregator, see=answers, template="attention/residual", own_template=False)
     (said,) = await _each(ask, f"{layer}: residual", [question], parse=improvement)
     if said is None or said.value is None:
         return answers[-1]
@@ -125,11 +124,6 @@ async def _each(ask: Ask, name: str, questions: Sequence[Question], **more: Any)
     except Unanswered:
         ask.flag(f"{name} failed: what was there before stands", degraded=True)
         return [None] * len(questions)
-
-
-def _without_template(agent: Agent) -> Agent:
-    """Return the agent without its own template, which is for answers and not for what is said of them."""
-    return agent if agent.template is None else agent.changed(template=None)
 
 
 def improvement(text: str) -> str | None:

@@ -50,7 +50,7 @@ class ConsistencyCascade(Params):
 
 
 @strategy("consistency-cascade", params=ConsistencyCascade)
-async def consistency_cascade(task: Task, params: ConsistencyCascade, ask: Ask) -> Candidate:  # noqa: ARG001 - asked as it is
+async def consistency_cascade(task: Task, params: ConsistencyCascade, ask: Ask) -> Candidate:
     """Cascades with a mixture of thoughts (Yue et al. 2023, arXiv 2310.03094, sections 3.2 and 3.3).
 
     The weak model answers several times, by steps and by a program; the answers are the test. Voting accepts the

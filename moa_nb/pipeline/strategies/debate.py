@@ -32,7 +32,7 @@ class Debate(Voting):
 
 
 @strategy("debate", params=Debate)
-async def debate(task: Task, params: Debate, ask: Ask) -> Candidate:  # noqa: ARG001 - every strategy gets its task
+async def debate(task: Task, params: Debate, ask: Ask) -> Candidate:
     """Multiagent debate (Du et al. 2023, arXiv 2305.14325, section 2): A agents answer in R rounds, then they vote.
 
     Each agent has a dialogue of its own. From the second round on it is told what all others said in the round before,
@@ -57,8 +57,7 @@ async def debate(task: Task, params: Debate, ask: Ask) -> Candidate:  # noqa: AR
 async def begin(params: Debate, ask: Ask) -> tuple[list[Agent], list[Candidate]]:
     """Return who answered in the first round, and what; an agent's own template is not for that round."""
     agents = ask.agents(params.proposers)
-    questions = params.opening(agent.changed(template=None) if agent.template else agent for agent in agents)
-    found = await ask.each("round 1", questions, parse=params.parse)
+    found = await ask.each("round 1", params.opening(agents, own_template=False), parse=params.parse)
     pairs = [(agent, answer) for agent, answer in zip(agents, found, strict=True) if answer is not None]
     return [agent for agent, _ in pairs], [answer for _, answer in pairs]
 

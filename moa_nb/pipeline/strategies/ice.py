@@ -28,7 +28,7 @@ class Ice(Debate):
 
 
 @strategy("ice", params=Ice)
-async def ice(task: Task, params: Ice, ask: Ask) -> Candidate:  # noqa: ARG001 - every strategy gets its task
+async def ice(task: Task, params: Ice, ask: Ask) -> Candidate:
     """Iterative Consensus Ensemble (Omar et al. 2025, Computers in Biology and Medicine 110731): revise until all agree.
 
     Each agent answers; while they do not all agree, each reads the question, its own answer and those of the others,

@@ -42,8 +42,8 @@ class Judge(Params):
         if samples is None:
             return changed
         assert isinstance(changed, Judge)
-        proposers = tuple(Agent.model_validate({**agent.stated(), "samples": samples}) for agent in changed.proposers)
-        return changed.model_copy(update={"proposers": proposers})
+        proposers = [{**agent.stated(), "samples": samples} for agent in changed.proposers]
+        return type(self).model_validate({**dict(changed), "proposers": proposers})
 
 
 @strategy("judge", params=Judge)
@@ -58,47 +58,48 @@ async def judge(task: Task, params: Judge, ask: Ask) -> Candidate:
     if len(answers) == 1:
         return answers[0]
     score = _rated if params.method == "pointwise" else _compared
-    scores = await score(task, params, ask, answers)
+    scores = await score(params, ask, answers)
     best = rank(scores).best
     if best is None:
-        ask.flag("no verdict could be had: the answer that is most like the others stands", degraded=True)
+        ask.flag("no answer could be judged: the one that is most like the others stands", degraded=True)
         return most_alike(answers)
     said = ["none" if score is None else f"{score:.3g}" for score in scores]
     ask.flag(f"scores: {', '.join(f'{one.agent} {how}' for one, how in zip(answers, said, strict=True))}")
     return answers[best]
 
 
-async def _rated(task: Task, params: Judge, ask: Ask, answers: Sequence[Candidate]) -> _Scores:
+async def _rated(params: Judge, ask: Ask, answers: Sequence[Candidate]) -> _Scores:
     """Return each answer's rating from 1 to 10, the mean of all judges; ``None`` where there is none."""
-    tables = await _judged(task, params, ask, [[answer] for answer in answers], "judge/rate", rating)
+    tables = await _judged(params, ask, [[answer] for answer in answers], "judge/rate", rating)
     return [_mean(ratings) for ratings in zip(*tables, strict=True)]
 
 
-async def _compared(task: Task, params: Judge, ask: Ask, answers: Sequence[Candidate]) -> _Scores:
+async def _compared(params: Judge, ask: Ask, answers: Sequence[Candidate]) -> _Scores:
     """Return the share of points that each answer takes from the others, the mean of all judges that could be read."""
     shown = pairs(len(answers), swap=params.swap)
-    tables = await _judged(task, params, ask, [[answers[a], answers[b]] for a, b in shown], "judge/compare", verdict)
+    tables = await _judged(params, ask, [[answers[a], answers[b]] for a, b in shown], "judge/compare", verdict)
     read = [table for table in tables if any(table)]
     rankings = [rank_by_verdicts(len(answers), dict(zip(shown, table, strict=True))) for table in read]
     n_conflicts = sum(ranking.n_conflicts for ranking in rankings)
     if n_conflicts:
-        ask.flag(f"{n_conflicts} of {len(shown) // 2 * len(tables)} pairs were decided by place and count as ties")
+        ask.flag(f"decided by place, and so a tie: {n_conflicts} of {len(shown) // 2 * len(tables)} pairs")
     return [_mean(ranking.scores[at] for ranking in rankings) for at in range(len(answers))]
 
 
 async def _judged(
-    task: Task, params: Judge, ask: Ask, shown: Sequence[Sequence[Candidate]], template: str, parse: Parse
+    params: Judge, ask: Ask, shown: Sequence[Sequence[Candidate]], template: str, parse: Parse
 ) -> list[list[Any]]:
     """Return what each judge makes of each of the answers, or pairs, that are shown; ``None`` where that is nothing."""
     judges = ask.agents(params.judges)
-    values = {"conversation": task.conversation, "reference_answer": (params.reference_answer or "").strip()}
+    values = {"reference_answer": (params.reference_answer or "").strip()}
     questions = [
         Question(one, see=see, template=template, place="alone", values=values) for one in judges for see in shown
     ]
     said: Sequence[Candidate | None]
     try:
         said = await ask.each("verdicts", questions, parse=parse)
-    except Unanswered:
+    except Unanswered as error:
+        ask.flag(f"no verdict: {error}", degraded=True)
         said = [None] * len(questions)
     made = [None if one is None else one.value for one in said]
     return [made[start : start + len(shown)] for start in range(0, len(made), len(shown))]

@@ -87,7 +87,7 @@ def _with(layer: Layer, **changes: Any) -> Layer:
 
 
 @strategy("layers", params=Layers)
-async def layers(task: Task, params: Layers, ask: Ask) -> Candidate:  # noqa: ARG001 - every strategy gets its task
+async def layers(task: Task, params: Layers, ask: Ask) -> Candidate:
     """Mixture-of-Agents (Wang et al. 2024, arXiv 2406.04692, section 2.2): y_l = ⊕_i A_l,i(y_l-1) + x.
 
     With one layer it is a single model, with one model sampled n times it is Self-MoA (Li et al.

@@ -38,8 +38,8 @@ async def rank_and_fuse(task: Task, params: RankAndFuse, ask: Ask) -> Candidate:
     answer.
     """
     answers = await ask.layer("answers", params.proposers)
-    ranking = await _ranking(task, params, ask, answers)
-    best = [answers[at] for at in ranking.order[: params.top]]
+    ranking = await _ranking(params, ask, answers)
+    best = ask.pick(answers, ranking.order[: params.top])
     try:
         return await ask.one("fusion", params.aggregator, see=best, template="fuse/fuse")
     except Unanswered:
@@ -47,10 +47,10 @@ async def rank_and_fuse(task: Task, params: RankAndFuse, ask: Ask) -> Candidate:
         return best[0]
 
 
-async def _ranking(task: Task, params: RankAndFuse, ask: Ask, answers: list[Candidate]) -> Ranking:
+async def _ranking(params: RankAndFuse, ask: Ask, answers: list[Candidate]) -> Ranking:
     """Return the answers' ranking by the judge's verdicts; all are equal if there is none."""
     (judge,) = ask.agents([params.judge])
-    values = {"conversation": task.conversation, "reference_answer": ""}
+    values = {"reference_answer": ""}
     shown = pairs(len(answers))
     questions = [
         Question(judge, see=[answers[a], answers[b]], template="judge/compare", place="alone", values=values)

@@ -69,6 +69,9 @@ class Route(Params):
             if agent.model == "$proposers" or (agent.samples or 1) != 1:
                 msg = "a way is one agent, asked once: name each of them"
                 raise ValueError(msg)
+        if self.router == ():
+            msg = "router has no rules: give at least one, such as {longer = 500, to = 'strong'}"
+            raise ValueError(msg)
         names = self.names
         if len({*names}) < len(names):
             msg = f"two ways go by one name ({', '.join(names)}): give their agents a name"

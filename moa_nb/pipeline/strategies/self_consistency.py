@@ -12,7 +12,7 @@ from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Question, Task
 from moa_nb.pipeline.parse import Parser, parser
 from moa_nb.pipeline.similarity import medoid
-from moa_nb.pipeline.spec import Agent, OneAgent, Params
+from moa_nb.pipeline.spec import Agent, Agents, Params
 from moa_nb.pipeline.strategies import strategy
 from moa_nb.pipeline.vote import check_tie, plurality
 
@@ -31,8 +31,8 @@ def _rule(tie: str) -> str:
     return tie
 
 
-def _sampled(agent: Agent) -> Agent:
-    return agent if agent.samples else agent.changed(samples=_SAMPLES)
+def _sampled(agents: tuple[Agent, ...]) -> tuple[Agent, ...]:
+    return tuple(agent if agent.samples else agent.changed(samples=_SAMPLES) for agent in agents)
 
 
 class Voting(Params):
@@ -56,19 +56,26 @@ class Voting(Params):
             return "label:" + "|".join(self.answer)
         return self.answer if isinstance(self.answer, str) else None
 
-    def opening(self, agents: Iterable[Agent]) -> list[Question]:
+    def opening(self, agents: Iterable[Agent], *, own_template: bool = True) -> list[Question]:
         """Return the question to each agent: the conversation, and how to state the answer where a vote reads it.
 
-        An agent's own template stands in place of the user's latest message.
+        An agent's own template stands in place of the user's latest message, unless it is for something else.
 
         Raises:
             PipelineError: ties go to an agent that is not among them.
         """
         asked = list(agents)
         check_tie(self.tie, [agent.label for agent in asked])
+        told = "consistency/open" if self.form else None
         values = {"form": self.form}
         return [
-            Question(agent, template="consistency/open" if self.form else agent.template, place="user", values=values)
+            Question(
+                agent,
+                template=told or (agent.template if own_template else None),
+                place="user",
+                values=values,
+                own_template=own_template,
+            )
             for agent in asked
         ]
 
@@ -76,10 +83,10 @@ class Voting(Params):
 class Sampled(Params):
     """Who is sampled, and how often."""
 
-    proposer: Annotated[OneAgent, AfterValidator(_sampled)] = Agent(
-        model="$aggregator", temperature=0.7, samples=_SAMPLES
+    proposers: Annotated[Agents, AfterValidator(_sampled)] = (
+        Agent(model="$aggregator", temperature=0.7, samples=_SAMPLES),
     )
-    """Who is sampled; its ``samples``, 9 if it says nothing, are how many answers there are."""
+    """Who is sampled, ``samples`` times each, 9 if it says nothing; usually one model."""
 
     def override(self, *, samples: int | None = None, **others: Any) -> Params:
         """Return the parameters with another number of samples, or other sampling."""
@@ -87,8 +94,8 @@ class Sampled(Params):
         if samples is None:
             return changed
         assert isinstance(changed, Sampled)
-        proposer = Agent.model_validate({**changed.proposer.stated(), "samples": samples})
-        return changed.model_copy(update={"proposer": proposer})
+        proposers = [{**agent.stated(), "samples": samples} for agent in changed.proposers]
+        return type(self).model_validate({**dict(changed), "proposers": proposers})
 
 
 class SelfConsistency(Sampled, Voting):
@@ -96,13 +103,13 @@ class SelfConsistency(Sampled, Voting):
 
 
 @strategy("self-consistency", params=SelfConsistency)
-async def self_consistency(task: Task, params: SelfConsistency, ask: Ask) -> Candidate:  # noqa: ARG001 - every strategy gets its task
+async def self_consistency(task: Task, params: SelfConsistency, ask: Ask) -> Candidate:
     """Self-consistency (Wang et al. 2022, arXiv 2203.11171, section 2): argmax over a of Σ_i 1(a_i = a), of n samples.
 
     What cannot be read abstains. The paper draws up to 40 samples at temperature 0.7; 9 is ours. Free text has no
     equals to count: there the sample that is most like the others is the answer, which takes no call either.
     """
-    samples = await ask.each("samples", params.opening(ask.agents([params.proposer])), parse=params.parse)
+    samples = await ask.each("samples", params.opening(ask.agents(params.proposers)), parse=params.parse)
     return elected([sample for sample in samples if sample is not None], params, ask)
 
 

@@ -53,7 +53,7 @@ class SelfMoaSeq(Params):
 
 
 @strategy("self-moa-seq", params=SelfMoaSeq)
-async def self_moa_seq(task: Task, params: SelfMoaSeq, ask: Ask) -> Candidate:  # noqa: ARG001 - every strategy gets its task
+async def self_moa_seq(task: Task, params: SelfMoaSeq, ask: Ask) -> Candidate:
     """Self-MoA-Seq (Li et al. 2025, arXiv 2502.00674): a window slides over the samples, the answer so far stays in it.
 
     So any number of samples fits into the aggregator's context. n samples are n + 1 + ⌈(n - window) / (window - carry)⌉

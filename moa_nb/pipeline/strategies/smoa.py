@@ -70,15 +70,15 @@ async def smoa(task: Task, params: Smoa, ask: Ask) -> Candidate:
             ask.flag(f"round {number} failed: the answers of round {number - 1} stand", degraded=True)
             break
         answers = [answer for answer in found if answer is not None]
-        choice = await _choice(task, params, ask, number, answers)
-        kept = [answers[at] for at in choice.keep]
+        choice = await _choice(params, ask, number, answers)
+        kept = ask.pick(answers, choice.keep)
         if number < params.rounds and not ask.decide("another round", not choice.end):
             ask.flag(f"the moderator ended it after round {number}", stop_reason="the moderator")
             break
     return await ask.one("synthesis", params.aggregator, see=kept)
 
 
-async def _choice(task: Task, params: Smoa, ask: Ask, number: int, answers: list[Candidate]) -> Choice:
+async def _choice(params: Smoa, ask: Ask, number: int, answers: list[Candidate]) -> Choice:
     """Return the moderator's choice; the first answers and no end where there is none."""
     keep = min(params.keep, len(answers))
     name = f"round {number}: moderation"
@@ -89,7 +89,7 @@ async def _choice(task: Task, params: Smoa, ask: Ask, number: int, answers: list
             see=answers,
             template="smoa/moderate",
             place="alone",
-            values={"conversation": task.conversation, "keep": keep},
+            values={"keep": keep},
             parse=choice_among(len(answers), keep),
         )
         if isinstance(said.value, Choice):

@@ -35,7 +35,7 @@ async def universal_self_consistency(task: Task, params: UniversalSelfConsistenc
     returned as it is. Where the choice cannot be read, or names none of them, the first answer stands. 9 samples are
     ours.
     """
-    answers = await ask.layer("samples", [params.proposer])
+    answers = await ask.layer("samples", params.proposers)
     if len(answers) == 1:
         return answers[0]
     order = _shuffled(answers) if params.shuffle else list(range(len(answers)))
@@ -49,12 +49,11 @@ async def universal_self_consistency(task: Task, params: UniversalSelfConsistenc
             see=[answers[at] for at in order],
             template="consistency/choose",
             place="alone",
-            values={"conversation": task.conversation},
             parse=partial(index, n=len(answers)),
         )
         chosen = choice.value
-    except Unanswered:
-        pass  # said below
+    except Unanswered as error:
+        ask.flag(f"no choice: {error}")
     if chosen is None:
         ask.flag("the judge named no answer: the first one stands", degraded=True)
         return answers[0]
