@@ -105,6 +105,8 @@ class Request:
     """The answers of earlier agents that ``messages`` quotes; for agents that are not language models."""
     material: str | None = None
     """The text that the question is about, where it is known apart from the instruction."""
+    question: str | None = field(default=None, compare=False)
+    """The user's latest message, where ``messages`` only quotes it; for agents that are not language models."""
     function: Callable[..., Any] | None = field(default=None, compare=False)
     """The Python function that answers, for an agent that is one."""
 

@@ -82,7 +82,7 @@ def test_a_completion_comes_back_as_it_was(
     """But for its being cached; half a surrogate pair is replaced."""
     completion = Completion(text, "m", "stop", Usage(*counts), cost=cost, reasoning=reasoning, note="n")
     (record,) = unpack(pack([completion]))
-    known = read(record)
+    known = read(record, b"")
     assert (known.text, known.usage, known.cost, known.reasoning, known.note) == (
         text.encode("utf-8", "replace").decode(),
         completion.usage,

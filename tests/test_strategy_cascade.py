@@ -74,7 +74,9 @@ def test_a_score_above_the_threshold_ends_it(server: ChatServer) -> None:
     assert hard.cost > (easy.cost or 0) > 0
 
 
-@pytest.mark.parametrize(("score", "tier"), [(0.7, "z"), (0.70001, "a"), (0, "z"), (1, "a"), (True, "a"), (float("nan"), "z")])
+@pytest.mark.parametrize(
+    ("score", "tier"), [(0.7, "z"), (0.70001, "a"), (0, "z"), (1, "a"), (True, "a"), (float("nan"), "z")]
+)
 def test_the_threshold_has_to_be_passed(server: ChatServer, score: float, tier: str) -> None:
     """It is > and not >=, as published; what is no number passes nothing."""
     assert moa.run(QUESTION, pipeline=cascade(lambda *_: score)).text == f"answer of {tier}"
@@ -471,7 +473,9 @@ def test_thresholds_have_to_fit_the_tiers(server: ChatServer) -> None:
     assert server.count() == 0
 
 
-@pytest.mark.parametrize(("name", "low", "high"), [("cascade", 2, 3), ("automix", 9, 10), ("consistency-cascade", 10, 11)])
+@pytest.mark.parametrize(
+    ("name", "low", "high"), [("cascade", 2, 3), ("automix", 9, 10), ("consistency-cascade", 10, 11)]
+)
 def test_the_price_is_that_of_each_way(server: ChatServer, name: str, low: int, high: int) -> None:
     """Accepted at once, or handed over; with a function as scorer 1 to d calls."""
     estimate = moa.estimate(QUESTION, pipeline=name)

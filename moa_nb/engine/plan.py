@@ -173,7 +173,7 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
     load = functools.cache(templating.load)
     for name in dict.fromkeys(agent.template or "synthesize" for agent in agents):
         # Rendered once on nothing: what is wrong with it shows before anything is paid.
-        load(name).render(quoting(["…"], "0", "…", "…"))
+        load(name).render(quoting(["…"] * 2, "0", "…", "…"))
     for agent in agents:
         if agent.function is None:
             _check_model(agent.model, gateway)

@@ -203,12 +203,19 @@ class Ask:
         degraded: bool | None = None,
         converged: bool | None = None,
         accepted: bool | None = None,
+        agreement: float | None = None,
         stop_reason: str | None = None,
     ) -> None:
         """Return nothing; say on the result what a reader must know: a sentence, or one of its flags."""
         if note is not None:
             self.record.note(note)
-        said = {"degraded": degraded, "converged": converged, "accepted": accepted, "stop_reason": stop_reason}
+        said = {
+            "degraded": degraded,
+            "converged": converged,
+            "accepted": accepted,
+            "agreement": agreement,
+            "stop_reason": stop_reason,
+        }
         self.flags.update({name: value for name, value in said.items() if value is not None})
 
     # One layer --------------------------------------------------------------------------------
@@ -248,6 +255,7 @@ class Ask:
                 sample=self._draw(agent, messages),
                 references=tuple([candidate.text for candidate in question.see]),
                 material=self.task.material,
+                question=None if question.place == "system" else self.task.question,
                 function=agent.function,
             )
             record = CallRecord(request, agent.label, self.record.seconds, template=template, ceiling=self.ceiling)
@@ -291,7 +299,8 @@ class Ask:
             self.flags["degraded"] = True
         if ask.flags.get("n_unparsed"):
             self.flags["n_unparsed"] = self.flags.get("n_unparsed", 0) + ask.flags["n_unparsed"]
-        return replace(answer, agent=agent.label)
+        # Its inner prompts are its own affair: whoever goes on with its dialogue goes on from what it was asked.
+        return replace(answer, agent=agent.label, prompt=task.conversation)
 
 
 def _too_few(name: str, answers: Sequence[Answer], n_ok: int, min_ok: int) -> MoaError:

@@ -22,6 +22,10 @@ class Task:
 
     conversation: tuple[Message, ...]
     material: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What else is known of the input by name: a row's columns, for routers that look at them."""
+    reference_answer: str | None = None
+    """The right answer, for judges that are shown it; ``None`` where nobody knows it."""
 
     @property
     def question(self) -> str:

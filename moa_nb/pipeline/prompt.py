@@ -57,7 +57,8 @@ class Prompts:
         if question.place != "system":
             # There the template may quote the question and what was said before it, which are data too.
             fenced += [message.content for message in task.conversation]
-        fence = templating.fence(fenced, self._secret)
+        # In whatever order they are shown, the mark is the same: swapped pairs differ in nothing else.
+        fence = templating.fence(sorted(fenced), self._secret)
         values = quoting(references, fence, task.question, question.agent.label, task.conversation, task.history)
         return template.render({**values, **question.values}).strip()
 

@@ -266,6 +266,7 @@ class RunRecord:
             degraded=degraded or bool(flags.get("degraded")),
             converged=flags.get("converged"),
             accepted=flags.get("accepted"),
+            agreement=flags.get("agreement"),
             stop_reason=flags.get("stop_reason", stop_reason) if error is None else stop_reason,
             n_unparsed=flags.get("n_unparsed", 0),
             notes=tuple(notes),

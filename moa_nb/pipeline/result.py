@@ -96,6 +96,8 @@ class Result:
     """Whether the agents agreed in the end; ``None`` where nobody asks."""
     accepted: bool | None = None
     """Whether a gate accepted the answer; ``None`` where there is none."""
+    agreement: float | None = None
+    """How far the agents agree, 0 to 1; ``None`` where nobody counts."""
     stop_reason: str = "done"
     n_unparsed: int = 0
     """Answers that a vote could not read."""

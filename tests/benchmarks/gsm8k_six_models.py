@@ -70,13 +70,15 @@ def agents(answers: pd.DataFrame) -> dict[str, Agent]:
 
 
 def sums_hold(_: str, answer: str) -> float:
-    """Return the share of an answer's equations that hold, in [0, 1]; a third where it states none."""
+    """Return the share of an answer's equations that hold, drawn a little to 2/3: few of them say less than many."""
     found = [(left, right) for left, right in EQUATION.findall(answer) if re.search(r"\d\s*[+*/-]", left)]
-    return (sum(holds(*sides) for sides in found) + 1) / (len(found) + 3 / 2) if found else 1 / 3
+    return (sum(holds(*sides) for sides in found) + 1) / (len(found) + 3 / 2)
 
 
 def holds(left: str, right: str) -> bool:
-    """Return whether both sides of an equation come to the same; only digits and signs are in it."""
+    """Return whether both sides of an equation come to the same; there are only digits and signs in it."""
+    if "**" in left:
+        return False
     try:
         return abs(eval(re.sub("[$, ]", "", left), {}) - float(right.replace(",", ""))) < 0.01
     except (SyntaxError, TypeError, ArithmeticError):
@@ -108,13 +110,12 @@ def gated(models: dict[str, Agent]) -> Iterable[tuple[str, moa.Pipeline]]:
         of = "two of three" if agree < 2 / 3 else "all three"
         base = [models[name] for name in BASE]
         yield f"pyramid, {of} agree", vote(base=base, agree=agree)
-    pair = [models["175b_verification"], models[WEAK]]
-    yield "pyramid, 175b_verification and mixtral agree", vote(base=pair, agree=1)
-    for above in (0.3, 0.5, 0.7, 0.75):
-        yield (
-            f"cascade from mixtral, sums hold > {above}",
-            moa.Pipeline(strategy="cascade", tiers=[models[WEAK], models[STRONG]], scorer=sums_hold, accept_above=above),
-        )
+    for other in ("6b_verification", "175b_verification"):
+        yield f"pyramid, {other} and mixtral agree", vote(base=[models[other], models[WEAK]], agree=1)
+    pair = [models[WEAK], models[STRONG]]
+    for above in (0.5, 0.7, 0.8, 0.86, 0.9):
+        recipe = moa.Pipeline(strategy="cascade", tiers=pair, scorer=sums_hold, accept_above=above)
+        yield f"cascade from mixtral, sums hold > {above}", recipe
 
 
 def routers(data: pd.DataFrame) -> dict[str, tuple[Any, list[float]]]:

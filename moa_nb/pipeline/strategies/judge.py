@@ -91,7 +91,7 @@ async def _judged(
 ) -> list[list[Any]]:
     """Return what each judge makes of each of the answers, or pairs, that are shown; ``None`` where that is nothing."""
     judges = ask.agents(params.judges)
-    values = {"reference_answer": (params.reference_answer or "").strip()}
+    values = {"reference_answer": (ask.task.reference_answer or params.reference_answer or "").strip()}
     questions = [
         Question(one, see=see, template=template, place="alone", values=values) for one in judges for see in shown
     ]

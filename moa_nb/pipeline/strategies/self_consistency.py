@@ -129,6 +129,7 @@ def elected(answers: Sequence[Candidate], params: Voting, ask: Ask) -> Candidate
         why = "the vote was tied" if vote.tied else "no answer could be read"
         ask.flag(f"{why}: there is no value, and the text is the answer most like the others", degraded=True)
         return replace(most_alike(answers), value=None)
+    ask.flag(agreement=vote.share)
     n_read = vote.n - vote.n_unparsed
     n_agree = len(next(ballot.members for ballot in vote.ballots if vote.winner in ballot.members))
     if n_agree < vote.n:

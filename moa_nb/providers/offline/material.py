@@ -33,7 +33,7 @@ def find(request: Request) -> Task:
     that the conversation brought.
     """
     turns = [message.content for message in request.messages if message.role == "user"]
-    last = turns[-1] if turns else ""
+    last = request.question or (turns[-1] if turns else "")
     is_judged = any(message.role == "system" and _VERDICT.search(message.content) for message in request.messages)
     if request.material is not None and request.material.strip():
         instruction = _without(last, [request.material, *request.references])
