@@ -9,22 +9,31 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from moa_nb.engine import Estimate, arun, estimate, run
-    from moa_nb.errors import MoaError
+    from moa_nb.errors import MoaError, Unanswered
     from moa_nb.frames import FrameRun
     from moa_nb.history import last, runs
+    from moa_nb.pipeline.ask import Ask
+    from moa_nb.pipeline.candidate import Candidate, Question, Task
     from moa_nb.pipeline.result import Result
-    from moa_nb.pipeline.spec import Agent, Layer, Pipeline
+    from moa_nb.pipeline.spec import Agent, Layer, Params, Pipeline
+    from moa_nb.pipeline.strategies import strategy
     from moa_nb.providers.functions import agent
     from moa_nb.settings import configure
 
 __all__ = [
     "Agent",
+    "Ask",
+    "Candidate",
     "Estimate",
     "FrameRun",
     "Layer",
     "MoaError",
+    "Params",
     "Pipeline",
+    "Question",
     "Result",
+    "Task",
+    "Unanswered",
     "agent",
     "arun",
     "configure",
@@ -32,6 +41,7 @@ __all__ = [
     "last",
     "run",
     "runs",
+    "strategy",
 ]
 
 __version__ = "0.1.0"
@@ -40,12 +50,18 @@ __version__ = "0.1.0"
 # quick and pulls in neither pydantic nor aiohttp nor jinja2 nor ipywidgets.
 _HOMES = {
     "Agent": "moa_nb.pipeline.spec",
+    "Ask": "moa_nb.pipeline.ask",
+    "Candidate": "moa_nb.pipeline.candidate",
     "Estimate": "moa_nb.engine",
     "FrameRun": "moa_nb.frames",
     "Layer": "moa_nb.pipeline.spec",
     "MoaError": "moa_nb.errors",
+    "Params": "moa_nb.pipeline.spec",
     "Pipeline": "moa_nb.pipeline.spec",
+    "Question": "moa_nb.pipeline.candidate",
     "Result": "moa_nb.pipeline.result",
+    "Task": "moa_nb.pipeline.candidate",
+    "Unanswered": "moa_nb.errors",
     "agent": "moa_nb.providers.functions",
     "arun": "moa_nb.engine",
     "configure": "moa_nb.settings",
@@ -53,6 +69,7 @@ _HOMES = {
     "last": "moa_nb.history",
     "run": "moa_nb.engine",
     "runs": "moa_nb.history",
+    "strategy": "moa_nb.pipeline.strategies",
 }
 
 

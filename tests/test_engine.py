@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -562,3 +563,30 @@ def test_an_error_is_raised_where_it_was_asked_for(server: ChatServer, lab: Lab)
     assert raised.value.result is not None
     assert raised.value.result.layers[0].n_ok == 3
     assert settings.current().retry_seconds == 0.0
+
+
+def test_a_run_leaves_nothing_for_the_collector(server: ChatServer, lab: Lab) -> None:
+    """Its texts are freed when it is over: nothing of it refers to itself in a circle."""
+    moa.run("Why?", pipeline="moa", budget=1)
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        moa.run("Why not?", pipeline="moa", budget=1)
+        gc.collect()
+        kinds = {type(found).__module__ for found in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert not any(kind.startswith("moa_nb") for kind in kinds)
+
+
+def test_the_collector_is_as_the_user_set_it_when_a_run_is_over(server: ChatServer, lab: Lab) -> None:
+    """While it goes on, the collector looks less often."""
+    before, seen = gc.get_threshold(), []
+    gc.set_threshold(555, 5, 5)
+    try:
+        moa.run("Why?", models=[lambda prompt: seen.append(gc.get_threshold()) or "yes"], aggregator="lab:z")
+        assert gc.get_threshold() == (555, 5, 5)
+    finally:
+        gc.set_threshold(*before)
+    assert seen[0][0] > 555

@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import moa_nb as moa
 from moa_nb.errors import BudgetExceeded, KeyRejected, PipelineError, ServiceError, UnknownName
 from moa_nb.pipeline.ask import Ask
+from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.routing import Nearest
 from moa_nb.testing import ChatServer, Reply
 from moa_nb.tokens import count_tokens
@@ -171,6 +173,32 @@ def test_a_column_without_a_row_is_a_mistake(server: ChatServer) -> None:
     with pytest.raises(UnknownName, match="'difficulty' that is not there"):
         moa.run(QUESTION, pipeline=pipeline({"column": "difficulty"}))
     assert server.count() == 0
+
+
+@pytest.mark.skipif("values" not in Task.__dataclass_fields__, reason="columns need Task.values")
+def test_each_row_goes_the_way_that_its_columns_say(server: ChatServer) -> None:
+    """By a way's name, a score, a rule over a column, or a function of the row; a missing cell is the fallback's."""
+    frame = pd.DataFrame(
+        {
+            "q": ["one", "two", "three"],
+            "way": ["small", None, "strong"],
+            "score": [0.2, 0.5, 0.8],
+            "vip": [True, False, False],
+        }
+    )
+    ways = ["$small", "$strong"]
+
+    def answers(router: Any) -> list[str]:
+        run = frame.moa.start.synthesize("q", pipeline=pipeline(router, ways=ways)).wait()
+        return [text.removeprefix("answer of ") for text in run.values]
+
+    assert answers({"column": "way"}) == ["a", "z", "z"]
+    assert answers({"column": "score"}) == ["a", "z", "z"]
+    assert answers([{"column": "vip", "equals": True, "to": "strong"}]) == ["z", "a", "a"]
+    assert answers([{"column": "score", "at_least": 0.6, "to": "strong"}]) == ["a", "a", "z"]
+    assert answers(lambda question, values: values["score"] + len(question) / 10) == ["a", "z", "z"]
+    with pytest.raises(UnknownName, match="did you mean 'score'"):
+        answers({"column": "scores"})
 
 
 # Faults -----------------------------------------------------------------------------------------

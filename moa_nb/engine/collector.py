@@ -1,36 +1,38 @@
-"""Python's collector of cycles, made rarer while many calls are under way.
+"""Python's collector of cycles, made rarer while runs go on.
 
 In a notebook it looks through everything that pandas and others have imported, time and again, since
-a run makes many small objects; measured, that was a third of what a call costs besides HTTP.
+a run makes many small objects; measured, that was a third of what a call costs. Runs make no cycles.
 """
 
 from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-__all__ = ["rarer"]
+__all__ = ["resume", "slow_down"]
 
-_YOUNG, _MIDDLE, _OLD = 50_000, 20, 1000
+_RARE = (50_000, 20, 1000)
 
 _lock = threading.Lock()
-_before: list[tuple[int, int, int]] = []
+_n_runs = 0
+_before: tuple[int, int, int] = _RARE
 
 
-@contextmanager
-def rarer() -> Iterator[None]:
-    """Collect less often until this ends; what the user set holds again afterwards."""
+def slow_down() -> None:
+    """Return nothing; until as many calls of ``resume`` the collector looks less often."""
+    global _n_runs, _before  # noqa: PLW0603 - one a process, as the collector is
     with _lock:
-        _before.append(gc.get_threshold())
-        if len(_before) == 1 and _before[0][0] > 0:  # 0: the user has turned it off
-            gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
-    try:
-        yield
-    finally:
-        with _lock:
-            first = _before[0]
-            _before.pop()
-            if not _before and gc.get_threshold() == (_YOUNG, _MIDDLE, _OLD):
-                gc.set_threshold(*first)
+        _n_runs += 1
+        if _n_runs == 1:
+            _before = gc.get_threshold()
+            if _before[0]:  # else the user has turned it off
+                gc.set_threshold(*_RARE)
+
+
+def resume() -> None:
+    """Return nothing; when the last run is over, what the user had set holds again."""
+    global _n_runs  # noqa: PLW0603
+    with _lock:
+        _n_runs -= 1
+        if not _n_runs and gc.get_threshold() == _RARE:
+            gc.set_threshold(*_before)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from moa_nb import settings as configuration
 from moa_nb.chat import Completion, Message, Request, conversation
+from moa_nb.engine import collector
 from moa_nb.engine.forecast import Estimate, make_estimate
 from moa_nb.engine.loop import Job, Loop, on_kernel_loop, ticking
 from moa_nb.engine.options import RunOptions, refuse_unknown, spelled_out
@@ -226,6 +227,7 @@ class Engine:
             return begin(request, on_end, priority=(row, -layer), budget=budget, cache=cache, watch=watch)
 
         ask = plan.ask(task, complete, record, watched=watched and plan.settings.stream)
+        collector.slow_down()
         try:
             final = await plan.strategy.run(task, plan.pipeline.params, ask)
         except MoaError as error:
@@ -238,6 +240,8 @@ class Engine:
         except Exception as error:  # a strategy may be anybody's code; what it has paid for is shown
             record.finish(error=f"{type(error).__name__}: {error}", stop_reason="failed", flags=ask.flags)
             raise
+        finally:
+            collector.resume()
         return record.finish(final.text, value=final.value, flags=ask.flags)
 
     async def answer_and_keep(

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from moa_nb.engine import Engine, Estimate, Plan, current
-from moa_nb.engine.collector import rarer
+from moa_nb.engine import Engine, Estimate, Plan, collector, current
 from moa_nb.engine.engine import new_run_id
 from moa_nb.engine.loop import Job
 from moa_nb.engine.plan import Options
@@ -112,13 +111,16 @@ class FrameRun:
             self._plan = plan = await self._engine.plan(self._checked)
             gateway = self._engine.gateway(plan.settings)
             await self._agree(plan, gateway)
-            with rarer():
+            collector.slow_down()  # from row to row as well
+            try:
                 await run_rows(
                     self._outcomes.open,
                     self._one,
                     window=2 * max((gateway.route(model).limiter.most for model in plan.models), default=1),
                     is_proven=lambda: (gateway.verified | self._asked).issuperset(plan.models),
                 )
+            finally:
+                collector.resume()
             if self._over_budget is not None:
                 for position in self._outcomes.open:
                     self._outcomes.settle(position, Outcome.unfinished(None, self._over_budget))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from moa_nb.chat import Completion
-from moa_nb.gateway.budget import Budget
+from moa_nb.gateway.attempts import Call
 
 __all__ = ["Flight", "Flights", "Outcome", "Ticket"]
 
@@ -25,6 +25,11 @@ class Ticket:
         """Its passenger's place on a later flight, where this one was of no use."""
         flight.tickets.append(self)
 
+    @property
+    def unreported(self) -> int:
+        """How many of the flight's attempts may be billed though nobody reported them."""
+        return self.moved.unreported if self.moved is not None else self.flight.call.unreported
+
     def leave(self) -> asyncio.Task[None] | None:
         """Return the flight's task if this was its last passenger, so that it is now cancelled; else ``None``."""
         if self.moved is not None:
@@ -39,10 +44,11 @@ class Ticket:
 class Flight:
     """One call that several callers wait for; it is cancelled when the last one leaves."""
 
-    __slots__ = ("_flights", "budget", "is_kept", "key", "task", "tickets")
+    __slots__ = ("_flights", "call", "is_kept", "key", "task", "tickets")
 
-    def __init__(self, flights: dict[bytes, Flight], key: bytes | None, budget: Budget | None) -> None:
-        self._flights, self.key, self.budget = flights, key, budget
+    def __init__(self, flights: dict[bytes, Flight], call: Call) -> None:
+        self._flights, self.call = flights, call
+        key = self.key = call.key
         self.tickets: list[Ticket] = []
         self.is_kept = False
         """Whether somebody wants its answer in the store."""
@@ -80,6 +86,6 @@ class Flights:
         """Return the flight of a key that can be boarded; ``None`` if there is none."""
         return None if key is None else self._flights.get(key)
 
-    def new(self, key: bytes | None, budget: Budget | None) -> Flight:
-        """Return a flight that others can board under ``key``; nobody can under ``None``."""
-        return Flight(self._flights, key, budget)
+    def new(self, call: Call) -> Flight:
+        """Return a flight that others can board under the call's key; nobody can where it has none."""
+        return Flight(self._flights, call)

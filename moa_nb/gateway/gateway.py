@@ -150,13 +150,13 @@ class Gateway:
         """Return a ticket for the flight of a call: the one that is under way, or a new one."""
         flight = self._flights.under_way(call.key)
         if flight is None:
-            flight = self._flights.new(call.key, call.budget)
+            flight = self._flights.new(call)
             flight.is_kept = is_kept
             ticket = Ticket(flight, on_end)
             flight.task = asyncio.get_running_loop().create_task(self._fly(flight, call))
             return ticket
         flight.is_kept |= is_kept
-        paid_from = flight.budget
+        paid_from = flight.call.budget
 
         def landed(outcome: Outcome) -> None:
             if isinstance(outcome, BudgetExceeded) and paid_from is not call.budget:

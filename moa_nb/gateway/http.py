@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import io
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from moa_nb.errors import SettingsError
+from moa_nb.gateway.deadlines import Deadlines
+from moa_nb.gateway.events import Events
 from moa_nb.gateway.retry import Fault, retry_after, should_retry
 from moa_nb.providers.wire import Answer, Cause
 from moa_nb.settings.network import proxy_for, tls_context
@@ -23,9 +26,15 @@ __all__ = ["Answer", "Failed", "Http", "fault_of"]
 _LARGE = 1 << 20
 """Bytes from which aiohttp wants a body as a file, to send it in parts."""
 
+_UNTIMED = aiohttp.ClientTimeout(total=None)
+"""Deadlines are kept here, for less."""
+
 _DRAIN_SECONDS = 0.25
 """How long a stream that has said it is over may take to end, so that its connection can be used again."""
 
+_GATHERED_SECONDS = 0.01
+"""How long pieces of a stream come together before they are taken, but for the first: nobody reads faster, and one
+piece costs as much as many."""
 
 _PROXY_SECONDS = 30.0
 """How long a look-up of proxies holds; one for each request would be dear."""
@@ -56,12 +65,14 @@ class Http:
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=tls_context(ca_file)),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self._proxies: dict[str, str | None] = {}
-        """By scheme and host."""
-        self._proxies_since = 0.0
+        self._places: dict[str, _Place] = {}
+        self._places_since = 0.0
+        self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines()
 
     async def close(self) -> None:
         """Return once all connections are closed."""
+        self._deadlines.close()
         await self._session.close()
 
     async def get(self, url: str, headers: Mapping[str, str], seconds: float) -> Answer:
@@ -71,10 +82,10 @@ class Http:
             Failed: there is none.
         """
         try:
-            async with self._session.get(
-                url, headers=headers, timeout=_within(seconds), proxy=self._proxy(url)
-            ) as response:
-                return Answer(response.status, response.headers, await response.read())
+            with self._deadlines.within(seconds):
+                place = self._place(url)
+                response = await self._session.get(place.url, headers=headers, timeout=_UNTIMED, proxy=place.proxy)
+                return await _whole(response)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Failed(_fault(error, url)) from error
 
@@ -85,9 +96,9 @@ class Http:
             Failed: the connection broke, or ``seconds`` were over.
         """
         try:
-            # Read to its end or closed by ``read`` itself: a context of its own would only cost.
-            response = await self._posted(url, headers, body, seconds)
-            return Answer(response.status, response.headers, await response.read())
+            with self._deadlines.within(seconds):
+                # Read to its end or closed by ``_whole``: a context of its own would only cost.
+                return await _whole(await self._posted(url, headers, body))
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Failed(_fault(error, url)) from error
 
@@ -113,86 +124,102 @@ class Http:
         """
         is_open = False
         try:
-            async with self._posted(url, headers, body, seconds) as response:
-                is_open = True
-                if response.status != 200 or "event-stream" not in response.headers.get("Content-Type", ""):
-                    return Answer(response.status, response.headers, await response.read())
-                async for events in _events(response.content.iter_any()):
-                    if on_events(events):
-                        # Said to be over: whatever happens to the connection now takes nothing from the answer.
-                        with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-                            await asyncio.wait_for(response.read(), _DRAIN_SECONDS)
-                        break
-                return Answer(response.status, response.headers, b"", is_stream=True)
+            with self._deadlines.within(seconds):
+                async with self._posted(url, headers, body) as response:
+                    is_open = True
+                    if response.status != 200 or "event-stream" not in response.headers.get("Content-Type", ""):
+                        return await _whole(response)
+                    await self._read(response, on_events)
+                    return Answer(response.status, response.headers, b"", is_stream=True)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             if is_open and isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError):
                 raise  # of whoever reads the events
             raise Failed(_fault(error, url)) from error
 
-    def _posted(
-        self, url: str, headers: Mapping[str, str], body: bytes, seconds: float
-    ) -> aiohttp.client._RequestContextManager:
-        # A redirected POST would become a GET elsewhere: the address in the settings is to be mended instead.
+    async def _read(self, response: aiohttp.ClientResponse, on_events: Callable[[list[bytes]], bool]) -> None:
+        """Return when the stream is over, or said to be."""
+        content, events, beat = response.content, Events(), _Beat(self._loop)
+        content.on_eof(beat.strike)
+        while piece := await content.readany():
+            found = events.feed(piece)
+            if found and on_events(found):
+                # Said to be over: whatever happens to the connection now takes nothing from the answer.
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
+                    await asyncio.wait_for(response.read(), _DRAIN_SECONDS)
+                return
+            if not content.is_eof():
+                await beat.after(_GATHERED_SECONDS)
+        found = events.rest()
+        if found:
+            on_events(found)
+
+    def _posted(self, url: str, headers: Mapping[str, str], body: bytes) -> aiohttp.client._RequestContextManager:
+        place = self._place(url)
         data = aiohttp.BytesPayload(body) if len(body) < _LARGE else io.BytesIO(body)
+        # A redirected POST would become a GET elsewhere: the address in the settings is to be mended instead.
         return self._session.post(
-            url, data=data, headers=headers, timeout=_within(seconds), allow_redirects=False, proxy=self._proxy(url)
+            place.url, data=data, headers=headers, timeout=_UNTIMED, allow_redirects=False, proxy=place.proxy
         )
 
-    def _proxy(self, url: str) -> str | None:
-        """Return the proxy through which an address is asked.
+    def _place(self, url: str) -> _Place:
+        """Return how an address is reached.
 
         Raises:
-            Failed: it is one that cannot be used.
+            Failed: through a proxy that cannot be used.
+            InvalidURL: it is none.
         """
-        now = asyncio.get_running_loop().time()
-        if now - self._proxies_since > _PROXY_SECONDS:
-            self._proxies, self._proxies_since = {}, now
-        origin = "/".join(url.split("/", 3)[:3])
-        if origin not in self._proxies:
+        now = self._loop.time()
+        if now - self._places_since > _PROXY_SECONDS:
+            self._places, self._places_since = {}, now
+        found = self._places.get(url)
+        if found is None:
             try:
-                self._proxies[origin] = proxy_for(url)
+                found = self._places[url] = _Place(URL(url), proxy_for(url))
             except SettingsError as error:
                 raise Failed(Fault("final", str(error))) from error
-        return self._proxies[origin]
+            except ValueError as error:
+                raise aiohttp.InvalidURL(url) from error
+        return found
 
 
-@functools.lru_cache(maxsize=64)
-def _within(seconds: float) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=seconds)
+class _Place(NamedTuple):
+    """Where a request goes, and through which proxy."""
+
+    url: URL
+    proxy: str | None
 
 
-async def _events(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
-    """Yield the data of the events that each piece completes; linear in the bytes, however they are cut."""
-    rest, carriage = bytearray(), b""
-    async for piece in pieces:
-        if carriage or b"\r" in piece:
-            # A CR at the end may be half of CRLF: it waits for the next piece.
-            whole = carriage + piece
-            carriage = b"\r" if whole.endswith(b"\r") else b""
-            piece = whole[: len(whole) - len(carriage)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")  # noqa: PLW2901
-        start = max(len(rest) - 1, 0)
-        rest += piece
-        end = rest.rfind(b"\n\n", start)
-        if end >= 0:
-            block = bytes(rest[:end])
-            del rest[: end + 2]
-            yield _data(block)
-    if rest.strip():
-        yield _data(bytes(rest))
+class _Beat:
+    """A pause that can be cut short."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: asyncio.Future[None] | None = None
+
+    async def after(self, seconds: float) -> None:
+        """Return when ``seconds`` are over, or somebody struck."""
+        self._waiting = self._loop.create_future()
+        timer = self._loop.call_later(seconds, self.strike)
+        try:
+            await self._waiting
+        finally:
+            timer.cancel()
+
+    def strike(self) -> None:
+        """Return nothing; whoever waits goes on."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
 
 
-def _data(block: bytes) -> list[bytes]:
-    """Return the data of each event of a block; comments and other fields are left out."""
-    events = []
-    for event in block.split(b"\n\n"):
-        data = b"\n".join(line[5:] for line in event.split(b"\n") if line.startswith(b"data:")).strip()
-        if data:
-            events.append(data)
-    return events
+async def _whole(response: aiohttp.ClientResponse) -> Answer:
+    """Return a response read to its end; a short one often came with its head."""
+    content = response.content
+    body = content.read_nowait() if content.is_eof() else await response.read()
+    return Answer(response.status, response.headers, body)
 
 
 def _fault(error: BaseException, url: str) -> Fault:
-    where = _place(url)
+    where = _origin(url)
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
         return _tls_fault(error, where)
     if isinstance(error, aiohttp.ClientProxyConnectionError):
@@ -238,7 +265,7 @@ def _proxy_fault(status: int, where: str) -> Fault:
     return Fault("final", f"the proxy for {where} does not let it through ({status}); ask for it, or see NO_PROXY")
 
 
-def _place(url: str) -> str:
+def _origin(url: str) -> str:
     """Return scheme and host of an address: what stands before the host or after it may be a secret."""
     try:
         parts = urlsplit(url)
@@ -264,5 +291,5 @@ def fault_of(answer: Answer, message: str, why: Cause | None = None) -> Fault:
     if status in {408, 409, 425} or status >= 500 or (told and why == "service"):
         return Fault("server", message, status, seconds)
     if 300 <= status < 400:
-        return Fault("moved", f"it has moved to {_place(answer.headers.get('Location', ''))}", status)
+        return Fault("moved", f"it has moved to {_origin(answer.headers.get('Location', ''))}", status)
     return Fault("final", message, status, cause=why)

@@ -7,11 +7,13 @@ from typing import Any
 from moa_nb import settings, templating
 from moa_nb.chat import Message, Request, Sampling
 from moa_nb.engine.engine import Engine
+from moa_nb.engine.paths import Paths
 from moa_nb.errors import MoaError
 from moa_nb.notebook.arguments import COMMANDS, cell_parser
 from moa_nb.notebook.kept import home, megabytes
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.pipeline import presets
+from moa_nb.pipeline.explain import explain
 from moa_nb.store.upkeep import size
 
 __all__ = ["check", "help_text", "models", "pipelines", "settings_table", "templates", "where"]
@@ -23,17 +25,21 @@ def help_text() -> str:
     return f"{cell_parser().format_help()}\nand on a line of its own:\n{commands}"
 
 
-def pipelines() -> TableDisplay:
-    """Return all pipelines: name, description, place."""
+async def pipelines(engine: Engine) -> TableDisplay:
+    """Return all pipelines: name, description, how many calls with those who answer now, place."""
     rows = []
     default = settings.current().pipeline
+    cast = await engine.who_answers()
     for name, place in presets.names().items():
+        calls = ""
         try:
-            description = presets.load(name).description
+            pipeline = presets.load(name)
+            description = pipeline.description
+            calls = (await explain(pipeline, cast.roles, Paths())).calls
         except MoaError as error:
             description = f"cannot be used: {error}"
-        rows.append((name + (" (default)" if name == default else ""), description, place))
-    return table(rows, ["pipeline", "what it does", "from"])
+        rows.append((name + (" (default)" if name == default else ""), description, calls, place))
+    return table(rows, ["pipeline", "what it does", "calls a text", "from"], caption=cast.why)
 
 
 async def models(engine: Engine, provider: str | None) -> TableDisplay:

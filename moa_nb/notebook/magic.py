@@ -96,7 +96,7 @@ class MoaMagics(Magics):
         argument = rest[0] if rest else None
         engine = current()
         shows: dict[str, Callable[[], Any]] = {
-            "pipelines": listings.pipelines,
+            "pipelines": lambda: engine.finish(listings.pipelines(engine)),
             "models": lambda: engine.finish(listings.models(engine, argument)),
             "settings": listings.settings_table,
             "costs": lambda: kept.costs(engine.store(settings.current()), rest),

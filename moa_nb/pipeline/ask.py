@@ -271,12 +271,11 @@ class Ask:
 
     def _draw(self, agent: Agent, messages: tuple[Message, ...]) -> int:
         """Return which draw of a question this is: equal questions of one run are independent draws."""
-        key: tuple[Any, ...] = (agent.model, agent.function, messages, agent.sampling)
-        try:
-            draw = self._draws.get(key, 0)
-        except TypeError:  # an extra field that has no hash
-            key = (*key[:3], repr(agent.sampling))
-            draw = self._draws.get(key, 0)
+        # What tells nearly all questions of one run apart, and is quickly hashed; two that it takes for one are only
+        # drawn under different numbers.
+        sampling, first, last = agent.sampling, messages[0].content, messages[-1].content
+        key = (agent.model, agent.function, len(messages), first, last, sampling.temperature, sampling.seed)
+        draw = self._draws.get(key, 0)
         self._draws[key] = draw + 1
         return draw
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Room", "fitted"]
 
+_SHORTEN = 300
+"""Tokens that the words of ``shorten`` have at the most, beside the text that is to be shortened."""
+
 _FRAME = 1000
 """Tokens that a template's own words may have, for the quick look before anything is counted."""
 
@@ -46,11 +49,15 @@ class Room:
         Raises:
             RowError: one of them cannot.
         """
-        most = sum(most_tokens(message.content) for message in task.conversation)
+        most = None
         for agent in agents:
             context = self.context(agent.model)
+            if context is None:
+                continue
+            if most is None:
+                most = sum(most_tokens(message.content) for message in task.conversation)
             answer = agent.max_tokens or self.answer
-            if context is None or most + answer + _FRAME <= context:
+            if most + answer + _FRAME <= context:
                 continue
             prompt = count_prompt_tokens(task.conversation, agent.model)
             if prompt + answer > context:
@@ -83,7 +90,7 @@ async def fitted(ask: Ask, room: Room, layer: str, question: Question, prompts: 
     texts = [candidate.text for candidate in see]
     count = functools.cache(functools.partial(count_tokens, model=agent.model))
     if room.rule == "summarize":
-        texts = await _summarized(ask, layer, agent, texts, shares(texts, left, count))
+        texts = await _summarized(ask, layer, agent, texts, shares(texts, left, count), context, count)
     return _with(ask, question, trimmed(texts, left, count), f"the {context:,} tokens that {agent.model} can read")
 
 
@@ -105,14 +112,27 @@ def _with(ask: Ask, question: Question, texts: Sequence[str], reason: str) -> Qu
     return replace(question, see=see)
 
 
-async def _summarized(ask: Ask, layer: str, agent: Agent, texts: list[str], wanted: Sequence[int | None]) -> list[str]:
-    """Return the texts, the long ones as the agent itself sums them up; one that it cannot stays."""
+async def _summarized(
+    ask: Ask,
+    layer: str,
+    agent: Agent,
+    texts: list[str],
+    wanted: Sequence[int | None],
+    context: int,
+    count: Callable[[str], int],
+) -> list[str]:
+    """Return the texts, the long ones as the agent itself sums them up; one that it cannot stays.
+
+    What is too long even to be summed up is trimmed before.
+    """
     places = [place for place, share in enumerate(wanted) if share]
     questions = []
     for place in places:
         share = wanted[place] or 1
         reader = agent.changed(max_tokens=share, template=None, system=None)
-        values = {"reference": texts[place], "words": in_words(share)}
+        room = room_for_references(context, prompt=_SHORTEN, answer=share, error=estimate_error(agent.model))
+        (readable,) = trimmed([texts[place]], room, count)
+        values = {"reference": readable, "words": in_words(share)}
         questions.append(Question(reader, template="shorten", place="alone", values=values))
     try:
         summaries: Sequence[Candidate | None] = await ask.each(f"{layer}: shortened", questions)

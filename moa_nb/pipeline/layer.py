@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -28,6 +28,10 @@ Parse = Callable[[str], Any]
 class Ticket(Protocol):
     """The right to an answer that is still to come."""
 
+    @property
+    def unreported(self) -> int:
+        """How many attempts may be billed though nobody reported them; known once the task is over."""
+
     def leave(self) -> asyncio.Task[Any] | None:
         """Return the task that is now being cancelled, if nobody else waits for its answer; else ``None``."""
 
@@ -37,7 +41,9 @@ Begin = Callable[[Callable[[Outcome], None]], Completion | Ticket]
 
 
 class Coming:
-    """The ticket of a coroutine that answers."""
+    """The ticket of a coroutine that answers; its own calls say what of them was not reported."""
+
+    unreported = 0
 
     def __init__(self, answering: Coroutine[Any, Any, Candidate], on_end: Callable[[Outcome], None]) -> None:
         self._task = asyncio.get_running_loop().create_task(answering)
@@ -195,22 +201,20 @@ class LayerCalls:
     async def _leave(self, why: ServiceError | None) -> None:
         """Return once the calls that nobody waits for any more are closed."""
         tickets, self._tickets = self._tickets, {}
-        for place in tickets if why is not None else ():
+        ending = [task for ticket in tickets.values() if (task := ticket.leave()) is not None]
+        if ending:
+            # Closed only once whoever was asked has seen that nobody waits any more.
+            await asyncio.wait(ending)
+        for place, ticket in tickets.items():
             record = self._records[place]
-            if record is not None and why is not None:
-                record.failed(why)
-            if self._answers[place] is None:
-                self._answers[place] = why
+            if record is not None:
+                record.unreported = ticket.unreported
+                if why is not None:
+                    record.failed(why)
+            if why is None or self._answers[place] is not None:
+                self.n_unparsed += why is not None
             else:
-                self.n_unparsed += 1
-        await closed(tickets.values())
-
-
-async def closed(tickets: Iterable[Ticket]) -> None:
-    """Return once whoever was asked has seen that nobody waits any more."""
-    ending = [task for ticket in tickets if (task := ticket.leave()) is not None]
-    if ending:
-        await asyncio.wait(ending)
+                self._answers[place] = why
 
 
 def no_answer(completion: Completion) -> RowError | None:

@@ -23,7 +23,7 @@ class Prompts:
 
     def __init__(self, task: Task, secret: bytes, load: Callable[[str], templating.Template]) -> None:
         self._task, self._secret, self._load = task, secret, load
-        self._known: dict[tuple[Any, ...], Prompt] = {}
+        self._known: dict[tuple[Any, ...], tuple[Prompt, Question]] = {}
 
     def of(self, question: Question) -> Prompt:
         """Return what a question's agent is sent.
@@ -35,19 +35,19 @@ class Prompts:
         name = question.template or ("synthesize" if see else None)
         if name is not None and question.own_template:
             name = agent.template or name
-        # The same objects give the same text; they live as long as the layer does.
+        # The same objects give the same text; the question keeps them alive, so that their identities stay their own.
         key = (agent.system, name, question.place, id(see), id(question.values), id(question.after))
         known = self._known.get(key)
         if known is not None:
-            return known
+            return known[0]
         if name is None:
-            return self._keep(key, (_beside(self._task, agent.system, None), None))
+            return self._keep(key, question, (_beside(self._task, agent.system, None), None))
         template = self._load(name)
         prompt = self._placed(question, self._render(template, question)), template
-        return self._keep(key, prompt) if _is_same_for_all(template) else prompt
+        return self._keep(key, question, prompt) if _is_same_for_all(template) else prompt
 
-    def _keep(self, key: tuple[Any, ...], prompt: Prompt) -> Prompt:
-        self._known[key] = prompt
+    def _keep(self, key: tuple[Any, ...], question: Question, prompt: Prompt) -> Prompt:
+        self._known[key] = (prompt, question)
         return prompt
 
     def _render(self, template: templating.Template, question: Question) -> str:

@@ -50,6 +50,7 @@ class CallRecord:
         "started",
         "state",
         "template",
+        "unreported",
     )
 
     def __init__(
@@ -71,6 +72,8 @@ class CallRecord:
         """The finished call; ``None`` until then."""
         self._earlier: Call | None = None
         """What came of it before it was asked once more."""
+        self.unreported = 0
+        """Attempts of a call that nobody waited for to its end, which may be billed."""
         self._now = now
         self.started = now()
         self.sent_at: float | None = None
@@ -133,14 +136,13 @@ class CallRecord:
 
     def failed(self, error: MoaError) -> None:
         """The call is over and has no answer."""
-        self._end(self._without_answer(str(error), error.kind, error.attempts or self.attempts, error.unreported))
+        unreported = error.unreported or self.unreported
+        self._end(self._without_answer(str(error), error.kind, error.attempts or self.attempts, unreported))
 
     def cut(self) -> Call:
         """Return the call as it stands; one that is not over yet was cancelled."""
         if self.call is None:
-            is_sent = self.state in {"sent", "answering"}
-            self.state = "cancelled"
-            self._end(self._without_answer("cancelled", "cancelled", self.attempts, int(is_sent)))
+            self._end(self._without_answer("cancelled", "cancelled", self.attempts, self.unreported))
             self.state = "cancelled"
         assert self.call is not None
         return self.call
@@ -241,26 +243,28 @@ class RunRecord:
         flags: Mapping[str, Any] = MappingProxyType({}),
     ) -> Result:
         """Return the run as a result: with its answer, or with why there is none."""
-        layers = tuple(
-            Layer(layer.name, tuple([call.cut() for call in layer.calls])) for layer in self.layers if layer.calls
-        )
         notes = dict.fromkeys(self.notes)
         degraded = False
-        for layer in layers:
-            n_failed = len(layer.calls) - layer.n_ok
-            if n_failed and layer.n_ok:
-                notes[f"{layer.name}: {layer.n_ok} of {len(layer.calls)} agents answered"] = None
-            degraded |= n_failed > 0
-            for call in layer.calls:
+        layers = []
+        for record in self.layers:
+            if not record.calls:
+                continue
+            calls = tuple([call.cut() for call in record.calls])
+            layer = Layer(record.name, calls)
+            layers.append(layer)
+            for call in calls:
                 if call.finish_reason == "length":
                     notes[f"{call.agent} was cut off at max_tokens"] = None
                     degraded = True
                 if call.note:
                     notes[call.note] = None
+                degraded |= call.error is not None
+            if degraded and 0 < (n_ok := layer.n_ok) < len(calls):
+                notes[f"{layer.name}: {n_ok} of {len(calls)} agents answered"] = None
         self.result = Result(
             text=text,
             pipeline=self.pipeline,
-            layers=layers,
+            layers=tuple(layers),
             value=value,
             seconds=self.seconds(),
             degraded=degraded or bool(flags.get("degraded")),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from moa_nb.chat import Sampling
 from moa_nb.errors import PipelineError, nearest
 from moa_nb.settings import ROLES
+
+if TYPE_CHECKING:
+    from moa_nb.pipeline.explain import Explanation
 
 __all__ = ["Agent", "Agents", "Layer", "OneAgent", "Params", "Pipeline", "Resolver", "Roles", "resolve"]
 
@@ -59,6 +62,15 @@ class Agent(_Strict):
     """The Python function that answers instead of a model."""
     pipeline: str | None = None
     """The name of the pipeline that answers instead of a model."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_written(cls, value: Any) -> Any:
+        """Return the fields of an agent that is written as a model id, a role, a pipeline's name or a function."""
+        if isinstance(value, str) and ":" not in value and not value.startswith("$"):
+            return {"pipeline": value}
+        is_player = isinstance(value, str) or (callable(value) and not isinstance(value, type | BaseModel))
+        return _player(value) if is_player else value
 
     @model_validator(mode="after")
     def _somebody_answers(self) -> Agent:
@@ -118,18 +130,10 @@ def _player(model: str | Callable[..., Any]) -> dict[str, Any]:
     return {"model": f"function:{getattr(model, '__name__', type(model).__name__)}", "function": model}
 
 
-def _as_agent(value: Any) -> Any:
-    if isinstance(value, str) and ":" not in value and not value.startswith("$"):
-        return Agent(pipeline=value)
-    if isinstance(value, str) or (callable(value) and not isinstance(value, type | BaseModel)):
-        return Agent(**_player(value))
-    return value
-
-
 def _as_agents(value: Any) -> Any:
     if isinstance(value, str | Mapping | Agent) or callable(value):
-        value = [value]
-    return [_as_agent(entry) for entry in value] if isinstance(value, Iterable) else value
+        return [value]
+    return list(value) if isinstance(value, Iterable) else value
 
 
 def _is_one(agent: Agent) -> Agent:
@@ -139,7 +143,7 @@ def _is_one(agent: Agent) -> Agent:
     return agent
 
 
-OneAgent = Annotated[Agent, BeforeValidator(_as_agent), AfterValidator(_is_one)]
+OneAgent = Annotated[Agent, AfterValidator(_is_one)]
 """One agent as users write it: a role, a model id, a pipeline's name, a function or a table."""
 
 Agents = Annotated[tuple[Agent, ...], BeforeValidator(_as_agents), Field(min_length=1)]
@@ -170,7 +174,37 @@ class Layer(_Strict):
 
 
 class Params(_Strict):
-    """What one strategy takes; a strategy's own parameters are a subclass."""
+    """What one strategy takes: a strategy's own parameters are the fields of a subclass.
+
+    A field for one agent is an ``Agent``, one for several a ``tuple[Agent, ...]``; both are written as users write
+    agents: a role, a model id, a pipeline's name, a function, a table. No field is needed for their sampling.
+
+    >>> class Relay(Params):
+    ...     writer: Agent = Agent(model="$aggregator")
+    ...     critics: tuple[Agent, ...] = (Agent(model="$proposers"),)
+    >>> [agent.label for agent in Relay(critics="offline:lead").agents()]
+    ['$aggregator', 'lead']
+    """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _several_may_be_one(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        several = [name for name, field in cls.model_fields.items() if field.annotation == tuple[Agent, ...]]
+        return {**data, **{name: _as_agents(data[name]) for name in several if name in data}}
+
+    @model_validator(mode="after")
+    def _one_is_one(self) -> Params:
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Agent):
+                try:
+                    _is_one(value)
+                except ValueError as error:
+                    msg = f"{name}: {error}"
+                    raise ValueError(msg) from None
+        return self
 
     def agents(self) -> tuple[Agent, ...]:
         """Return every agent that may be asked: those of its fields, one or several each."""
@@ -253,6 +287,40 @@ class Pipeline:
             raise PipelineError(_say(error, f"pipeline {self.name!r}", type(self.params))) from None
         copy.__dict__.update(self.__dict__, params=params)
         return copy
+
+    def to_toml(self) -> str:
+        """Return the text of a file in ``templates/pipelines/`` that loads to an equal pipeline.
+
+        Raises:
+            PipelineError: it holds what no file can, such as a function that has no name of its own.
+
+        >>> print(Pipeline(layers=[["openai:gpt-4o-mini", "$strong"], ["$aggregator"]]).to_toml())
+        strategy = "layers"
+        <BLANKLINE>
+        [[layers]]
+        agents = ["openai:gpt-4o-mini", "$strong"]
+        <BLANKLINE>
+        [[layers]]
+        agents = ["$aggregator"]
+        <BLANKLINE>
+        """
+        from moa_nb.engine.present import registered_name
+        from moa_nb.pipeline.toml import written
+
+        return written(self, registered_name)
+
+    def explain(self) -> Explanation:
+        """Return a picture of its layers: who is asked, who sees what, at most how many calls. Nobody is asked.
+
+        Roles are filled as a run would fill them now; no key is needed.
+
+        Raises:
+            PipelineError: its agents go in a circle, or its strategy cannot be walked without answers.
+            UnknownName: an agent names a pipeline that is not there.
+        """
+        from moa_nb.engine.present import explained
+
+        return explained(self)
 
     @property
     def roles(self) -> frozenset[str]:

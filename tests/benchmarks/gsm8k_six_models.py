@@ -48,7 +48,7 @@ PRICES = {
 """Dollars per million tokens of prompt and completion, the weakest model first."""
 BASE = ("6b_verification", "175b_verification", WEAK)
 """The three best models but the strong one."""
-EQUATION = re.compile(r"([\d.,$ +*/()-]*\d[\d.,$ +*/()-]*)=\s*\$?(-?[\d,]+(?:\.\d+)?)")
+EQUATION = re.compile(r"([\d.,$ +*/()-]*\d\s*[+*/-][\d.,$ +*/()-]*)=\s*\$?(-?[\d,]+(?:\.\d+)?)")
 
 Agent = Callable[[str], Completion]
 
@@ -71,7 +71,7 @@ def agents(answers: pd.DataFrame) -> dict[str, Agent]:
 
 def sums_hold(_: str, answer: str) -> float:
     """Return the share of an answer's equations that hold, drawn a little to 2/3: few of them say less than many."""
-    found = [(left, right) for left, right in EQUATION.findall(answer) if re.search(r"\d\s*[+*/-]", left)]
+    found = EQUATION.findall(answer)
     return (sum(holds(*sides) for sides in found) + 1) / (len(found) + 3 / 2)
 
 

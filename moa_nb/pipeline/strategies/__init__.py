@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
+import inspect
 import pkgutil
 import warnings
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from moa_nb.errors import UnknownName, nearest
+from moa_nb.errors import PipelineError, UnknownName, nearest
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.spec import Params
@@ -37,18 +38,77 @@ class Strategy:
 
 _registry: dict[str, Strategy] = {}
 
+_NOT_FIELDS = frozenset({"strategy", "name", "description", "source"})
+"""What a pipeline says of itself beside its parameters."""
+
 
 def strategy(name: str, *, params: type[Params]) -> Callable[[_Run], _Run]:
-    """Return a decorator that makes an async function known as a strategy.
+    """Return a decorator that makes an async function known as a strategy; one of the same name is replaced.
 
-    It is called with the task, its parameters and ``ask``, and returns the final candidate.
+    It is called with the task, its parameters and ``ask``, and returns the final candidate. Whatever depends on an
+    answer is decided through ``ask.decide``, so that the price of each way can be found.
+
+    Raises:
+        PipelineError: the function is not async or takes something else, ``params`` is no subclass of ``Params``, or
+            the name is one of ours.
+
+    >>> @strategy("relay", params=Params)
+    ... def relay(task, params, ask):
+    ...     return ask.one("first leg", params.runner)
+    Traceback (most recent call last):
+    moa_nb.errors.PipelineError: strategy 'relay' is not async: write it as `async def relay(task, params, ask)`
     """
 
     def register(run: _Run) -> _Run:
-        _registry[name] = Strategy(name, params, run)
+        known = Strategy(name, params, run)
+        _check(known)
+        _registry[name] = known if known.is_ours else Strategy(name, params, _with_an_answer(known))
         return run
 
     return register
+
+
+def _check(made: Strategy) -> None:
+    called = getattr(made.run, "__name__", "run")
+    if not isinstance(made.name, str) or not made.name.strip():
+        msg = f"a strategy has a name, as in @moa.strategy('relay', params=Relay), not {made.name!r:.60}"
+        raise PipelineError(msg)
+    if not (isinstance(made.params, type) and issubclass(made.params, Params)):
+        msg = f"strategy {made.name!r}: params is a subclass of moa.Params, not {made.params!r:.60}"
+        raise PipelineError(msg)
+    if taken := _NOT_FIELDS.intersection(made.params.model_fields):
+        msg = f"strategy {made.name!r}: a parameter cannot be called {min(taken)!r}, which a pipeline says of itself"
+        raise PipelineError(msg)
+    form = f"write it as `async def {called}(task, params, ask)`"
+    if not inspect.iscoroutinefunction(made.run):
+        msg = f"strategy {made.name!r} is not async: {form}"
+        raise PipelineError(msg)
+    try:
+        inspect.signature(made.run).bind(*"123")
+    except TypeError:
+        msg = f"strategy {made.name!r} takes {inspect.signature(made.run)}: {form}"
+        raise PipelineError(msg) from None
+    if not made.is_ours:
+        _load_ours()
+        if made.name in _registry and _registry[made.name].is_ours:
+            msg = f"there is a strategy {made.name!r} in moa_nb: choose another name"
+            raise PipelineError(msg)
+
+
+def _with_an_answer(made: Strategy) -> _Run:
+    """Return somebody's function, which then returns a candidate or raises."""
+
+    @functools.wraps(made.run)
+    async def run(task: Task, params: Any, ask: Ask) -> Candidate:
+        answer = await made.run(task, params, ask)
+        if not isinstance(answer, Candidate):
+            msg = (
+                f"strategy {made.name!r} returned {type(answer).__name__}: it returns a Candidate, as ask.one gives one"
+            )
+            raise PipelineError(msg)
+        return answer
+
+    return run
 
 
 def find(name: str) -> Strategy:
@@ -72,10 +132,15 @@ def names() -> list[str]:
 
 
 @functools.cache
-def _load() -> None:
-    """Return once every strategy of this package, and of packages that bring some, is registered."""
+def _load_ours() -> None:
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
+
+
+@functools.cache
+def _load() -> None:
+    """Return once every strategy of this package, and of packages that bring some, is registered."""
+    _load_ours()
     for entry in importlib.metadata.entry_points(group="moa_nb.strategies"):
         try:
             entry.load()
