@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ from pydantic import SecretStr, ValidationError
 from moa_nb.chat import Completion, Message, Request, Usage
 from moa_nb.errors import MoaError
 from moa_nb.gateway import Gateway, http
+from moa_nb.gateway.events import Events
 from moa_nb.providers.refusals import overflow
 from moa_nb.providers.wire import KINDS, WIRES, Wire, cause
 from moa_nb.settings import ProviderSettings, Settings
@@ -183,16 +184,8 @@ def test_whole_answers(id_: str) -> None:
 def test_streamed_answers(id_: str, cut: Callable[[bytes], Iterator[bytes]]) -> None:
     """A stream is read right however it is cut."""
     recorded = exchange(id_)
-    stream = recorded.wire.new_stream()
-
-    async def pieces() -> AsyncIterator[bytes]:
-        for piece in cut(recorded.body):
-            yield piece
-
-    async def read() -> str:
-        return "".join([stream.feed(events) async for events in http._events(pieces())])
-
-    text = run(read)
+    stream, events = recorded.wire.new_stream(), Events()
+    text = "".join([stream.feed(events.feed(piece)) for piece in cut(recorded.body)]) + stream.feed(events.rest())
     completion = stream.completion()
     assert stream.error is None
     assert stream.is_whole
@@ -221,16 +214,8 @@ def test_costs(id_: str) -> None:
     """The dollars that a service reports are read, and no others are made up."""
     recorded = exchange(id_)
     if recorded.is_streamed:
-        stream = recorded.wire.new_stream()
-
-        async def pieces() -> AsyncIterator[bytes]:
-            yield recorded.body
-
-        async def read() -> None:
-            async for events in http._events(pieces()):
-                stream.feed(events)
-
-        run(read)
+        stream, events = recorded.wire.new_stream(), Events()
+        stream.feed(events.feed(recorded.body) + events.rest())
         completion = stream.completion()
     else:
         completion = recorded.wire.parse(recorded.body)

@@ -30,7 +30,7 @@ from moa_nb.errors import (
     gravest,
 )
 from moa_nb.gateway import Budget, Gateway
-from moa_nb.gateway.http import _events
+from moa_nb.gateway.events import Events
 from moa_nb.gateway.limits import Limiter
 from moa_nb.gateway.prices import price_of
 from moa_nb.gateway.retry import Fault, RetryPolicy
@@ -804,19 +804,11 @@ def test_a_policy_decides_by_time_alone(kind: Any) -> None:
 # HTTP and the wire ------------------------------------------------------------------------------
 
 
-async def pieces_of(content: bytes, size: int) -> AsyncIterator[bytes]:
-    """The bytes in pieces of one size."""
-    for offset in range(0, len(content), size):
-        yield content[offset : offset + size]
-
-
 def events_of(content: bytes, size: int) -> list[bytes]:
-    """The data of the events of a stream that arrives in pieces."""
-
-    async def go() -> list[bytes]:
-        return [event async for events in _events(pieces_of(content, size)) for event in events]
-
-    return asyncio.run(go())
+    """The data of the events of a stream that arrives in pieces of one size."""
+    events = Events()
+    found = [event for start in range(0, len(content), size) for event in events.feed(content[start : start + size])]
+    return found + events.rest()
 
 
 @given(

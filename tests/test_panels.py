@@ -472,7 +472,7 @@ def test_unknown_is_never_shown_as_zero() -> None:
 
 def test_a_cost_that_may_be_higher_is_shown_as_at_least() -> None:
     """What was sent and never reported counts, and is marked."""
-    cut = Call("a", "lab:a", cost=0.002, error="the connection was cut")
+    cut = Call("a", "lab:a", cost=0.002, unreported=1, error="the connection was cut")
     words = Tags(html.panel(view_of(Result("", "single", (Layer("layer 1", (cut,)),), error="cut")))).text
     assert "at least $0.0020" in words
 

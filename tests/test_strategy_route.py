@@ -190,7 +190,7 @@ def test_each_row_goes_the_way_that_its_columns_say(server: ChatServer) -> None:
 
     def answers(router: Any) -> list[str]:
         run = frame.moa.start.synthesize("q", pipeline=pipeline(router, ways=ways)).wait()
-        return [text.removeprefix("answer of ") for text in run.values]
+        return [text.removeprefix("answer of ") for text in list(run.values)]
 
     assert answers({"column": "way"}) == ["a", "z", "z"]
     assert answers({"column": "score"}) == ["a", "z", "z"]

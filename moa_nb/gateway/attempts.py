@@ -13,6 +13,7 @@ from moa_nb.gateway.exchange import Exchange, Watch, exchange
 from moa_nb.gateway.hedge import hedged
 from moa_nb.gateway.http import Failed, Http
 from moa_nb.gateway.limits import Priority
+from moa_nb.gateway.prices import FREE
 from moa_nb.gateway.refusal import error_of, said, without_keys
 from moa_nb.gateway.retry import Fault, RetryPolicy
 from moa_nb.gateway.route import Route, authorized
@@ -61,6 +62,10 @@ class Call:
     failing_since: float = 0.0
     patience: float = 0.0
     """Seconds that the service asked to wait."""
+
+    def may_be_billed(self) -> None:
+        """Return nothing; an attempt went out, and nobody will say what it took."""
+        self.unreported += self.route.price is not FREE
 
 
 class Attempts:
@@ -142,7 +147,7 @@ class Attempts:
                 paid = self._faulted(call, failed.fault)
                 return failed.fault
             except asyncio.CancelledError:
-                call.unreported += 1
+                call.may_be_billed()
                 raise
             finally:
                 limiter.release()
@@ -209,7 +214,7 @@ class Attempts:
             limiter.faulted(seconds)
         if fault.kind in _UNPAID:
             return 0.0
-        call.unreported += 1
+        call.may_be_billed()
         return None
 
     async def _wait_after(self, call: Call, fault: Fault) -> float:

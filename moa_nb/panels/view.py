@@ -151,8 +151,7 @@ def view_of(result: Result) -> PanelView:
         layers=layers,
         usage=result.usage,
         cost=result.cost,
-        # A failed call with a cost stands at its reservation: the service never reported on it.
-        cost_is_at_least=any(call.error is not None and bool(call.cost) for call in result.calls),
+        cost_is_at_least=result.unreported > 0,
         budget=result.budget,
         seconds=result.seconds,
         n_calls=result.n_calls,

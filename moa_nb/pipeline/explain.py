@@ -32,9 +32,7 @@ _EARLIER, _QUESTION, _FIRST = "\ue000", "\ue001", 0xF0000
 _MOST = 65_000
 """Answers that can be told apart."""
 
-_CONVERSATION = tuple(
-    Message(role, text) for role, text in (("user", _EARLIER), ("assistant", "…"), ("user", _QUESTION))
-)
+_CONVERSATION = (Message("user", _EARLIER), Message("assistant", "…"), Message("user", _QUESTION))
 
 
 class Ways(Choices, Protocol):
