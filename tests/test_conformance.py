@@ -22,7 +22,7 @@ from pydantic import SecretStr, ValidationError
 
 from moa_nb.chat import Completion, Message, Request, Usage
 from moa_nb.errors import MoaError
-from moa_nb.gateway import Gateway, http
+from moa_nb.gateway import Gateway
 from moa_nb.gateway.events import Events
 from moa_nb.providers.refusals import overflow
 from moa_nb.providers.wire import KINDS, WIRES, Wire, cause

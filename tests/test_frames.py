@@ -23,7 +23,6 @@ import pytest
 
 import moa_nb as moa
 from moa_nb.engine import engine as engines
-from moa_nb.engine.options import RunOptions
 from moa_nb.errors import (
     BudgetExceeded,
     KeyRejected,
@@ -35,6 +34,7 @@ from moa_nb.errors import (
 )
 from moa_nb.frames import accessor
 from moa_nb.frames.run import FrameRun, RowsFailed
+from moa_nb.options import RunOptions
 from moa_nb.testing import ChatServer, Recorded, Reply
 
 TEXT = "str" if pd.__version__ >= "3" else "string"
@@ -229,10 +229,9 @@ def test_a_cell_that_cannot_be_written_is_its_rows_fault(lab: ChatServer) -> Non
 
 
 def test_the_keywords_of_a_verb_are_those_of_a_run() -> None:
-    """Help and completion see every option by name; the list is the engine's own."""
-    assert set(accessor._OPTIONS) == set(RunOptions.__annotations__)
+    """Help and completion see every option by name."""
     parameters = inspect.signature(texts(1).moa.synthesize).parameters
-    assert {"column", "template", "models", "budget", "cache"} <= set(parameters)
+    assert {"column", "template", "reference", *RunOptions.__annotations__} <= set(parameters)
     assert "options" not in parameters
 
 

@@ -28,6 +28,7 @@ PACKAGE = ROOT / "moa_nb"
 
 ROOMS = (
     "errors",
+    "options",
     "chat",
     "tokens",
     "settings",

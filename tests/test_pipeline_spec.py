@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import moa_nb as moa
 from moa_nb.errors import PipelineError, UnknownName
@@ -139,3 +142,94 @@ def test_a_pipeline_is_what_it_says() -> None:
     params: Any = one.params
     with pytest.raises(ValueError, match="frozen"):
         params.layers = ()
+
+
+# Pipelines as files -------------------------------------------------------------------------------
+
+
+def loaded(pipeline: moa.Pipeline, name: str = "written") -> moa.Pipeline:
+    """What its text loads to as a project's file."""
+    return preset(pipeline.to_toml(), name)
+
+
+@pytest.mark.parametrize("name", presets.names())
+def test_every_preset_is_written_as_a_file_that_loads_to_an_equal_one(name: str) -> None:
+    """Changed by options too."""
+    pipeline = presets.load(name)
+    assert loaded(pipeline) == pipeline
+    assert loaded(pipeline).description == pipeline.description
+    cooler = pipeline.override(temperature=0.25, max_tokens=99)
+    assert loaded(cooler) == cooler != pipeline
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        moa.Pipeline(layers=["lab:a"]),
+        moa.Pipeline(
+            layers=[
+                {"agents": ["$proposers", {"model": "lab:a", "samples": 3, "stop": ["END", '"\\']}], "min_ok": 2},
+                {"agents": ["moa-lite", {"pipeline": "single", "name": "one ] #"}], "patience": 0.5, "name": 'q"'},
+                {"agents": {"model": "lab:z", "extra": {"a.b": {"deep": [1, 2.5, True]}, "x": {}}, "seed": 0}},
+            ],
+            residual=True,
+        ),
+        moa.Pipeline(layers=[{"agents": {"model": "lab:z", "system": "two\nlines\ttab \x00\x7f é 漢 😀 '''"}}]),
+        moa.Pipeline(strategy="debate", answer=["yes", "no"], rounds=4, tie="abstain"),
+        moa.Pipeline(strategy="judge", proposers="lab:a", judges=["lab:b", "lab:c"], reference_answer="{{ 7 }}"),
+        moa.Pipeline(strategy="route", router=[{"longer": 9, "to": "strong"}, {"matches": "^\\d+$", "to": "small"}]),
+        moa.Pipeline(strategy="route", router={"column": "hard"}, thresholds=[0.25], about={"small": "a: b"}),
+        moa.Pipeline(strategy="route", router={"examples": [["Prove it", "strong"], ["Hi", "small"]], "k": 1}),
+        moa.Pipeline(strategy="cascade", tiers=["single", "moa-lite", "moa"], accept_above=(0.5, 1e-7)),
+        moa.Pipeline(strategy="cascade", scorer="function:scores", accept_above=float("-inf")),
+    ],
+)
+def test_pipelines_survive_the_way_through_a_file(pipeline: moa.Pipeline) -> None:
+    """Whatever their texts hold."""
+    assert loaded(pipeline) == pipeline
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    text=st.text(st.characters(exclude_categories=["Cs"])),
+    name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
+    extra=st.dictionaries(
+        st.text(st.characters(exclude_categories=["Cs"])).filter(lambda key: key not in {"model", "messages", "contents"}),
+        st.recursive(
+            st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text("a\"\\\n'"),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab.\"\n"), inner, max_size=3),
+        ),
+        max_size=3,
+    ),
+)
+def test_any_text_and_any_field_survive_the_way_through_a_file(text: str, name: str, extra: dict[str, Any]) -> None:
+    """TOML quotes what must be quoted."""
+    agent = {"model": "lab:a", "system": text, "name": name, "extra": {f"x{key}": one for key, one in extra.items()}}
+    pipeline = moa.Pipeline(layers=[{"agents": agent}], description=text)
+    data = tomllib.loads(pipeline.to_toml())
+    assert moa.Pipeline(**data) == pipeline
+    assert data.get("description", "") == text
+
+
+def test_functions_are_written_by_their_names() -> None:
+    """A registered one as ``function:NAME``; else one line says what to do."""
+
+    @moa.agent("shouts")
+    def shout(prompt: str) -> str:
+        return prompt.upper()
+
+    text = moa.Pipeline(layers=[[shout, {"function": shout, "temperature": 0.5}], "lab:z"]).to_toml()
+    assert 'agents = ["function:shouts", { model = "function:shouts", temperature = 0.5 }]' in text
+    for unknown, words in (
+        (moa.Pipeline(layers=[[str.upper]]), r"the function 'upper' has no name there; register it with @moa\.agent"),
+        (moa.Pipeline(strategy="debate", answer=float), "answer is the function 'float', which only Python can say"),
+        (moa.Pipeline(layers=[{"agents": {"model": "lab:a", "extra": {"a": None}}}]), "extra.a holds None"),
+    ):
+        with pytest.raises(PipelineError, match=words) as raised:
+            unknown.to_toml()
+        assert "\n" not in str(raised.value)
+
+
+def test_roles_of_pipelines_within_are_its_own() -> None:
+    """So that ``models=`` and ``aggregator=`` have something to fill."""
+    assert moa.Pipeline(layers=[["moa-lite"], "lab:a"]).roles == {"proposers", "aggregator"}

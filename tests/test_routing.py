@@ -18,17 +18,9 @@ from moa_nb.pipeline.routing import Column, Nearest, Rule, apgr, calibrate, past
 numbers = st.floats(-1e6, 1e6)
 
 
-class Row(Task):
-    """A task that is a row's, whose columns are known."""
-
-    values: dict[str, Any]
-
-
 def task(question: str, **values: Any) -> Task:
     """The task of a row."""
-    made = Row((Message("user", question),))
-    object.__setattr__(made, "values", values)
-    return made
+    return Task((Message("user", question),), values=values)
 
 
 EXAMPLES = [

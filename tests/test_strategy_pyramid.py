@@ -84,16 +84,16 @@ def test_the_oracle_may_read_the_base(server: ChatServer) -> None:
 def test_free_text_agrees_by_likeness(server: ChatServer) -> None:
     """The consensus is the answer that is most like the others."""
     base(server, "The mill closed in May.", "In May the mill closed.", "It burnt down.")
-    recipe = pipeline(parse="text", by="text", agree=0.2)
+    recipe = pipeline(answer="text", by="text", agree=0.2)
     result = moa.run(QUESTION, pipeline=recipe)
     assert (result.text, result.n_calls) == ("The mill closed in May.", 3)
-    assert moa.run(QUESTION, pipeline=pipeline(parse="text", by="text", agree=0.9)).text == ORACLE
+    assert moa.run(QUESTION, pipeline=pipeline(answer="text", by="text", agree=0.9)).text == ORACLE
 
 
 def test_labels_agree(server: ChatServer) -> None:
     """A list of labels is a parser, and duplicates are votes."""
     base(server, "praise", "Praise.", "It is praise")
-    result = moa.run(QUESTION, pipeline=pipeline(parse=["praise", "bug"]))
+    result = moa.run(QUESTION, pipeline=pipeline(answer=["praise", "bug"]))
     assert (result.value, result.n_calls) == ("praise", 3)
 
 
@@ -249,7 +249,7 @@ def test_hostile_answers_stay_what_they_are(server: ChatServer) -> None:
     [
         ({"agree": 1.5}, "agree"),
         ({"by": "spread"}, "by"),
-        ({"parse": "nummer"}, "did you mean 'number'"),
+        ({"answer": "nummer"}, "did you mean 'number'"),
         ({"router": "lab:z"}, "a Python function of the question and the base's answers"),
         ({"orakle": "lab:z"}, "did you mean 'oracle'"),
     ],

@@ -19,11 +19,11 @@ from moa_nb.chat import Completion, Message, Request, conversation
 from moa_nb.engine import collector
 from moa_nb.engine.forecast import Estimate, make_estimate
 from moa_nb.engine.loop import Job, Loop, on_kernel_loop, ticking
-from moa_nb.engine.options import RunOptions, refuse_unknown, spelled_out
 from moa_nb.engine.plan import Options, Plan, check_conversation, make_plan, prompt_template
 from moa_nb.engine.roles import Cast, cast
 from moa_nb.errors import MoaError, SetupError
 from moa_nb.gateway import Gateway, Http
+from moa_nb.options import RunOptions, refuse_unknown, spelled_out
 from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.layer import Ticket
 from moa_nb.pipeline.record import CallRecord, RunRecord

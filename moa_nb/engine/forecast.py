@@ -17,7 +17,7 @@ from moa_nb.pipeline.layer import Outcome
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.result import Result
 
-__all__ = ["Estimate", "Figures", "make_estimate"]
+__all__ = ["Estimate", "Figures", "make_estimate", "most", "price"]
 
 _FILLING = re.compile(r"(?: ~){8,}")
 
@@ -147,14 +147,21 @@ class Estimate:
 
 
 async def make_estimate(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
-    """Return what ``task`` would take; nothing is sent, and what the cache has is free."""
-    count = functools.cache(_count)  # agents of one layer quote the same long texts
+    """Return what ``task`` would take, with its prompts; nothing is sent, and what the cache has is free."""
+    estimate = await price(plan, task, gateway)
+    assert estimate.result is not None
+    return replace(estimate, result=_shown(estimate.result))
+
+
+async def price(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
+    """Return what ``make_estimate`` does; the prompts of its result are filled up, which nobody should see."""
+    walk = _Walk(plan, task, gateway, functools.cache(_count))
     paths = Paths()
     longest, shortest = [], []
     while paths.next():
-        longest.append(await _walk(plan, task, gateway, paths, count, is_long=True))
+        longest.append(await walk.go(paths))
         paths.again()
-        shortest.append(await _walk(plan, task, gateway, paths, count, is_long=False))
+        shortest.append(await walk.go(paths, is_long=False))
     known = [Figures.of(result) for result in longest]
     dearest = max(range(len(known)), key=lambda place: (known[place].priced, known[place].n_calls))
     return Estimate(
@@ -162,56 +169,80 @@ async def make_estimate(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
         low=Figures.each(min, map(Figures.of, shortest)),
         high=Figures.each(max, known),
         at_least=paths.at_least,
-        result=_shown(longest[dearest]),
+        result=longest[dearest],
     )
 
 
-async def _walk(
-    plan: Plan, task: Task, gateway: Gateway, paths: Paths, count: Callable[..., int], *, is_long: bool
-) -> Result:
-    """Return the run that goes one way, with answers that say nothing."""
-    record = RunRecord(plan.pipeline.name, task.conversation)
+async def most(plan: Plan, task: Task, gateway: Gateway) -> Figures | None:
+    """Return what ``task`` takes at most, though nothing were cached: quickly, and without a tokenizer.
 
-    def answer_nothing(
-        request: Request,
-        on_end: Callable[[Outcome], None],  # noqa: ARG001 - what every ``complete`` is given
-        *,
-        layer: int,  # noqa: ARG001
-        watch: CallRecord | None,  # noqa: ARG001
-    ) -> Completion:
-        known = gateway.known(request, bounded=plan.budget is not None) if plan.cache == "use" else None
-        return known or _filler(request, plan, gateway, count, is_long=is_long)
-
-    candidate = Candidate if plan.strategy.is_ours else paths.candidate
-    ask = plan.ask(task, answer_nothing, record, choices=paths, candidate=candidate)
-    final = await plan.strategy.run(task, plan.pipeline.params, ask)
-    return record.finish(final.text)
+    ``None``: the strategy branches in ways that cannot be foreseen.
+    """
+    walk = _Walk(plan, task, gateway, functools.cache(functools.partial(_count, count=tokens.most_tokens)), knows=False)
+    paths = Paths()
+    figures = []
+    while paths.next():
+        figures.append(Figures.of(await walk.go(paths)))
+    return None if paths.at_least else Figures.each(max, figures)
 
 
-def _count(text: str, model: str | None = None) -> int:
+@dataclass(frozen=True)
+class _Walk:
+    """Runs a strategy with answers that say nothing."""
+
+    plan: Plan
+    task: Task
+    gateway: Gateway
+    count: Callable[..., int]
+    """Counts the tokens of a text; cached, since the agents of one layer quote the same long texts."""
+    knows: bool = True
+    """Whether the cache is asked."""
+
+    async def go(self, paths: Paths, *, is_long: bool = True) -> Result:
+        """Return the run that goes one way, with answers of full length or of a word."""
+        plan = self.plan
+        record = RunRecord(plan.pipeline.name, self.task.conversation)
+        looks_up = self.knows and plan.cache == "use"
+
+        def answer_nothing(
+            request: Request,
+            on_end: Callable[[Outcome], None],  # noqa: ARG001 - what every ``complete`` is given
+            *,
+            layer: int,  # noqa: ARG001
+            watch: CallRecord | None,  # noqa: ARG001
+        ) -> Completion:
+            known = self.gateway.known(request, bounded=plan.budget is not None) if looks_up else None
+            return known or self._filler(request, is_long=is_long)
+
+        candidate = Candidate if plan.strategy.is_ours else paths.candidate
+        ask = plan.ask(self.task, answer_nothing, record, choices=paths, candidate=candidate)
+        final = await plan.strategy.run(self.task, plan.pipeline.params, ask)
+        return record.finish(final.text)
+
+    def _filler(self, request: Request, *, is_long: bool) -> Completion:
+        """Return an answer that says nothing, with what it would cost."""
+        prompt = tokens.count_prompt_tokens(request.messages, request.model, count=self.count)
+        most = request.sampling.max_tokens or self.plan.settings.max_tokens
+        provider, _, name = request.model.partition(":")
+        if provider == "offline":
+            # Sentences of the prompt cannot be more than the prompt.
+            most = min(most, prompt)
+        usage = Usage(prompt, most if is_long else 1, estimated=True)
+        rule = self.gateway.price(request.model)
+        text = f"[the answer of {name}, up to {most} tokens]" + " ~" * max(most - 10, 0) if is_long else "~"
+        return Completion(
+            text=text,
+            model=request.model,
+            usage=usage,
+            cost=None if rule is None else rule.cost(usage),
+            attempts=0,
+        )
+
+
+def _count(text: str, model: str | None = None, *, count: Callable[..., int] = tokens.count_tokens) -> int:
     """Return the tokens of a text; those of fillings are known."""
     short = _FILLING.sub("", text)
-    return tokens.count_tokens(short, model) + (len(text) - len(short)) // 2
-
-
-def _filler(request: Request, plan: Plan, gateway: Gateway, count: Callable[..., int], *, is_long: bool) -> Completion:
-    """Return an answer of full length, or of a word, that says nothing, with what it would cost."""
-    prompt = tokens.count_prompt_tokens(request.messages, request.model, count=count)
-    most = request.sampling.max_tokens or plan.settings.max_tokens
-    provider, _, name = request.model.partition(":")
-    if provider == "offline":
-        # Sentences of the prompt cannot be more than the prompt.
-        most = min(most, prompt)
-    usage = Usage(prompt, most if is_long else 1, estimated=True)
-    price = gateway.price(request.model)
-    text = f"[the answer of {name}, up to {most} tokens]" + " ~" * max(most - 10, 0) if is_long else "~"
-    return Completion(
-        text=text,
-        model=request.model,
-        usage=usage,
-        cost=None if price is None else price.cost(usage),
-        attempts=0,
-    )
+    return count(short, model) + (len(text) - len(short)) // 2
 
 
 def _shown(result: Result) -> Result:

@@ -12,12 +12,12 @@ from typing import Any, get_args
 
 from moa_nb import templating
 from moa_nb.chat import Message
-from moa_nb.engine.options import CacheMode
 from moa_nb.engine.roles import Cast
 from moa_nb.errors import PipelineError, SetupError, nearest
 from moa_nb.gateway import Budget, Gateway
 from moa_nb.gateway.budget import Unit
 from moa_nb.gateway.route import no_price
+from moa_nb.options import CacheMode
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.ask import Ask, Complete
 from moa_nb.pipeline.candidate import Task
@@ -130,6 +130,7 @@ class Plan:
             record,
             self.secret,
             ceiling=self.ceiling,
+            call=self.gateway.call,
             load=self.load,
             pipelines=self.pipelines,
             room=self.room,

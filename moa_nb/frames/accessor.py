@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
 from collections.abc import Callable, Hashable
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import pandas as pd
+
+from moa_nb.options import refuse_unknown, spelled_out
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from moa_nb.engine import Estimate
-    from moa_nb.engine.options import RunOptions
     from moa_nb.frames.rows import MissingPolicy, Rows
     from moa_nb.frames.run import FrameRun
+    from moa_nb.options import RunOptions
 
 __all__ = ["Accessor", "OnError", "Verbs", "register"]
 
 OnError = Literal["null", "raise"]
 
 _T = TypeVar("_T")
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-_OPTIONS = ("pipeline", "models", "aggregator", "samples", "layers", "temperature", "max_tokens", "budget", "cache")
-"""What ``RunOptions`` holds, which is not imported here: ``import moa_nb`` stays quick."""
-
-
-def _verb(method: _F) -> _F:
-    """Return the method with ``**options`` shown as the keywords that they are, and unknown ones refused."""
-    signature = inspect.signature(method)
-    own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    known = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default="use" if name == "cache" else None)
-        for name in _OPTIONS
-    ]
-    names = [parameter.name for parameter in (*own, *known)]
-
-    @functools.wraps(method)
-    def checked(*arguments: Any, **keywords: Any) -> Any:
-        for name in keywords:
-            if name not in names:
-                close = get_close_matches(name, names, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                msg = f"{method.__name__}() got an unexpected keyword argument {name!r}{hint}"
-                raise TypeError(msg)
-        return method(*arguments, **keywords)
-
-    checked.__signature__ = signature.replace(parameters=[*own, *known])  # type: ignore[attr-defined]  # for inspect
-    return checked  # type: ignore[return-value]  # called as the method is
 
 
 class Verbs(Generic[_T]):
@@ -63,7 +34,7 @@ class Verbs(Generic[_T]):
     def __init__(self, data: pd.DataFrame | pd.Series[Any], do: Callable[..., _T]) -> None:
         self._data, self._do = data, do
 
-    @_verb
+    @spelled_out
     def synthesize(
         self,
         column: Hashable = None,
@@ -72,6 +43,7 @@ class Verbs(Generic[_T]):
         template: str | None = None,
         on_error: OnError = "null",
         na: MissingPolicy = "skip",
+        reference: Hashable = None,
         progress: bool | None = None,
         **options: Unpack[RunOptions],
     ) -> _T:
@@ -85,9 +57,11 @@ class Verbs(Generic[_T]):
             on_error: ``null`` leaves a failed row missing and warns once; ``raise`` stops at the first.
             na: a row with missing text is left missing (``skip``), sent with empty text in its place
                 (``pass``) or refused (``raise``). A row that says nothing at all is always left missing.
+            reference: the column with reference answers, for judges that are shown them; a missing one is none.
             progress: whether to show a bar; ``None``: when it takes a while and somebody looks on.
             **options: those of ``moa.run``: pipeline, models, aggregator, samples, layers,
-                temperature, max_tokens, budget (dollars for all rows together), cache.
+                temperature, max_tokens, budget (for all rows together: dollars, or a text such as
+                ``"200 calls"``), cache.
 
         Raises:
             SetupError: a column, template, model, key or price is wrong; at most one row was sent.
@@ -102,7 +76,8 @@ class Verbs(Generic[_T]):
         """
         from moa_nb.frames.rows import Rows
 
-        rows = Rows.of(self._data, column, instruction=instruction, template=template, na=na)
+        refuse_unknown(self.synthesize, options)
+        rows = Rows.of(self._data, column, instruction=instruction, template=template, na=na, reference=reference)
         return self._do(rows, options, on_error=on_error, progress=progress)
 
 

@@ -1,20 +1,31 @@
-"""What became of each row: small, no prompts and no proposals."""
+"""What became of each row: small, no prompts and no proposals, and no object a row.
+
+Many rows are a few columns of numbers, which no collector walks and a report is made of at once.
+"""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from moa_nb.errors import MoaError
+from moa_nb.frames.progress import Progress, Spent
+from moa_nb.frames.texts import Texts
+from moa_nb.gateway import Budget
 from moa_nb.pipeline.result import Result
 
-__all__ = ["Outcome", "Outcomes", "Progress"]
+__all__ = ["STATES", "Outcome", "Outcomes"]
+
+STATES = ("", "done", "failed", "skipped", "duplicate", "stopped", "not asked")
+"""The states of a row, by number: the first is that of one that did not begin or goes on."""
 
 _OVER = frozenset({"done", "failed", "skipped", "duplicate"})
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One row, as far as it came."""
 
     text: str | None
@@ -57,29 +68,29 @@ class Outcome:
         return cls(
             result.text if result.error is None else None,
             "done" if result.error is None else "failed",
-            n_calls=n_calls,
-            prompt_tokens=prompt,
-            completion_tokens=written,
-            cost=cost,
-            seconds=result.seconds,
-            n_cached=n_cached,
-            degraded=result.degraded,
-            unreported=unreported,
+            n_calls,
+            prompt,
+            written,
+            cost,
+            result.seconds,
+            n_cached,
+            result.degraded,
+            unreported,
         )
 
     @classmethod
     def failed(cls, error: MoaError) -> Outcome:
         """Return the outcome of a row that has no answer."""
         known = cls(None, "failed") if error.result is None else cls.of(error.result)
-        return replace(known, text=None, state="failed", error_kind=error.kind, error=str(error))
+        return known._replace(text=None, state="failed", error_kind=error.kind, error=str(error))
 
     @classmethod
     def unfinished(cls, result: Result | None, error: MoaError | None = None) -> Outcome:
         """Return the outcome of a row that the run was stopped in, by the user or by ``error``."""
         known = cls(None, "not asked", cost=None, prompt_tokens=None, completion_tokens=None)
         if result is not None and any(call.ok for call in result.calls):
-            known = replace(cls.of(result), text=None, state="stopped")
-        return known if error is None else replace(known, error_kind=error.kind, error=str(error))
+            known = cls.of(result)._replace(text=None, state="stopped")
+        return known if error is None else known._replace(error_kind=error.kind, error=str(error))
 
     @property
     def is_over(self) -> bool:
@@ -91,68 +102,73 @@ class Outcome:
         return Outcome(self.text, "duplicate", degraded=self.degraded, error_kind=self.error_kind, error=self.error)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is."""
+_UNKNOWN = -1
 
-    rows: int
-    done: int
-    """Rows that are over: answered, failed, skipped or duplicates."""
-    failed: int
-    skipped: int
-    cached_calls: int
-    calls: int
-    cost: float | None
-    """Dollars so far; ``None`` where a price is not known."""
-    seconds: float
-
-    @property
-    def projected_cost(self) -> float | None:
-        """Dollars for all rows, if they go on as they began; ``None`` before the first, or unpriced."""
-        if self.cost is None or not self.done:
-            return None
-        return self.cost / self.done * self.rows
-
-    @property
-    def figures(self) -> str:
-        """Failures, cached calls and dollars in a few words."""
-        parts = [f"{self.failed} failed"] if self.failed else []
-        if self.cached_calls:
-            parts.append(f"{self.cached_calls} of {self.calls} calls cached")
-        parts.append("unknown cost" if self.cost is None else f"${self.cost:.4f}")
-        if self.projected_cost is not None and self.done < self.rows:
-            parts.append(f"${self.projected_cost:.4f} in the end")
-        return ", ".join(parts)
-
-    def __str__(self) -> str:
-        return f"{self.done} of {self.rows} rows, {self.figures}"
+_COLUMNS = {
+    # The codes of the module ``array``; what a row has that was not asked.
+    "n_calls": ("i", 0),
+    "prompt_tokens": ("q", _UNKNOWN),
+    "completion_tokens": ("q", _UNKNOWN),
+    "cost": ("d", _UNKNOWN),
+    "seconds": ("d", 0),
+    "n_cached": ("i", 0),
+    "degraded": ("b", 0),
+    "unreported": ("i", 0),
+}
+"""The numbers of an outcome, in its order; one that is not known is negative."""
 
 
 class Outcomes:
-    """The outcomes of all rows, and their sums so far.
+    """The outcomes of all rows, and their sums so far. The engine's thread writes, any other may read.
 
     Rows with the same prompt are asked once: the first of them leads, the others follow and end as it does.
     """
 
     def __init__(self, n_rows: int) -> None:
-        self.rows: list[Outcome | None] = [None] * n_rows
-        """``None`` for a row that did not begin, or goes on."""
-        self.n_done = self.n_failed = self.n_skipped = self.n_calls = self.n_cached = 0
+        self.texts = Texts(n_rows)
+        self.errors: dict[int, tuple[str | None, str]] = {}
+        """By position, the kind and the text of each row's error."""
+        self._states = bytearray(n_rows)
+        self._columns: list[array[Any]] = [array(code, [nothing]) * n_rows for code, nothing in _COLUMNS.values()]
+        self.n_done = self.n_failed = self.n_skipped = self.n_calls = self.n_cached = self.n_unreported = 0
         self.cost: float | None = 0.0
         self._leaders: dict[bytes, int] = {}
         self._followers: dict[int, list[int]] = {}
 
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __getitem__(self, position: int) -> Outcome | None:
+        """Return how a row ended; ``None`` for one that did not begin, or goes on."""
+        state = STATES[self._states[position]]
+        if not state:
+            return None
+        numbers: list[Any] = [None if column[position] < 0 else column[position] for column in self._columns]
+        return Outcome(self.texts[position], state, *numbers, *self.errors.get(position, (None, None)))
+
     @property
     def open(self) -> Iterator[int]:
         """The positions that have no outcome, in order."""
-        return (position for position, outcome in enumerate(self.rows) if outcome is None)
+        position = self._states.find(0)
+        while position >= 0:
+            yield position
+            position = self._states.find(0, position + 1)
+
+    @property
+    def states(self) -> np.ndarray[Any, Any]:
+        """The number of each row's state in ``STATES``, as it is now."""
+        return np.array(self._states, dtype=np.int8)
+
+    def column(self, name: str) -> np.ndarray[Any, Any]:
+        """Return one of the numbers of every row, as it is now; negative where it is not known."""
+        return np.array(self._columns[[*_COLUMNS].index(name)])
 
     def lead(self, digest: bytes, position: int) -> bool:
         """Return whether this row is the first with its prompt; another one will end as the first does."""
         leader = self._leaders.setdefault(digest, position)
         if leader == position:
             return True
-        known = self.rows[leader]
+        known = self[leader]
         if known is None:
             self._followers.setdefault(leader, []).append(position)
         elif known.is_over:
@@ -165,34 +181,42 @@ class Outcomes:
 
     def settle(self, position: int, outcome: Outcome) -> None:
         """Return nothing; keep how a row ended, and count it."""
-        self.rows[position] = outcome
+        text, state, *numbers, kind, error = outcome
+        for column, number in zip(self._columns, numbers, strict=True):
+            column[position] = _UNKNOWN if number is None else number
+        if error is not None:
+            self.errors[position] = (kind, error)
+        self.texts[position] = text
+        self._states[position] = STATES.index(state)  # last: whoever sees it sees the rest
         self.n_calls += outcome.n_calls
         self.n_cached += outcome.n_cached
-        if outcome.state != "not asked":
+        self.n_unreported += outcome.unreported
+        if state != "not asked":
             self.cost = None if self.cost is None or outcome.cost is None else self.cost + outcome.cost
         followers = self._followers.pop(position, ())
         if outcome.is_over:
             self.n_done += 1
-            self.n_failed += outcome.error is not None
-            self.n_skipped += outcome.state == "skipped"
+            self.n_failed += error is not None
+            self.n_skipped += state == "skipped"
             for follower in followers:
                 self.settle(follower, outcome.as_duplicate())
 
     def answered(self) -> Outcomes:
         """Return a copy that has only the rows that need no more asking, and whose sums begin at nothing."""
-        again = Outcomes(len(self.rows))
-        for position, outcome in enumerate(self.rows):
+        again = Outcomes(len(self))
+        for position in range(len(self)):
+            outcome = self[position]
             if outcome is not None and outcome.is_over and outcome.error is None:
                 again.settle(position, outcome)
-        again._leaders = {digest: position for digest, position in self._leaders.items() if again.rows[position]}
-        again.n_calls = again.n_cached = 0
+        again._leaders = {digest: place for digest, place in self._leaders.items() if again._states[place]}
+        again.n_calls = again.n_cached = again.n_unreported = 0
         again.cost = 0.0
         return again
 
-    def progress(self, seconds: float) -> Progress:
-        """Return how far the rows are."""
+    def progress(self, seconds: float, budget: Budget | None) -> Progress:
+        """Return how far the rows are, and how far their budget is used up."""
         return Progress(
-            rows=len(self.rows),
+            rows=len(self),
             done=self.n_done,
             failed=self.n_failed,
             skipped=self.n_skipped,
@@ -200,4 +224,6 @@ class Outcomes:
             calls=self.n_calls,
             cost=self.cost,
             seconds=seconds,
+            unreported=self.n_unreported,
+            budget=None if budget is None else Spent.of(budget),
         )

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from moa_nb.frames.outcome import Outcome
+from moa_nb.frames.outcome import STATES, Outcomes
+from moa_nb.frames.texts import series
 from moa_nb.pipeline.result import Result
 from moa_nb.store.runs import LedgerRow
 
-__all__ = ["Tally", "answers", "layer_texts", "report", "said"]
+__all__ = ["Tally", "layer_texts", "report", "said"]
 
-_PANDAS = int(pd.__version__.partition(".")[0])
-
-_TEXT: Any = "str" if _PANDAS >= 3 else "string"
-"""The dtype of texts that pandas itself would choose."""
-
-_REPORT: dict[str, Any] = {
-    "state": "category",
+_NUMBERS = {
     "n_calls": "Int64",
     "prompt_tokens": "Int64",
     "completion_tokens": "Int64",
@@ -29,42 +24,33 @@ _REPORT: dict[str, Any] = {
     "seconds": "Float64",
     "n_cached": "Int64",
     "degraded": "boolean",
-    "error_kind": _TEXT,
-    "error": _TEXT,
 }
-
-_NOT_ASKED = Outcome.unfinished(None)
 
 
 # Row by row --------------------------------------------------------------------------------------
 
 
-def texts(values: Sequence[str | None], index: pd.Index[Any], name: Hashable = None) -> pd.Series[Any]:
-    """Return texts as a Series of the text dtype."""
-    try:
-        return pd.Series(values, index=index, name=name, dtype=_TEXT)
-    except UnicodeEncodeError:  # half of a surrogate pair, which Arrow does not hold
-        whole = [None if value is None else value.encode("utf-8", "replace").decode() for value in values]
-        return pd.Series(whole, index=index, name=name, dtype=_TEXT)
-
-
-def answers(outcomes: Sequence[Outcome | None], index: pd.Index[Any], name: Hashable) -> pd.Series[Any]:
-    """Return the answer of each row; missing where there is none."""
-    return texts([None if outcome is None else outcome.text for outcome in outcomes], index, name)
-
-
-def report(outcomes: Sequence[Outcome | None], index: pd.Index[Any]) -> pd.DataFrame:
+def report(outcomes: Outcomes, index: pd.Index[Any]) -> pd.DataFrame:
     """Return a row for each row: state, calls, tokens, dollars, seconds, cached, degraded, error."""
-    known = [outcome or _NOT_ASKED for outcome in outcomes]
-    return pd.DataFrame(
-        {
-            column: texts(list(map(attrgetter(column), known)), index)
-            if dtype is _TEXT
-            else pd.Series(list(map(attrgetter(column), known)), index=index, dtype=dtype)
-            for column, dtype in _REPORT.items()
-        },
-        index=index,
-    )
+    states = outcomes.states
+    states[states == 0] = STATES.index("not asked")
+    columns: dict[str, Any] = {
+        "state": pd.Categorical.from_codes(states, pd.Index(STATES)).remove_unused_categories(),
+        **{name: _nullable(outcomes.column(name), dtype) for name, dtype in _NUMBERS.items()},
+    }
+    errors = dict(outcomes.errors)
+    for place, name in enumerate(("error_kind", "error")):
+        said = [errors[position][place] if position in errors else None for position in range(len(outcomes))]
+        columns[name] = series(said, index)
+    return pd.DataFrame(columns, index=index)
+
+
+def _nullable(numbers: np.ndarray[Any, Any], dtype: Any) -> Any:
+    """Return numbers as an array of a nullable dtype; what is negative is missing."""
+    is_missing = numbers < 0
+    column = pd.array((numbers > 0) if dtype == "boolean" else numbers, dtype=dtype)
+    column[is_missing] = pd.NA
+    return column
 
 
 Agent = tuple[str, str]
@@ -74,7 +60,7 @@ Agent = tuple[str, str]
 def layer_texts(results: Sequence[Mapping[Agent, str | None]], index: pd.Index[Any]) -> pd.DataFrame:
     """Return a column for each layer and agent, from what each row's agents said."""
     agents = list(dict.fromkeys(agent for result in results for agent in result))
-    columns = [texts([result.get(agent) for result in results], index) for agent in agents]
+    columns = [series([result.get(agent) for result in results], index) for agent in agents]
     frame = pd.DataFrame(dict(enumerate(columns)), index=index)
     frame.columns = pd.MultiIndex.from_tuples(agents, names=["layer", "agent"]) if agents else pd.Index([])
     return frame
@@ -110,13 +96,16 @@ class Tally:
     keys: bytearray = field(default_factory=bytearray)
     """Of the answers that were used, as the store keeps them: 16 bytes each."""
 
-    def add(self, result: Result) -> None:
-        """Return nothing; count a row's calls."""
+    def add(self, result: Result) -> set[str]:
+        """Return the models to which a row's calls went out; they are counted."""
+        asked = set()
         for layer in result.layers:
             for call in layer.calls:
                 if call.error_kind in {"budget", "cancelled"}:
                     continue
-                count = self.counts.setdefault((layer.name, call.model), _Count())
+                count = self.counts.get((layer.name, call.model))
+                if count is None:
+                    count = self.counts[layer.name, call.model] = _Count()
                 count.calls += 1
                 count.cached += call.cached
                 count.failed += not call.ok
@@ -126,11 +115,13 @@ class Tally:
                     count.saved += call.saved or 0.0
                     count.saved_tokens += call.usage.total_tokens or 0
                 else:
+                    asked.add(call.model)
                     count.prompt_tokens += call.usage.prompt_tokens or 0
                     count.completion_tokens += call.usage.completion_tokens or 0
                     count.seconds += call.seconds
                     count.cost += call.cost or 0.0
                     count.unpriced += call.ok and call.cost is None
+        return asked
 
     @property
     def prompt_tokens(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, ItemsView, Iterator, Mapping, ValuesView
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -46,6 +46,10 @@ class Rows:
     """Whether a row lacks a value that is used."""
     prompt: Callable[[int], _Prompt]
     """What a row says."""
+    frame: _Frame
+    """All columns, for pipelines that look at them."""
+    reference: _Column | None
+    """The reference answers; ``None`` where there are none."""
 
     @classmethod
     def of(
@@ -56,6 +60,7 @@ class Rows:
         instruction: str | None,
         template: str | None,
         na: MissingPolicy,
+        reference: Hashable = None,
     ) -> Rows:
         """Return the rows of a frame or a series.
 
@@ -74,41 +79,26 @@ class Rows:
         if isinstance(data, pd.Series) and column is not None and column != data.name:
             msg = f"a Series has no column {column!r}: leave the column out"
             raise SetupError(msg)
+        if isinstance(data, pd.Series) and reference is not None:
+            msg = "a Series has no column with reference answers: take the frame, and name both columns"
+            raise SetupError(msg)
         data = data.copy(deep=not _WRITES_TO_COPIES)
         frame = _Frame(data)
         text = frame.text if column is None else frame.named(column)
         name = data.name if isinstance(data, pd.Series) else column
+        prompt: Callable[[int], _Prompt]
         if template is not None:
-            return cls._of_template(data.index, name, frame, text, prompt_template(template), na)
-        if text is None:
+            prompt, lacking = _templated(frame, text, prompt_template(template), len(data.index))
+        elif text is None:
             msg = f"which column? Give its name (there are: {', '.join(frame.names)}) or a template"
             raise SetupError(msg)
-        lacking = text.lacking
-        if instruction is None:
-            return cls(data.index, name, na, lacking, _AsItIs(text))
-        wrapped = _Instructed(text, instruction, templating.load("instruct"), fence_secret())
-        return cls(data.index, name, na, lacking, wrapped)
-
-    @classmethod
-    def _of_template(
-        cls,
-        index: pd.Index[Any],
-        name: Hashable,
-        frame: _Frame,
-        text: _Column | None,
-        template: templating.Template,
-        na: MissingPolicy,
-    ) -> Rows:
-        own = {"row"} if frame.has_row else set()
-        template.check([*frame.names, *({"text"} if text is not None else ()), *own])
-        used = {} if text is None else {"text": text}
-        for variable in template.variables & set(frame.names) - own - set(used):
-            used[variable] = frame[variable]
-        lacking = np.zeros(len(index), dtype=bool)
-        for one in used.values():
-            lacking = lacking | one.lacking
-        prompt = _Templated(template, used, frame if "row" in template.variables & own else None)
-        return cls(index, name, na, _with_row(prompt, lacking), prompt)
+        else:
+            lacking = text.lacking
+            prompt = _AsItIs(text)
+            if instruction is not None:
+                prompt = _Instructed(text, instruction, templating.load("instruct"), fence_secret())
+        answers = None if reference is None else frame.named(reference)
+        return cls(data.index, name, na, lacking, prompt, frame, answers)
 
     def __post_init__(self) -> None:
         if self.na == "raise" and self.lacking.any():
@@ -133,16 +123,27 @@ class Rows:
         if said.lacks and self.na == "raise":
             msg = f"row {self.index[position]!r} has no text: na='skip' leaves it missing"
             raise SetupError(msg)
-        if not said.text.strip() or (self.na != "pass" and said.is_empty) or (self.na == "skip" and said.lacks):
+        if (
+            not said.text
+            or said.text.isspace()
+            or (self.na != "pass" and said.is_empty)
+            or (self.na == "skip" and said.lacks)
+        ):
             return None
-        return Task((Message("user", said.text),), said.material)
+        return Task(
+            (Message("user", said.text),), said.material, _Row(self.frame, position), self._reference_answer(position)
+        )
+
+    def _reference_answer(self, position: int) -> str | None:
+        if self.reference is None or self.reference.lacking[position]:
+            return None
+        return str(self.reference[position])
 
 
 # What a row says ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Prompt:
+class _Prompt(NamedTuple):
     """A row's prompt."""
 
     text: str
@@ -197,7 +198,7 @@ class _Templated:
         seen, absent = dict(values), list[str]()
         if self.frame is None:
             return _Prompt(self.template.render(values), _longest(values))
-        values["row"] = _Row(self.frame, position, seen, absent)
+        values["row"] = _Watched(self.frame, position, seen, absent)
         try:
             text = self.template.render(values)
         except TemplateError:
@@ -206,6 +207,26 @@ class _Templated:
             raise
         columns = tuple(self.frame[name] for name in seen if name not in self.columns)
         return _Prompt(text, _longest(seen), lacks=any(column.lacking[position] for column in columns), columns=columns)
+
+
+def _templated(
+    frame: _Frame, text: _Column | None, template: templating.Template, n_rows: int
+) -> tuple[_Templated, _Mask]:
+    """Return what rows say by a template, and which of them lack a value that it uses.
+
+    Raises:
+        TemplateError: it uses a variable that no column is named like.
+    """
+    own = {"row"} if frame.has_row else set()
+    template.check([*frame.names, *({"text"} if text is not None else ()), *own])
+    used = {} if text is None else {"text": text}
+    for variable in template.variables & set(frame.names) - own - set(used):
+        used[variable] = frame[variable]
+    lacking = np.zeros(n_rows, dtype=bool)
+    for one in used.values():
+        lacking = lacking | one.lacking
+    prompt = _Templated(template, used, frame if "row" in template.variables & own else None)
+    return prompt, _with_row(prompt, lacking)
 
 
 def _with_row(prompt: _Templated, lacking: _Mask) -> _Mask:
@@ -231,29 +252,28 @@ def _longest(values: Mapping[str, Any]) -> str | None:
 
 
 class _Row(Mapping[str, Any]):
-    """One row by column name, as ``row`` in a template. All it has beside a mapping is private: ``row.any_name`` is a column.
+    """One row by column name, read when it is looked into; ``None`` for a missing cell.
 
-    Args:
-        frame: the columns.
-        position: which row.
-        seen: keeps what was looked up by name.
-        absent: keeps the names that were looked up and are not there.
+    All it has beside a mapping is private: in a template ``row.any_name`` is a column.
     """
 
-    def __init__(self, frame: _Frame, position: int, seen: dict[str, Any], absent: list[str]) -> None:
-        self._frame, self._position, self._seen, self._absent = frame, position, seen, absent
+    def __init__(self, frame: _Frame, position: int) -> None:
+        self._frame, self._position = frame, position
 
     def __getitem__(self, name: object) -> Any:
-        key = str(name)
-        if key not in self._frame.names:
-            self._absent.append(key)
-            raise KeyError(key)
-        value = self._frame[key][self._position]
-        self._seen[key] = value
-        return value
+        if name not in self._frame.names:
+            raise KeyError(name)
+        return self._cell(str(name))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._frame.names
+
+    def _cell(self, name: str) -> Any:
+        column = self._frame[name]
+        return None if column.lacking[self._position] else column[self._position]
 
     def _all(self) -> dict[str, Any]:
-        return {name: self._frame[name][self._position] for name in self._frame.names}
+        return {name: self._cell(name) for name in self}
 
     # Going over all columns is not a look-up: one empty column must not leave every row out.
     def items(self) -> ItemsView[str, Any]:
@@ -263,13 +283,42 @@ class _Row(Mapping[str, Any]):
         return self._all().values()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._frame.names)
+        return iter(self._frame.unique)
 
     def __len__(self) -> int:
-        return len(self._frame.names)
+        return len(self._frame.unique)
 
     def __repr__(self) -> str:
         return repr(self._all())
+
+
+class _Watched(_Row):
+    """One row as ``row`` in a template, where a missing cell is empty text.
+
+    Args:
+        frame: the columns.
+        position: which row.
+        seen: keeps what was looked up by name.
+        absent: keeps the names that were looked up and are not there.
+    """
+
+    def __init__(self, frame: _Frame, position: int, seen: dict[str, Any], absent: list[str]) -> None:
+        super().__init__(frame, position)
+        self._seen, self._absent = seen, absent
+
+    def __getitem__(self, name: object) -> Any:
+        key = str(name)
+        if key not in self._frame.names:
+            self._absent.append(key)
+            raise KeyError(key)
+        self._seen[key] = value = self._cell(key)
+        return value
+
+    def _cell(self, name: str) -> Any:
+        return self._frame[name][self._position]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._frame.names)  # one that several columns have is refused
 
 
 # Columns and cells -------------------------------------------------------------------------------
@@ -285,6 +334,7 @@ class _Frame:
         self._counts = Counter(map(str, labels))
         self.names = {str(label): position for position, label in enumerate(labels)}
         """Where each name stands; templates know every name as a text."""
+        self.unique = [name for name in self.names if self._counts[name] == 1]
         self._columns: dict[str, _Column] = {}
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import hashlib
 import sys
 import time
 import warnings
@@ -21,10 +20,12 @@ from moa_nb.engine.plan import Options
 from moa_nb.engine.replay import replay
 from moa_nb.errors import MoaError, RowError, SetupError, TemplateError, UnknownName
 from moa_nb.frames import report as reports
-from moa_nb.frames.outcome import Outcome, Outcomes, Progress
+from moa_nb.frames.outcome import Outcome, Outcomes
+from moa_nb.frames.progress import Progress
+from moa_nb.frames.questions import digest
 from moa_nb.frames.rows import Rows
 from moa_nb.frames.scheduler import run_rows
-from moa_nb.frames.spending import forecast
+from moa_nb.frames.spending import agree, forecast
 from moa_nb.gateway import Gateway
 from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.result import Result
@@ -32,8 +33,8 @@ from moa_nb.providers import functions
 from moa_nb.store.runs import RunRow
 
 if TYPE_CHECKING:
-    from moa_nb.engine.options import RunOptions
     from moa_nb.frames.accessor import OnError
+    from moa_nb.options import RunOptions
 
 __all__ = ["FrameRun", "RowsFailed"]
 
@@ -152,13 +153,14 @@ class FrameRun:
         prices = [gateway.price(model) for model in plan.models]
         if is_said or all(price is not None and price.source == "free" for price in prices):
             return
-        (await forecast(plan, self._rows, self._outcomes.open, _digest, gateway)).agree(plan)
+        await agree(plan, self._rows, self._outcomes.open, gateway)
 
     async def _one(self, position: int) -> bool:
         """Return whether a row sent anything; its outcome is settled."""
         assert self._plan is not None
         try:
             task = self._rows.task(position)
+            question = b"" if task is None else digest(self._plan, task)
         except TemplateError as error:
             # The template parses and its columns exist: what fails here is this row's value.
             return self._end(position, RowError(str(error)))
@@ -169,7 +171,7 @@ class FrameRun:
         if task is None:
             self._outcomes.settle(position, Outcome(None, "skipped"))
             return False
-        if not self._outcomes.lead(_digest(task), position):
+        if not self._outcomes.lead(question, position):
             return False
         if self._over_budget is not None:
             await self._remember(position, task)
@@ -227,12 +229,9 @@ class FrameRun:
         if result is None:
             return False
         assert self._plan is not None
-        self._tally.add(result)
-        sent = {
-            call.model for call in result.calls if not call.cached and call.error_kind not in {"budget", "cancelled"}
-        }
+        sent = self._tally.add(result)
         self._asked |= sent
-        has_failed = not all(call.ok for call in result.calls)
+        has_failed = result.degraded and not all(call.ok for call in result.calls)
         if self._keeps_all(self._plan) or (has_failed and len(self._kept) < _MOST_KEPT):
             self._kept[position] = result
         return bool(sent)
@@ -247,7 +246,7 @@ class FrameRun:
         async def look() -> Estimate:
             plan = await self._engine.plan(self._checked)
             gateway = self._engine.gateway(plan.settings)
-            return (await forecast(plan, self._rows, self._outcomes.open, _digest, gateway)).estimate
+            return await forecast(plan, self._rows, self._outcomes.open, gateway)
 
         return self._engine.finish(look())
 
@@ -256,7 +255,8 @@ class FrameRun:
     @property
     def progress(self) -> Progress:
         """How far the run is, now."""
-        return self._outcomes.progress((self._ended or time.time()) - self._began)
+        seconds = (self._ended or time.time()) - self._began
+        return self._outcomes.progress(seconds, None if self._plan is None else self._plan.budget)
 
     @property
     def done(self) -> bool:
@@ -304,16 +304,16 @@ class FrameRun:
 
     def _warn(self) -> None:
         """Warn once of rows without an answer, at the line of the user that waited for them."""
-        outcomes = [outcome for outcome in self._outcomes.rows if outcome is not None and outcome.error is not None]
-        if self._has_warned or not outcomes or self._on_error != "null":
+        errors = self._outcomes.errors
+        if self._has_warned or not errors or self._on_error != "null":
             return
         self._has_warned = True
         n_failed, n_rows = self._outcomes.n_failed, len(self._rows)
-        n_left = sum(outcome.error_kind == "budget" for outcome in outcomes)
+        n_left = sum(kind == "budget" for kind, _ in errors.values())
         parts = [f"{n_failed} of {n_rows} rows have no answer"] if n_failed else []
         if n_left:
             parts.append(f"{n_left} of {n_rows} rows were not asked or not finished")
-        text = f"{', '.join(parts)} (see moa.last().errors); the first: {outcomes[0].error}"
+        text = f"{', '.join(parts)} (see moa.last().errors); the first: {errors[min(errors)][1]}"
         warnings.warn(text, RowsFailed, stacklevel=_levels_to_user())
 
     # What came of it --------------------------------------------------------------------------
@@ -321,7 +321,7 @@ class FrameRun:
     @property
     def partial(self) -> pd.Series[Any]:
         """The answers so far; missing where there is none yet."""
-        return reports.answers(self._outcomes.rows, self._rows.index, self._rows.name)
+        return self._outcomes.texts.series(self._rows.index, self._rows.name)
 
     @property
     def values(self) -> pd.Series[Any]:
@@ -331,7 +331,7 @@ class FrameRun:
     @property
     def report(self) -> pd.DataFrame:
         """A row for each row: state, calls, tokens, dollars, seconds, cached, degraded, error."""
-        return reports.report(self._outcomes.rows, self._rows.index)
+        return reports.report(self._outcomes, self._rows.index)
 
     @property
     def by_model(self) -> pd.DataFrame:
@@ -376,7 +376,7 @@ class FrameRun:
         position %= len(self._rows)
         result = self._engine.finish(self._recall(position))
         if result is None:
-            outcome = self._outcomes.rows[position]
+            outcome = self._outcomes[position]
             msg = (
                 f"row {position} has no calls: {'not asked yet' if outcome is None else outcome.error or outcome.state}"
             )
@@ -385,7 +385,7 @@ class FrameRun:
 
     async def _recall(self, position: int) -> Result | None:
         """Return a row's run: kept here, or made again from the store; ``None`` where nothing was asked."""
-        outcome = self._outcomes.rows[position]
+        outcome = self._outcomes[position]
         if outcome is None or self._plan is None or outcome.state in {"skipped", "not asked"}:
             return None
         try:
@@ -394,7 +394,7 @@ class FrameRun:
             return None
         if task is None:
             return None
-        leader = self._outcomes.leader(_digest(task), position)
+        leader = self._outcomes.leader(digest(self._plan, task), position)
         if leader in self._kept:
             return self._kept[leader]
         # The strategy is deterministic and its requests are byte-identical: what it asked is in the store.
@@ -412,7 +412,7 @@ class FrameRun:
         again = FrameRun(self._rows, self._options, on_error=self._on_error)
         again._plan = self._plan
         again._outcomes = self._outcomes.answered()
-        again._kept = {position: result for position, result in self._kept.items() if again._outcomes.rows[position]}
+        again._kept = {position: result for position, result in self._kept.items() if again._outcomes[position]}
         return again.start()
 
     def _row(self, plan: Plan) -> RunRow:
@@ -442,16 +442,6 @@ def _is_forgotten(model: str) -> bool:
     """Return whether the store keeps no answers of a model: a function without a version."""
     provider, _, name = model.partition(":")
     return provider == "function" and (name not in functions.registered() or functions.find(name).version is None)
-
-
-def _digest(task: Task) -> bytes:
-    """Return what tells a row's prompt from others."""
-    parts = [message.content for message in task.conversation]
-    if task.material is not None:
-        parts.append(task.material)
-    # The lengths tell apart where one part ends and the next begins.
-    text = "\0".join([*map(str, map(len, parts)), *parts])
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _levels_to_user() -> int:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
-from moa_nb.engine.forecast import Estimate, Figures, make_estimate
+from moa_nb.engine.forecast import Estimate, Figures, most, price
 from moa_nb.engine.plan import Plan
 from moa_nb.errors import SpendingNotAgreed, Unanswered
+from moa_nb.frames.questions import digest
 from moa_nb.frames.rows import Rows
 from moa_nb.gateway import Gateway
-from moa_nb.pipeline.candidate import Task
+from moa_nb.settings import Settings
+from moa_nb.tokens import most_tokens
 
-__all__ = ["Spending", "forecast"]
+__all__ = ["agree", "forecast"]
 
 _SAMPLE = 100
 """Rows whose calls are priced one by one; the others count like those of their length."""
@@ -22,79 +23,95 @@ _LONGEST = 20
 """So many of the sample are the longest rows, which may cost as much as all others together."""
 _TURN = 256
 """Rows that are looked at before others on the loop have their turn."""
+_SPARE = 1.05
+"""What is asked for beside the estimate: attempts that fail, prompts that were counted short."""
 
 
-@dataclass(frozen=True)
-class Spending:
-    """What rows would take at most."""
+async def agree(plan: Plan, rows: Rows, positions: Iterable[int], gateway: Gateway) -> None:
+    """Return nothing if a run that nobody gave a budget may take what its rows would.
 
-    estimate: Estimate
-    dearest: float
-    """Dollars of the dearest row."""
-
-    def agree(self, plan: Plan) -> None:
-        """Return nothing if a run that nobody gave a budget may take this.
-
-        Raises:
-            SpendingNotAgreed: with the estimate, and the ``budget=`` to pass.
-        """
-        settings = plan.settings
-        if self.estimate.n_unpriced > settings.ask_above_calls:
-            msg = (
-                f"{self.estimate}: more than ask_above_calls ({settings.ask_above_calls}); set the models' prices in"
-                " moa.toml and pass a budget, or pass budget=float('inf') to agree to any"
-            )
-            raise SpendingNotAgreed(msg)
-        if self.estimate.high.priced <= settings.ask_above:
-            return
-        above = f"more than ask_above (${settings.ask_above:.2f})"
-        if self.estimate.cost is None:
-            msg = (
-                f"{self.estimate}, the others at most ${self.estimate.high.priced:.4f}: {above}; set the models' prices in moa.toml and"
-                " pass a budget, or pass budget=float('inf') to agree to any"
-            )
-            raise SpendingNotAgreed(msg)
+    Raises:
+        SpendingNotAgreed: with the estimate, and the ``budget=`` to pass.
+    """
+    longest_first = await _questions(plan, rows, positions)
+    if not longest_first or await _is_clearly_fine(plan, rows, longest_first, gateway):
+        return
+    parts = await _priced(plan, rows, longest_first, gateway)
+    estimate = _together(plan.pipeline.name, parts)
+    if _is_fine(estimate.high, plan.settings):
+        return
+    calls = f'budget="{math.ceil(estimate.n_calls * _SPARE)} calls"'
+    if estimate.cost is not None:
         # The last calls are only sent if their worst case still fits.
-        dollars = math.ceil((self.estimate.high.priced * 1.05 + self.dearest) * 100) / 100
-        msg = f"{self.estimate}: {above}; pass budget={dollars:g} to agree"
+        dearest = max(part.high.priced for _, part in parts)
+        dollars = math.ceil((estimate.cost * _SPARE + dearest) * 100) / 100
+        msg = f"{estimate}: more than ask_above (${plan.settings.ask_above:.2f}); pass budget={dollars:g} to agree"
         raise SpendingNotAgreed(msg)
+    if estimate.n_unpriced > plan.settings.ask_above_calls:
+        above = f": more than ask_above_calls ({plan.settings.ask_above_calls})"
+    else:
+        above = (
+            f", the others at most ${estimate.high.priced:.4f}: more than ask_above (${plan.settings.ask_above:.2f})"
+        )
+    msg = (
+        f"{estimate}{above}; pass {calls} to agree (budget=float('inf') agrees to any), or set the models' prices in"
+        " moa.toml and pass dollars"
+    )
+    raise SpendingNotAgreed(msg)
 
 
-async def forecast(
-    plan: Plan,
-    rows: Rows,
-    positions: Iterable[int],
-    digest: Callable[[Task], bytes],
-    gateway: Gateway,
-) -> Spending:
+async def forecast(plan: Plan, rows: Rows, positions: Iterable[int], gateway: Gateway) -> Estimate:
     """Return what the rows at ``positions`` would take: equal ones count once, cached answers nothing.
 
     Every row is rendered, which is quick, and none is kept; of many, a sample is priced.
     """
-    sizes: dict[bytes, tuple[int, int]] = {}
-    for number, position in enumerate(positions, start=1):
-        task = _task(rows, position)
-        if task is not None:
-            sizes.setdefault(digest(task), (-len(task.question), position))
-        if number % _TURN == 0:
-            await asyncio.sleep(0)
-    parts: list[tuple[float, Estimate]] = []
-    for position, weight in _sample([position for _, position in sorted(sizes.values())]):
-        task = _task(rows, position)
-        assert task is not None
-        try:
-            parts.append((weight, await make_estimate(plan, task, gateway)))
-        except Unanswered:
-            continue  # the row will fail of it without being sent
-        await asyncio.sleep(0)
+    parts = await _priced(plan, rows, await _questions(plan, rows, positions), gateway)
     return _together(plan.pipeline.name, parts)
 
 
-def _task(rows: Rows, position: int) -> Task | None:
+async def _questions(plan: Plan, rows: Rows, positions: Iterable[int]) -> list[int]:
+    """Return one row for each question, the longest first."""
+    sizes: dict[bytes, tuple[int, int]] = {}
+    for number, position in enumerate(positions, start=1):
+        try:
+            task = rows.task(position)
+            if task is not None:
+                sizes.setdefault(digest(plan, task), (-most_tokens(task.question), position))
+        except Exception:  # noqa: S110 - whatever it is, the row will fail of it without being sent
+            pass
+        if number % _TURN == 0:
+            await asyncio.sleep(0)
+    return [position for _, position in sorted(sizes.values())]
+
+
+async def _is_clearly_fine(plan: Plan, rows: Rows, longest_first: list[int], gateway: Gateway) -> bool:
+    """Return whether it would be fine if every row took as much as the longest, and nothing were cached."""
+    task = rows.task(longest_first[0])
+    assert task is not None
     try:
-        return rows.task(position)
-    except Exception:  # whatever it is, the row will fail of it without being sent
-        return None
+        bound = await most(plan, task, gateway)
+    except Unanswered:
+        return False
+    return bound is not None and _is_fine(bound.times(len(longest_first)), plan.settings)
+
+
+def _is_fine(figures: Figures, settings: Settings) -> bool:
+    """Return whether so much may be spent unasked."""
+    return figures.n_unpriced <= settings.ask_above_calls and figures.priced <= settings.ask_above
+
+
+async def _priced(plan: Plan, rows: Rows, longest_first: list[int], gateway: Gateway) -> list[tuple[float, Estimate]]:
+    """Return what a sample of the rows would take, each with the number of rows that it stands for."""
+    parts: list[tuple[float, Estimate]] = []
+    for position, weight in _sample(longest_first):
+        task = rows.task(position)
+        assert task is not None
+        try:
+            parts.append((weight, await price(plan, task, gateway)))
+        except Unanswered:
+            continue  # the row will fail of it without being sent
+        await asyncio.sleep(0)
+    return parts
 
 
 def _sample(positions: list[int]) -> Iterator[tuple[int, float]]:
@@ -108,8 +125,7 @@ def _sample(positions: list[int]) -> Iterator[tuple[int, float]]:
     yield from ((others[math.floor((number + 0.5) * step)], step) for number in range(_SAMPLE - _LONGEST))
 
 
-def _together(pipeline: str, parts: list[tuple[float, Estimate]]) -> Spending:
+def _together(pipeline: str, parts: list[tuple[float, Estimate]]) -> Estimate:
     low = sum((part.low.times(weight) for weight, part in parts), Figures())
     high = sum((part.high.times(weight) for weight, part in parts), Figures())
-    estimate = Estimate(pipeline, low.whole(), high.whole(), at_least=any(part.at_least for _, part in parts))
-    return Spending(estimate, dearest=max((part.high.priced for _, part in parts), default=0.0))
+    return Estimate(pipeline, low.whole(), high.whole(), at_least=any(part.at_least for _, part in parts))

@@ -25,6 +25,9 @@ __all__ = ["Attempts", "Call", "Watch"]
 _UNPAID = frozenset({"rate limit", "server", "unreachable", "moved", "final"})
 """Faults of calls that no service bills."""
 
+_SLOWER = 2.0
+"""How many times ``retry_seconds`` a call may be held back besides, while its service is out of order."""
+
 _OUT_OF_ORDER = frozenset({"server", "disconnected", "timeout", "unreachable"})
 """Faults that, one after the other, make an outage."""
 
@@ -62,6 +65,9 @@ class Call:
     failing_since: float = 0.0
     patience: float = 0.0
     """Seconds that the service asked to wait."""
+
+    slowed: float = 0.0
+    """Seconds for which it was held back here, so that a service that fails is not hammered."""
 
     def may_be_billed(self) -> None:
         """Return nothing; an attempt went out, and nobody will say what it took."""
@@ -156,11 +162,22 @@ class Attempts:
                 budget.settle(call.worst, paid)
 
     async def _acquire(self, call: Call) -> None:
-        """Return once the service's limits let the call go out; what an outage holds it back is not its own time."""
+        """Return once the service's limits let the call go out.
+
+        Raises:
+            MoaError: the call had failed before, and its time was over while it was held back.
+        """
         limiter, began = call.route.limiter, self._clock()
-        await limiter.acquire(call.priority, call.tokens)
-        if call.fault is not None:
-            call.patience += self._clock() - began
+        if call.fault is None:
+            await limiter.acquire(call.priority, call.tokens)
+            return
+        most = self._retry.seconds * (1 + _SLOWER) - (began - call.failing_since - call.patience)
+        try:
+            async with asyncio.timeout(max(most, 0.0)):
+                await limiter.acquire(call.priority, call.tokens)
+        except TimeoutError:
+            raise await self._error(call, call.fault) from None
+        call.slowed += self._clock() - began
 
     async def _left(self, call: Call) -> float:
         """Return the seconds that an attempt may take, which begins now.
@@ -233,7 +250,7 @@ class Attempts:
         decision = self._retry.decide(
             fault,
             attempt=call.attempts,
-            failing_seconds=now - call.failing_since - call.patience,
+            failing_seconds=now - call.failing_since - call.patience - min(call.slowed, _SLOWER * self._retry.seconds),
             ever_answered=base_url in self._answering,
         )
         if decision.wait_seconds is None:
@@ -245,7 +262,7 @@ class Attempts:
         if fault.kind == "rate limit":
             return decision.wait_seconds  # the limiter slows these
         slowed = max(call.route.retries.wait_seconds() - decision.wait_seconds, 0.0)
-        call.patience += slowed
+        call.slowed += slowed
         return decision.wait_seconds + slowed
 
     async def _error(self, call: Call, fault: Fault, *, is_late: bool = False) -> MoaError:

@@ -8,7 +8,7 @@ import functools
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from moa_nb.chat import Completion, Request
 from moa_nb.errors import BudgetExceeded, MoaError, RowError
@@ -276,6 +276,21 @@ class Gateway:
         return replace(completion, seconds=self._clock() - started)
 
     # Beside the calls -------------------------------------------------------------------------
+
+    async def call(self, function: str | Callable[..., Any], *arguments: Any, **offered: Any) -> Any:
+        """Return what a Python function of a pipeline's parameters returns, or the registered one of a name.
+
+        Raises:
+            RowError: it raised, or took longer than the deadline.
+            UnknownName: no function has that name.
+        """
+        try:
+            async with asyncio.timeout(self.settings.deadline):
+                return await functions.call(function, *arguments, **offered)
+        except TimeoutError:
+            name = function if isinstance(function, str) else getattr(function, "__name__", type(function).__name__)
+            msg = f"function {name!r} gave no answer within {self.settings.deadline:g} s"
+            raise RowError(msg) from None
 
     async def list_models(self, provider: Provider) -> list[str]:
         """Return the names of the models that a service lists.

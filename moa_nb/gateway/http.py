@@ -32,10 +32,6 @@ _UNTIMED = aiohttp.ClientTimeout(total=None)
 _DRAIN_SECONDS = 0.25
 """How long a stream that has said it is over may take to end, so that its connection can be used again."""
 
-_GATHERED_SECONDS = 0.01
-"""How long pieces of a stream come together before they are taken, but for the first: nobody reads faster, and one
-piece costs as much as many."""
-
 _PROXY_SECONDS = 30.0
 """How long a look-up of proxies holds; one for each request would be dear."""
 
@@ -122,36 +118,24 @@ class Http:
         Raises:
             Failed: the connection broke, or ``seconds`` were over.
         """
-        is_open = False
+        response: aiohttp.ClientResponse | None = None
         try:
             with self._deadlines.within(seconds):
-                async with self._posted(url, headers, body) as response:
-                    is_open = True
-                    if response.status != 200 or "event-stream" not in response.headers.get("Content-Type", ""):
-                        return await _whole(response)
-                    await self._read(response, on_events)
-                    return Answer(response.status, response.headers, b"", is_stream=True)
+                response = await self._posted(url, headers, body)
+                if response.status != 200 or "event-stream" not in response.headers.get("Content-Type", ""):
+                    return await _whole(response)
+                await _read(response, on_events)
+            # Whatever happens to the connection now takes nothing from the answer.
+            with contextlib.suppress(aiohttp.ClientError, OSError), self._deadlines.within(_DRAIN_SECONDS):
+                await response.read()
+            return Answer(response.status, response.headers, b"", is_stream=True)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            if is_open and isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError):
+            if response is not None and isinstance(error, ValueError) and not isinstance(error, aiohttp.ClientError):
                 raise  # of whoever reads the events
             raise Failed(_fault(error, url)) from error
-
-    async def _read(self, response: aiohttp.ClientResponse, on_events: Callable[[list[bytes]], bool]) -> None:
-        """Return when the stream is over, or said to be."""
-        content, events, beat = response.content, Events(), _Beat(self._loop)
-        content.on_eof(beat.strike)
-        while piece := await content.readany():
-            found = events.feed(piece)
-            if found and on_events(found):
-                # Said to be over: whatever happens to the connection now takes nothing from the answer.
-                with contextlib.suppress(aiohttp.ClientError, TimeoutError, OSError):
-                    await asyncio.wait_for(response.read(), _DRAIN_SECONDS)
-                return
-            if not content.is_eof():
-                await beat.after(_GATHERED_SECONDS)
-        found = events.rest()
-        if found:
-            on_events(found)
+        finally:
+            if response is not None:
+                response.close()
 
     def _posted(self, url: str, headers: Mapping[str, str], body: bytes) -> aiohttp.client._RequestContextManager:
         place = self._place(url)
@@ -189,26 +173,16 @@ class _Place(NamedTuple):
     proxy: str | None
 
 
-class _Beat:
-    """A pause that can be cut short."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._waiting: asyncio.Future[None] | None = None
-
-    async def after(self, seconds: float) -> None:
-        """Return when ``seconds`` are over, or somebody struck."""
-        self._waiting = self._loop.create_future()
-        timer = self._loop.call_later(seconds, self.strike)
-        try:
-            await self._waiting
-        finally:
-            timer.cancel()
-
-    def strike(self) -> None:
-        """Return nothing; whoever waits goes on."""
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(None)
+async def _read(response: aiohttp.ClientResponse, on_events: Callable[[list[bytes]], bool]) -> None:
+    """Return when a stream is over, or said to be."""
+    content, events = response.content, Events()
+    while piece := await content.readany():
+        found = events.feed(piece)
+        if found and on_events(found):
+            return
+    found = events.rest()
+    if found:
+        on_events(found)
 
 
 async def _whole(response: aiohttp.ClientResponse) -> Answer:

@@ -16,7 +16,7 @@ __all__ = ["FREE", "Price", "price_of"]
 _MILLION = 1_000_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Price:
     """The price rule of one model."""
 
@@ -42,6 +42,8 @@ class Price:
 
 def _consistent(usage: Usage) -> Usage:
     """Return the usage with no part of the prompt greater than the prompt: some services report such."""
+    if not usage.cached_prompt_tokens and not usage.cache_write_tokens:
+        return usage
     prompt = usage.prompt_tokens or 0
     cached = min(usage.cached_prompt_tokens or 0, prompt)
     written = min(usage.cache_write_tokens or 0, prompt - cached)
@@ -66,7 +68,7 @@ def price_of(model: str, provider: Provider, configured: ModelSettings | None) -
     return _bridged(name) if provider.prices == "litellm" else _listed(name, provider.prices)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Linear:
     """Dollars per million tokens of each kind, and a fee a request."""
 

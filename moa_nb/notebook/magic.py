@@ -15,7 +15,6 @@ from IPython.display import display
 from moa_nb import settings
 from moa_nb.engine.engine import Engine, current
 from moa_nb.engine.forecast import make_estimate
-from moa_nb.engine.options import CacheMode
 from moa_nb.engine.plan import Options, Plan
 from moa_nb.errors import MoaError, nearest
 from moa_nb.notebook import kept, listings
@@ -23,6 +22,7 @@ from moa_nb.notebook.arguments import COMMANDS, cell_parser, split
 from moa_nb.notebook.cell import task_of
 from moa_nb.notebook.display import has_front_end, show_as
 from moa_nb.notebook.live import LivePanel
+from moa_nb.options import CacheMode
 from moa_nb.panels.figures import count
 from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.result import Result

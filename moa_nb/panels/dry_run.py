@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from moa_nb.engine.forecast import Estimate
+from moa_nb.panels.figures import dollars, span, tokens
 from moa_nb.panels.markdown import to_plain
 
 __all__ = ["bundle"]
@@ -24,6 +25,7 @@ def _html(estimate: Estimate) -> str:
         .get_template("panels/dry_run.html.jinja")
         .render(
             headline=str(estimate),
+            figures=_figures(estimate),
             layers=[
                 {
                     "name": layer.name,
@@ -45,8 +47,29 @@ def _html(estimate: Estimate) -> str:
     )
 
 
+def _figures(estimate: Estimate) -> str:
+    """Return the least and the most of each figure, on one line; empty where they differ in nothing but tokens."""
+    low, high = estimate.low, estimate.high
+    if low.n_calls == high.n_calls:
+        return ""
+    least, most = (
+        {
+            "calls": f"{one.n_calls:,}",
+            "layers": f"{one.n_layers:,}",
+            "tokens in": tokens(one.prompt_tokens, estimated=True),
+            "out": tokens(one.completion_tokens),
+            "dollars": dollars(one.cost),
+        }
+        for one in (low, high)
+    )
+    more = ", or more" if estimate.at_least else ""
+    return ", ".join(f"{span(least[name], most[name])} {name}" for name in most) + more
+
+
 def _plain(estimate: Estimate) -> str:
     lines = [f"dry run, nothing was sent: {estimate}"]
+    if figures := _figures(estimate):
+        lines.append(f"at least and at most: {figures}")
     for layer in estimate.result.layers if estimate.result else ():
         for call in layer.calls:
             lines.append(f"\n--- {layer.name}, {call.agent} ({call.model}) ---")

@@ -19,6 +19,7 @@ __all__ = [
     "dollars_briefly",
     "remarks",
     "seconds",
+    "span",
     "tokens",
     "tokens_title",
 ]
@@ -114,6 +115,15 @@ def count(number: int, noun: str) -> str:
     ('1 call', '5 calls')
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def span(low: str, high: str) -> str:
+    """Return two figures as what lies between them; once where they are one.
+
+    >>> span("4", "4"), span("4", "9")
+    ('4', '4 to 9')
+    """
+    return high if low == high else f"{low} to {high}"
 
 
 _NOTE = 160

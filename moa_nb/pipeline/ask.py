@@ -7,7 +7,7 @@ estimator's that answers nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -63,6 +63,7 @@ class Ask:
             budget; ``None``: none is sent. It is written down here and is no part of the question.
         watched: whether somebody looks on, so that answers are worth streaming.
         choices: what an estimator forces ``decide`` and ``choose`` to return.
+        call: calls a Python function of the parameters, such as a scorer; given itself, or its registered name.
         load: finds a template by name.
         pipelines: finds a pipeline by name, for agents that are one.
         candidate: makes what strategies see of an answer.
@@ -78,6 +79,7 @@ class Ask:
     ceiling: int | None = None
     watched: bool = False
     choices: Choices | None = None
+    call: Callable[..., Awaitable[Any]] | None = None
     load: Callable[[str], templating.Template] = templating.load
     pipelines: Callable[[str], Pipeline] = presets.load
     candidate: Callable[..., Candidate] = Candidate
@@ -245,7 +247,7 @@ class Ask:
             agent = question.agent
             messages, template = prompts.of(question)
             if agent.pipeline is not None:
-                nested = self._nested(name, agent, Task(messages, self.task.material))
+                nested = self._nested(name, agent, replace(self.task, conversation=messages))
                 calls.begin(None, partial(Coming, nested))
                 continue
             request = Request(

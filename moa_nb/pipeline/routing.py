@@ -6,9 +6,7 @@ classifies and Python functions are asked by the ``route`` strategy.
 
 from __future__ import annotations
 
-import asyncio
 import bisect
-import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,14 +16,14 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from moa_nb.errors import MoaError, PipelineError, RowError, UnknownName, nearest
+from moa_nb.errors import PipelineError, RowError, UnknownName, nearest
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.similarity import similarity
 from moa_nb.pipeline.spec import Agent
 from moa_nb.pipeline.vote import plurality
 
-__all__ = ["Column", "Nearest", "Rule", "Word", "apgr", "calibrate", "called", "is_function", "past", "row", "ruled"]
+__all__ = ["Column", "Nearest", "Rule", "Word", "apgr", "calibrate", "called", "is_function", "past", "ruled"]
 
 Word = float | str | None
 """What a router says: a score, or a way's name; ``None`` where it has nothing to say."""
@@ -88,8 +86,7 @@ def ruled(rules: Sequence[Rule], task: Task) -> Word:
     >>> ruled([Rule(to="strong", longer=20)], Task(conversation("Prove that it always halts.")))
     'strong'
     """
-    values = row(task)
-    return next((rule.to for rule in rules if rule.holds(task.question, values)), -math.inf)
+    return next((rule.to for rule in rules if rule.holds(task.question, task.values)), -math.inf)
 
 
 class Column(_Router):
@@ -103,7 +100,7 @@ class Column(_Router):
         Raises:
             UnknownName: the row has no such column.
         """
-        cell = _cell(row(task), self.column)
+        cell = _cell(task.values, self.column)
         return cell if cell is None or isinstance(cell, int | float) else str(cell)
 
 
@@ -254,34 +251,13 @@ async def called(ask: Ask, agent: Agent, *arguments: Any, **offered: Any) -> Any
     """
     if ask.choices is not None:
         return None
-    call = getattr(ask, "call", None) or _call
-    return await call(agent.function or agent.model.partition(":")[2], *arguments, **offered)
-
-
-async def _call(function: Any, *arguments: Any, **offered: Any) -> Any:
-    try:
-        taken: Mapping[str, Any] = inspect.signature(function).parameters
-    except (ValueError, TypeError):  # some builtins do not say what they take
-        taken = {}
-    wanted = {name: value for name, value in offered.items() if name in taken}
-    try:
-        if inspect.iscoroutinefunction(function):
-            return await function(*arguments, **wanted)
-        value = await asyncio.to_thread(function, *arguments, **wanted)
-        return await value if inspect.isawaitable(value) else value
-    except MoaError:
-        raise
-    except Exception as error:
-        msg = f"function {getattr(function, '__name__', function)!r} raised {type(error).__name__}: {error}"
-        raise RowError(msg) from error
+    if ask.call is None:
+        msg = f"nobody calls functions here, such as {agent.label!r}"
+        raise RowError(msg)
+    return await ask.call(agent.function or agent.model.partition(":")[2], *arguments, **offered)
 
 
 # Rows --------------------------------------------------------------------------------------------
-
-
-def row(task: Task) -> Mapping[str, Any]:
-    """Return the row's columns by name; none where the task is no row's."""
-    return getattr(task, "values", {})
 
 
 def _cell(values: Mapping[str, Any], column: str) -> Any:

@@ -324,8 +324,10 @@ class Pipeline:
 
     @property
     def roles(self) -> frozenset[str]:
-        """The roles that its agents name."""
-        return frozenset(agent.model[1:] for agent in self.params.agents() if agent.model.startswith("$"))
+        """The roles that its agents name, those of pipelines within it included."""
+        from moa_nb.pipeline.presets import all_agents
+
+        return frozenset(agent.model[1:] for agent in all_agents(self) if agent.model.startswith("$"))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pipeline) and (self.strategy, self.params) == (other.strategy, other.params)

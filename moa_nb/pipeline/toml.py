@@ -57,7 +57,7 @@ def _plain(value: Any, name: str, name_of: NameOf) -> Any:
     if isinstance(value, BaseModel):
         found = _fields(value, name_of)
         if "function" in found:
-            found["model"] = found.pop("function")
+            found = {"model": found.pop("function"), **{key: one for key, one in found.items() if key != "model"}}
         if len(found) == 1 and {*found} <= {"model", "pipeline"}:
             (found,) = found.values()  # an agent of which nothing else is said
         return found

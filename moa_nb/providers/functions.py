@@ -14,7 +14,7 @@ from typing import Any
 from moa_nb.chat import Completion, Request
 from moa_nb.errors import MoaError, RowError, UnknownName, nearest
 
-__all__ = ["Function", "agent", "answer", "find", "in_daemon_thread", "of", "registered", "registration"]
+__all__ = ["Function", "agent", "answer", "call", "find", "in_daemon_thread", "of", "registered", "registration"]
 
 _registered: dict[str, Function] = {}
 
@@ -89,8 +89,43 @@ async def answer(request: Request, run_in_thread: Callable[..., Awaitable[Any]])
         RowError: it raised, or returned something that is not a text.
     """
     function = of(request)
+    value = await _guarded(function, _call(function.call, request, run_in_thread))
+    if isinstance(value, Completion):
+        return value
+    if not isinstance(value, str):
+        msg = f"function {function.name!r} returned {type(value).__name__}; an agent returns a text"
+        raise RowError(msg)
+    return Completion(text=value, model=request.model, finish_reason="stop", cost=0.0)
+
+
+async def call(function: str | Callable[..., Any], *arguments: Any, **offered: Any) -> Any:
+    """Return what a function, or the registered one of a name, returns; a sync one runs in a thread of its own.
+
+    Args:
+        function: such as a router or a scorer in a pipeline's parameters.
+        *arguments: what it gets.
+        **offered: what it gets besides if it takes it by name.
+
+    Raises:
+        RowError: it raised.
+        UnknownName: no function has that name.
+    """
+    if isinstance(function, str):
+        known = find(function)
+    else:
+        known = registration(function) or Function(getattr(function, "__name__", type(function).__name__), function)
+    named = {name: offered[name] for name in _taken(known.call) if name in offered}
+    return await _guarded(known, _run(known.call, arguments, named, in_daemon_thread))
+
+
+async def _guarded(function: Function, answering: Awaitable[Any]) -> Any:
+    """Return what the function returns.
+
+    Raises:
+        RowError: it raised.
+    """
     try:
-        value = await _call(function.call, request, run_in_thread)
+        return await answering
     except (MoaError, GeneratorExit):
         raise
     except asyncio.CancelledError as error:
@@ -100,12 +135,6 @@ async def answer(request: Request, run_in_thread: Callable[..., Awaitable[Any]])
         raise _raised(function, error) from error  # its own affair: nobody cancelled the run
     except BaseException as error:  # an agent that exits must not take the engine with it
         raise _raised(function, error) from error
-    if isinstance(value, Completion):
-        return value
-    if not isinstance(value, str):
-        msg = f"function {function.name!r} returned {type(value).__name__}; an agent returns a text"
-        raise RowError(msg)
-    return Completion(text=value, model=request.model, finish_reason="stop", cost=0.0)
 
 
 async def _call(call: Callable[..., Any], request: Request, run_in_thread: Callable[..., Awaitable[Any]]) -> Any:
@@ -116,12 +145,26 @@ async def _call(call: Callable[..., Any], request: Request, run_in_thread: Calla
         "references": request.references,
         "request": request,
     }
-    try:
-        wanted = list(inspect.signature(call).parameters)
-    except (ValueError, TypeError):
-        wanted = []  # some builtins do not say what they take
+    wanted = _taken(call)
     named = {name: offered[name] for name in wanted if name in offered}
     positional = () if wanted and wanted[0] in offered else (offered["prompt"],)
+    return await _run(call, positional, named, run_in_thread)
+
+
+def _taken(call: Callable[..., Any]) -> list[str]:
+    """Return the names of what a function takes."""
+    try:
+        return list(inspect.signature(call).parameters)
+    except (ValueError, TypeError):
+        return []  # some builtins do not say it
+
+
+async def _run(
+    call: Callable[..., Any],
+    positional: tuple[Any, ...],
+    named: dict[str, Any],
+    run_in_thread: Callable[..., Awaitable[Any]],
+) -> Any:
     if inspect.iscoroutinefunction(call):
         return await call(*positional, **named)
 

@@ -86,7 +86,7 @@ def count(value: Any) -> int | None:
     >>> count(3), count(True), count("3"), count(-1)
     (3, None, None, None)
     """
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    return value if type(value) is int and value >= 0 else None
 
 
 def dollars(value: Any) -> float | None:

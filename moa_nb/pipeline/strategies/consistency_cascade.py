@@ -32,12 +32,12 @@ class ConsistencyCascade(Params):
     """``vote``: all answers vote, and ``agree`` of them have to; ``ways``: the winners of the ways are the same."""
     agree: float = Field(0.8, ge=0, le=1)
     """The share of all answers that has to agree (>=). Documented default: the paper tries several."""
-    parse: str | list[str] | Callable[[str], Any] | None = "number"
+    answer: str | list[str] | Callable[[str], Any] | None = "number"
     """How an answer's value is read."""
 
     @model_validator(mode="after")
     def _compares(self) -> ConsistencyCascade:
-        parser(self.parse)
+        parser(self.answer)
         if self.gate == "ways" and len(self.ways) < 2:
             msg = "gate = 'ways' compares the answers of at least two ways"
             raise ValueError(msg)
@@ -58,7 +58,7 @@ async def consistency_cascade(task: Task, params: ConsistencyCascade, ask: Ask) 
     answers, once. s samples in w ways are s·w or s·w + 1 calls with two tiers. Programs are not run here: the model
     states what its own comes to. What cannot be read, or did not come, agrees with nothing.
     """
-    read = parser(params.parse)
+    read = parser(params.answer)
 
     async def attempt(number: int, agent: Agent) -> tuple[Candidate, Judgement | None]:
         if number == len(tiers):

@@ -27,7 +27,7 @@ class Pyramid(Params):
     """Who answers each question, side by side."""
     oracle: OneAgent = Agent(model="$strong")
     """Who answers where the base does not agree."""
-    parse: str | list[str] | Callable[[str], Any] | None = "number"
+    answer: str | list[str] | Callable[[str], Any] | None = "number"
     """How an answer's value is read; ``"text"`` takes the whole text."""
     by: Literal["vote", "text"] = "vote"
     """``vote``: the share of the base that gives the commonest value, which is the consensus; ``text``: how alike
@@ -43,7 +43,7 @@ class Pyramid(Params):
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Pyramid:
-        parser(self.parse)
+        parser(self.answer)
         if self.router is not None and not is_function(self.router):
             msg = "the router of a pyramid is a Python function of the question and the base's answers"
             raise ValueError(msg)
@@ -59,7 +59,7 @@ async def pyramid(task: Task, params: Pyramid, ask: Ask) -> Candidate:
     errors; here the agreement of the base decides, or a function of yours. What fails on the way counts against the
     base: whoever did not answer, or not readably, agrees with nobody, and without a router's word the oracle is asked.
     """
-    read = parser(params.parse)
+    read = parser(params.answer)
     asked = [Question(agent) for agent in ask.agents(params.base)]
     answers: list[Candidate | None]
     try:

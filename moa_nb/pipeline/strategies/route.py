@@ -13,7 +13,7 @@ from moa_nb.errors import Unanswered, nearest
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.parse import parser
-from moa_nb.pipeline.routing import Column, Nearest, Rule, Word, called, is_function, past, row, ruled
+from moa_nb.pipeline.routing import Column, Nearest, Rule, Word, called, is_function, past, ruled
 from moa_nb.pipeline.spec import Agent, Agents, OneAgent, Params
 from moa_nb.pipeline.strategies import strategy
 
@@ -134,27 +134,31 @@ async def route(task: Task, params: Route, ask: Ask) -> Candidate:
 
 async def _way(task: Task, params: Route, ask: Ask) -> int | None:
     """Return which way the question goes, from 0; ``None`` if the router cannot say."""
-    router = params.router
-    if isinstance(router, tuple):
-        return _place(ruled(router, task), params)
-    if isinstance(router, Column):
-        return _place(router.word(task), params)
-    if isinstance(router, Nearest) and router.embed is None:
-        return _place(router.word(task.question), params)
-    # Only here is somebody asked, so that a price has to be found for each way.
     word: Word = None
     try:
-        if isinstance(router, Nearest):
-            word = await called(ask, Agent(model="function:nearest", function=router.word), task.question)
-        elif is_function(router):
-            word = await called(ask, router, task.question, values=row(task))
-        else:
-            word = await _classified(params, router, ask)
+        word = await _word(task, params, ask)
     except Unanswered as error:
         ask.flag(f"the router failed: {error}", degraded=True)
     at = _place(word, params)
-    chosen = ask.choose("way", len(params.ways), len(params.ways) - 1 if at is None else at)
+    chosen = ask.choose("way", len(params.ways), at or 0)
     return None if at is None and ask.choices is None else chosen
+
+
+async def _word(task: Task, params: Route, ask: Ask) -> Word:
+    """Return what the router says; an estimate goes each way whatever it would be."""
+    router = params.router
+    if isinstance(router, Agent) and not is_function(router):
+        return await _classified(params, router, ask)
+    if ask.choices is not None:
+        return None
+    if isinstance(router, tuple):
+        return ruled(router, task)
+    if isinstance(router, Column):
+        return router.word(task)
+    if isinstance(router, Nearest):
+        router = Agent(model="function:nearest", function=router.word)
+    word: Word = await called(ask, router, task.question, values=task.values)
+    return word
 
 
 async def _classified(params: Route, router: Agent, ask: Ask) -> Word:

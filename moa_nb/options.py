@@ -1,4 +1,4 @@
-"""The options of a run, spelled once for functions, verbs and magics."""
+"""The options of a run, spelled once for functions, verbs and magics; light, since the verbs come with the first import."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class RunOptions(TypedDict, total=False):
     """How many layers, the aggregator's included."""
     temperature: float | None
     max_tokens: int | None
-    budget: float | None
-    """Dollars for the whole run; ``math.inf`` agrees to any."""
+    budget: float | str | None
+    """For the whole run: dollars (``math.inf`` agrees to any), or a text such as ``"200 calls"`` or ``"50k tokens"``."""
     cache: CacheMode
     """``use`` answers from the store where it can; ``refresh`` asks and keeps; ``off`` asks and keeps nothing."""
 
