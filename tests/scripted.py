@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import moa_nb as moa
@@ -43,13 +45,20 @@ def pipeline(name: str) -> moa.Pipeline:
 
 
 def configured(server: ChatServer, **values: Any) -> None:
-    """Set the models of all roles, at a dollar for each million tokens."""
+    """Set the models of all roles, at a dollar for each million tokens, and the secret of the fences.
+
+    With it the marks between texts are the same on every run, and so are their tokens.
+    """
+    (Path(os.environ["MOA_NB_HOME"]) / "fence.key").write_bytes(b"the fences of these tests: alike")
     price = {"prompt_price": 1.0, "completion_price": 1.0}
     provider = {"base_url": server.base_url, **values.pop("provider", {})}
     moa.configure(
         **{
             "proposers": ["lab:a", "lab:b", "lab:c"],
-            **{"aggregator": "lab:z", "small": "lab:s", "strong": "lab:t", "judge": "lab:j"},
+            "aggregator": "lab:z",
+            "small": "lab:s",
+            "strong": "lab:t",
+            "judge": "lab:j",
             "providers": {"lab": provider},
             "models": {f"lab:{name}": price for name in MODELS},
             **values,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import moa_nb as moa
+from moa_nb.engine import current
 from moa_nb.errors import PipelineError, UnknownName
+from moa_nb.notebook import listings
 from moa_nb.pipeline import presets, strategies
 from moa_nb.pipeline.explain import Step
 from moa_nb.testing import ChatServer
@@ -144,3 +148,27 @@ def test_a_picture_shows_itself_in_a_notebook(lab: Lab) -> None:
     assert "<i>" not in shown["text/html"]
     assert "<b>" not in shown["text/markdown"]
     assert "all 1" not in shown["text/plain"]
+
+
+def test_a_picture_is_drawn_inside_a_running_loop_too(lab: Lab) -> None:
+    """As in a notebook's cell."""
+
+    async def cell() -> str:
+        return presets.load("moa-lite").explain().calls
+
+    assert asyncio.run(cell()) == "4"
+
+
+def test_the_list_of_pipelines_says_how_many_calls_each_takes(lab: Lab) -> None:
+    """With those who answer now; a file that makes no sense says so in its place."""
+    file = Path("templates/pipelines/broken.toml")
+    file.parent.mkdir(parents=True)
+    file.write_text('strategy = "nonsense"', "utf-8")
+    engine = current()
+    listed = engine.finish(listings.pipelines(engine))
+    calls = {str(row[0]).removesuffix(" (default)"): row[2] for row in listed.rows}
+    assert {*calls} == {*presets.names()}
+    assert (calls["moa"], calls["cascade"], calls["broken"]) == ("7", "2 to 3", "")
+    lab(proposers=["lab:a", "lab:b"])
+    again = engine.finish(listings.pipelines(engine))
+    assert {str(row[0]): row[2] for row in again.rows}["moa"] == "5"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import gzip
 import random
 import ssl
 from collections.abc import Callable, Coroutine
@@ -30,6 +31,7 @@ from moa_nb.errors import (
     gravest,
 )
 from moa_nb.gateway import Budget, Gateway
+from moa_nb.gateway.deadlines import Deadlines
 from moa_nb.gateway.events import Events
 from moa_nb.gateway.limits import Limiter
 from moa_nb.gateway.prices import price_of
@@ -804,6 +806,69 @@ def test_a_policy_decides_by_time_alone(kind: Any) -> None:
 # HTTP and the wire ------------------------------------------------------------------------------
 
 
+@given(spans=st.lists(st.sampled_from([0.0, 0.002, 0.01, 0.02, 60.0]), min_size=1, max_size=12))
+def test_each_deadline_is_kept_by_one_timer(spans: list[float]) -> None:
+    """Whatever came before it and comes after it, each ends the wait of its own task, and no other's."""
+
+    async def go() -> None:
+        deadlines, ended = Deadlines(), []
+
+        async def wait(span: float) -> None:
+            with pytest.raises(TimeoutError), deadlines.within(span):
+                await asyncio.get_running_loop().create_future()
+            task = asyncio.current_task()
+            assert task is not None
+            assert not task.cancelling()
+            ended.append(span)
+
+        tasks = {asyncio.create_task(wait(span)): span for span in spans}
+        short = [task for task, span in tasks.items() if span < 60]
+        if short:
+            await asyncio.wait(short)
+        assert sorted(ended) == sorted(span for span in spans if span < 60)
+        for task in tasks.keys() - short:
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        deadlines.close()
+
+    asyncio.run(go())
+
+
+def test_a_deadline_within_another_ends_first_and_alone() -> None:
+    """The inner one's end is a ``TimeoutError`` that the outer one does not take for its own."""
+
+    async def go() -> str:
+        deadlines = Deadlines()
+        with deadlines.within(60):
+            with contextlib.suppress(TimeoutError), deadlines.within(0.001):
+                await asyncio.get_running_loop().create_future()
+            await asyncio.sleep(0)
+            return "went on"
+
+    assert asyncio.run(go()) == "went on"
+
+
+def test_who_is_cancelled_when_it_is_late_too_stays_cancelled() -> None:
+    """Whoever stops a run is not told that a service was slow."""
+
+    async def go() -> None:
+        deadlines = Deadlines()
+
+        async def wait() -> None:
+            with deadlines.within(0.001):
+                try:
+                    await asyncio.get_running_loop().create_future()
+                finally:
+                    task.cancel()  # at the moment when the deadline is over
+
+        task = asyncio.create_task(wait())
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(go())
+
+
 def events_of(content: bytes, size: int) -> list[bytes]:
     """The data of the events of a stream that arrives in pieces of one size."""
     events = Events()
@@ -834,6 +899,16 @@ def test_a_long_event_in_small_pieces_takes_linear_time() -> None:
     (event,) = events_of(b"data: " + b"x" * 1_000_000 + b"\n\n", 64)
     assert len(event) == 1_000_000
     assert time.perf_counter() - started < 1.0
+
+
+@pytest.mark.parametrize("n_bytes", [10, 5_000_000])
+def test_a_compressed_answer_is_read_whole(server: ChatServer, n_bytes: int) -> None:
+    """Short or long, as a proxy on the way may send it."""
+    body = orjson.dumps({"choices": [{"message": {"content": "a" * n_bytes}, "finish_reason": "stop"}]})
+    server.on("a", Reply(body=gzip.compress(body), headers={"Content-Encoding": "gzip"}))
+    completion = through(lab_settings(server), lambda gateway: gateway.complete(question()))
+    assert completion.text == "a" * n_bytes
+    assert "gzip" in server.requests[0].headers["Accept-Encoding"]
 
 
 @pytest.mark.parametrize("stream_usage", ["asked", "own_chunk", "last", "none"])

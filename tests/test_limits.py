@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,9 +17,10 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from moa_nb.gateway.chance import Chance
 from moa_nb.gateway.http import Http
 from moa_nb.gateway.limits import Limiter
-from moa_nb.gateway.pace import Bucket, per_minute
+from moa_nb.gateway.pace import Bucket, Pace, per_minute
 from moa_nb.gateway.quota import Quotas, seconds_until
 from moa_nb.testing import ChatServer, Clock, Reply
 
@@ -346,13 +348,15 @@ def test_tokens_are_settled_against_what_was_used() -> None:
         assert limiter.try_acquire(900) is is_free
 
 
-def test_a_rate_is_learnt_from_refusals() -> None:
+@pytest.mark.parametrize("burst", [5, 50])
+@pytest.mark.parametrize("wait", [None, 1.0])
+def test_a_rate_is_learnt_from_refusals(burst: int, wait: float | None) -> None:
     """A service that takes 50 a second is soon asked about as often, though it answers at once."""
 
     async def go() -> tuple[float, float]:
         clock = Clock()
         limiter = limiter_of(256, clock, start=16)
-        bucket = Bucket(50.0, 50.0, 0.0)
+        bucket = Bucket(50.0, burst, 0.0)
         outcomes: list[tuple[float, bool]] = []
 
         async def work() -> None:
@@ -364,14 +368,14 @@ def test_a_rate_is_learnt_from_refusals() -> None:
                     bucket.take(1, clock.now)
                     limiter.answered(0.01)
                 else:
-                    limiter.refused(None, 0.01)
+                    limiter.refused(wait, 0.01)
                 outcomes.append((clock.now, is_served))
                 limiter.release()
                 if not is_served:
-                    await clock.sleep(0.2)
+                    await clock.sleep(wait or 0.2)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(20):
+            for _ in range(40):
                 group.create_task(work())
         late = [is_served for moment, is_served in outcomes if moment >= 20]
         return sum(late) / 40 / 50, 1 - sum(late) / len(late)
@@ -379,6 +383,99 @@ def test_a_rate_is_learnt_from_refusals() -> None:
     used, refused = asyncio.run(go())
     assert used > 0.9
     assert refused < 0.03
+
+
+@given(outcomes=st.lists(st.tuples(st.sampled_from("arc"), st.floats(0, 30), st.booleans()), max_size=60))
+def test_a_rate_never_stands_still(outcomes: list[tuple[str, float, bool]]) -> None:
+    """Whatever is answered and refused, in any order: there is always a next moment at which a call may go out."""
+    pace, now = Pace(), 0.0
+    for how, seconds, flag in outcomes * 3:
+        now += seconds
+        if how == "a":
+            pace.answered(now)
+        else:
+            pace.refused(now, is_news=True, is_full=flag)
+        if how == "c":
+            pace.closed(now, now + seconds, is_new=flag)
+        pace.adjust(now)
+        assert pace.bucket is None or 0 <= pace.bucket.wait_seconds(1, now) <= 20 + 30
+
+
+def test_a_single_refusal_of_a_learnt_rate_holds_back_one_call() -> None:
+    """Its wait is its own; one that is long, or refusals alone for a while, hold back all."""
+    clock = Clock()
+    limiter = limiter_of(64, clock)
+    for number in range(200):
+        clock.advance(0.01)
+        if number % 3:
+            limiter.answered(0.01)
+        else:
+            limiter.refused(None, 0.01)
+    limiter.refused(1.0, 0.01)
+    assert limiter.closed_seconds == 0
+    clock.advance(1.0)
+    for _ in range(8):
+        clock.advance(0.01)
+        limiter.refused(1.0, 0.01)
+    assert limiter.closed_seconds == pytest.approx(1.0)
+    limiter.refused(30.0, 0.01)
+    assert limiter.closed_seconds == pytest.approx(30.0)
+
+
+# Chance -----------------------------------------------------------------------------------------
+
+
+@given(seed=st.integers(0, 10**6), share=st.floats(0.05, 0.2), top=st.integers(16, 64))
+@effort(max_examples=50, deadline=None)
+def test_refusals_by_chance_are_known_for_what_they_are(seed: int, share: float, top: int) -> None:
+    """Whatever their share, once fewer calls are refused as often as more were."""
+    rng, chance, in_flight = random.Random(seed), Chance(), float(top)
+    for number in range(20_000):
+        is_refused = rng.random() < share
+        chance.ended(int(in_flight), is_refused=is_refused)
+        in_flight = max(in_flight * 0.85, 4.0) if is_refused and number % 3 == 0 else in_flight
+        if chance.share:
+            break
+    assert 0 < chance.share < 3 * share
+
+
+@given(seed=st.integers(0, 10**6), most=st.integers(6, 64), excess=st.floats(1.05, 4.0))
+@effort(max_examples=50, deadline=None)
+def test_refusals_of_too_many_calls_are_not_taken_for_chance(seed: int, most: int, excess: float) -> None:
+    """A service that takes so many and refuses the rest is always asked for fewer."""
+    rng, chance, in_flight = random.Random(seed), Chance(), most * excess
+    for number in range(3000):
+        is_refused = rng.random() < 1 - most / max(in_flight, most)
+        chance.ended(int(in_flight), is_refused=is_refused)
+        in_flight = in_flight * 0.85 if is_refused and number % 20 == 0 else in_flight + 0.02
+    assert chance.share == 0
+
+
+def test_chance_does_not_bring_the_calls_down() -> None:
+    """A service that refuses a tenth of whatever comes is asked as much as may be."""
+
+    async def go() -> float:
+        clock, rng = Clock(), random.Random(1)
+        limiter = limiter_of(64, clock, start=16)
+        moments = []
+
+        async def work() -> None:
+            while clock.now < 20:
+                await limiter.acquire((0, 0))
+                await clock.sleep(0.1)
+                if rng.random() < 0.1:
+                    limiter.refused(None, 0.1)
+                else:
+                    limiter.answered(0.1)
+                    moments.append(clock.now)
+                limiter.release()
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(100):
+                group.create_task(work())
+        return sum(moment >= 10 for moment in moments) / 10
+
+    assert asyncio.run(go()) > 0.9 * 576
 
 
 # What services tell -----------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import moa_nb as moa
@@ -75,7 +76,7 @@ def test_a_strategy_of_a_cell_runs_like_ours(server: ChatServer, lab: Lab) -> No
     estimate = moa.estimate(QUESTION, pipeline=moa.Pipeline(strategy="relay"))
     assert (estimate.low.n_calls, estimate.high.n_calls) == (0, 0)  # all of it is in the cache by now
     fresh = moa.estimate("And when?", pipeline=moa.Pipeline(strategy="relay"))
-    assert (fresh.low.n_calls, fresh.high.n_calls) == (2, 3)
+    assert (fresh.low.n_calls, fresh.high.n_calls, fresh.at_least) == (2, 3, False)
     write("templates/pipelines/race.toml", 'strategy = "relay"\nrunners = ["lab:c", "lab:a", "lab:b"]')
     assert moa.run("And when?", pipeline="race").n_calls == 4
     assert moa.Pipeline(strategy="relay").explain().n_calls == (2, 3)
@@ -115,6 +116,19 @@ def test_options_and_roles_hold_for_it(server: ChatServer, lab: Lab) -> None:
         moa.run(QUESTION, pipeline=pipeline, models=["lab:a"])
 
 
+def test_it_answers_a_column(server: ChatServer, lab: Lab) -> None:
+    """Row by row, priced before and with its layers after."""
+    relay()
+    frame = pd.DataFrame({"text": ["One?", None, "Two?", "One?"]}, index=[3, 1, 4, 1])
+    pipeline = moa.Pipeline(strategy="relay")
+    estimate = frame.moa.estimate.synthesize("text", pipeline=pipeline)
+    assert (estimate.low.n_calls, estimate.high.n_calls) == (4, 6)
+    said = frame.moa.synthesize("text", pipeline=pipeline, progress=False)
+    assert said.isna().tolist() == [False, True, False, False]
+    assert set(said.dropna()) == {"answer of z"}
+    assert server.count() == 6
+
+
 def test_running_the_cell_again_replaces_it(server: ChatServer, lab: Lab) -> None:
     """The next run has the new function, though the pipeline was made before."""
     relay()
@@ -146,13 +160,23 @@ def test_it_goes_on_without_what_fails(server: ChatServer, lab: Lab) -> None:
     assert "the end failed" in result.notes
 
 
+def declared(run: Any, params: Any = Relay, name: Any = "x") -> Any:
+    """Declare what may not be a strategy."""
+    return moa.strategy(name, params=params)(run)
+
+
+def plain(task: Any, params: Any, ask: Any) -> None:
+    """A function that is not async."""
+
+
 @pytest.mark.parametrize(
     ("declare", "words"),
     [
-        (lambda: moa.strategy("x", params=Relay)(lambda task, params, ask: None), "'x' is not async: write it as `async"),  # type: ignore[arg-type, return-value]
-        (lambda: moa.strategy("x", params=dict)(relay()), r"params is a subclass of moa.Params, not <class 'dict'>"),  # type: ignore[arg-type]
-        (lambda: moa.strategy("x", params=Relay())(relay()), "params is a subclass of moa.Params"),  # type: ignore[arg-type]
-        (lambda: moa.strategy("", params=Relay)(relay()), "a strategy has a name"),
+        (lambda: declared(plain), "'x' is not async: write it as `async def plain"),
+        (lambda: declared(relay(), params=dict), r"params is a subclass of moa.Params, not <class 'dict'>"),
+        (lambda: declared(relay(), params=Relay()), "params is a subclass of moa.Params"),
+        (lambda: declared(relay(), name=""), "a strategy has a name"),
+        (lambda: declared(relay(), name=relay), "a strategy has a name"),
         (lambda: relay("debate"), "there is a strategy 'debate' in moa_nb: choose another name"),
     ],
 )
@@ -170,6 +194,11 @@ def test_wrong_parameters_of_the_function_or_the_class_are_refused() -> None:
 
         @moa.strategy("x", params=Relay)  # type: ignore[arg-type]
         async def short(task: moa.Task) -> None: ...
+
+    namespace: dict[str, Any] = {"Params": moa.Params, "__name__": "nowhere"}
+    exec("class Vague(Params):\n    who: 'Nobody'", namespace)  # an annotation that names nothing
+    with pytest.raises(PipelineError, match="Vague has annotations that name nothing known"):
+        moa.strategy("x", params=namespace["Vague"])(relay())
 
     class Named(moa.Params):
         name: str = "mine"
@@ -384,3 +413,45 @@ def test_a_missing_name_a_circle_and_too_deep_a_nest_are_errors_at_load(server: 
     assert moa.estimate(QUESTION, pipeline="deep1").n_calls == 1
     assert presets.load("deep1").explain().n_calls == (1, 1)
     assert server.requests == []
+
+
+# The README ---------------------------------------------------------------------------------------
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_readmes_strategy_runs(server: ChatServer, lab: Lab) -> None:
+    """As it stands there, with its templates: it drafts until nobody finds a fault."""
+    text = README.read_text("utf-8")
+    source = re.search(r"<!-- strategy -->\n```python\n(.*?)```", text, re.DOTALL)
+    assert source
+    templates = re.findall(r"```jinja\n\{# (\S+) #\}\n(.*?)```", text, re.DOTALL)
+    assert len(templates) == 2
+    for path, template in templates:
+        write(path, template)
+    exec(compile(source[1], "README.md", "exec", dont_inherit=True), {"__name__": "__main__"})
+    server.on("a", "The year is missing.", "Nothing.").on("b", "Nothing.").on("c", "Nothing.").on("z", "One.", "Two.")
+    pipeline = moa.Pipeline(strategy="proofread")
+    assert pipeline.explain().calls == "4 to 9"
+    estimate = moa.estimate(QUESTION, pipeline=pipeline)
+    assert (estimate.low.n_calls, estimate.high.n_calls, estimate.at_least) == (4, 9, False)
+    result = moa.run(QUESTION, pipeline=pipeline)
+    assert (result.text, result.n_calls) == ("Two.", 8)
+    redraft = server.asked("z")[1].text_of("system")
+    assert "The year is missing." in redraft
+    assert loaded_from(pipeline) == pipeline
+
+
+def loaded_from(pipeline: moa.Pipeline) -> moa.Pipeline:
+    """What a pipeline's own text loads to."""
+    write("templates/pipelines/mine.toml", pipeline.to_toml())
+    return presets.load("mine")
+
+
+def test_the_readme_lists_all_pipelines_with_their_calls(lab: Lab) -> None:
+    """With three proposers, as its table says."""
+    lines = README.read_text("utf-8").partition("<!-- pipelines -->\n")[2].partition("\n\n")[0].splitlines()[2:]
+    loaded = {name: presets.load(name) for name in presets.names()}
+    assert sorted(lines) == sorted(
+        f"| `{name}` | {one.description} | {one.explain().calls} |" for name, one in loaded.items()
+    )

@@ -194,10 +194,12 @@ def test_pipelines_survive_the_way_through_a_file(pipeline: moa.Pipeline) -> Non
     text=st.text(st.characters(exclude_categories=["Cs"])),
     name=st.text(st.characters(exclude_categories=["Cs"]), min_size=1),
     extra=st.dictionaries(
-        st.text(st.characters(exclude_categories=["Cs"])).filter(lambda key: key not in {"model", "messages", "contents"}),
+        st.text(st.characters(exclude_categories=["Cs"])).filter(
+            lambda key: key not in {"model", "messages", "contents"}
+        ),
         st.recursive(
             st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text("a\"\\\n'"),
-            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("ab.\"\n"), inner, max_size=3),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text('ab."\n'), inner, max_size=3),
         ),
         max_size=3,
     ),

@@ -70,6 +70,7 @@ class Paths:
 
     def candidate(self, *said: Any) -> Candidate:
         """Return an answer that tells when a strategy looks at what it says."""
+        self._has_looked = False  # since the layer began, only its prompts have been written
         found = _Watched(*said)
         object.__setattr__(found, "_look", self._look)
         return found

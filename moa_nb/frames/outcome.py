@@ -90,6 +90,8 @@ class Outcome(NamedTuple):
         known = cls(None, "not asked", cost=None, prompt_tokens=None, completion_tokens=None)
         if result is not None and any(call.ok for call in result.calls):
             known = cls.of(result)._replace(text=None, state="stopped")
+        elif result is not None:
+            known = known._replace(unreported=result.unreported)
         return known if error is None else known._replace(error_kind=error.kind, error=str(error))
 
     @property

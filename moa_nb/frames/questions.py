@@ -3,24 +3,43 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from moa_nb.engine import Plan
+from moa_nb.pipeline import presets
 from moa_nb.pipeline.candidate import Task
+from moa_nb.pipeline.strategies import find
 
-__all__ = ["digest"]
+__all__ = ["Digest", "digest_of"]
+
+Digest = Callable[[Task], bytes]
+"""What tells a row's question from others: rows with the same are asked once."""
 
 
-def digest(plan: Plan, task: Task) -> bytes:
-    """Return what tells a row's question from others: rows with the same are asked once.
+def digest_of(plan: Plan) -> Digest:
+    """Return what digests the questions of a run.
 
     A question is the prompt, its material and its reference answer. The row's other columns belong to it only where
-    the pipeline may look at them: where its parameters say ``uses_columns``, and under a strategy that is not ours,
-    of which nobody knows.
+    the pipeline, or one within it, may look at them: where its parameters say ``uses_columns``, and under a strategy
+    that is not ours, of which nobody knows.
     """
-    parts = [message.content for message in task.conversation]
-    parts += [repr(part) for part in (task.material, task.reference_answer) if part is not None]
-    if not plan.strategy.is_ours or getattr(plan.pipeline.params, "uses_columns", False):
-        parts.append(repr(dict(task.values)))
-    # The lengths tell apart where one part ends and the next begins.
-    text = "\0".join([*map(str, map(len, parts)), *parts])
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    has_columns = _uses_columns(plan)
+
+    def digest(task: Task) -> bytes:
+        parts = [message.content for message in task.conversation]
+        parts += [repr(part) for part in (task.material, task.reference_answer)]
+        if has_columns:
+            parts.append(repr(dict(task.values)))
+        # The lengths tell apart where one part ends and the next begins.
+        text = "\0".join([*map(str, map(len, parts)), *parts])
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+    return digest
+
+
+def _uses_columns(plan: Plan) -> bool:
+    within = (agent.pipeline for agent in presets.all_agents(plan.pipeline, plan.pipelines))
+    pipelines = [plan.pipeline, *(plan.pipelines(name) for name in within if name is not None)]
+    return any(
+        not find(pipeline.strategy).is_ours or getattr(pipeline.params, "uses_columns", False) for pipeline in pipelines
+    )

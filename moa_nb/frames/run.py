@@ -22,7 +22,7 @@ from moa_nb.errors import MoaError, RowError, SetupError, TemplateError, Unknown
 from moa_nb.frames import report as reports
 from moa_nb.frames.outcome import Outcome, Outcomes
 from moa_nb.frames.progress import Progress
-from moa_nb.frames.questions import digest
+from moa_nb.frames.questions import Digest, digest_of
 from moa_nb.frames.rows import Rows
 from moa_nb.frames.scheduler import run_rows
 from moa_nb.frames.spending import agree, forecast
@@ -73,6 +73,8 @@ class FrameRun:
         self._asked: set[str] = set()
         """Models to which a call went out in this run."""
         self._plan: Plan | None = None
+        self._digest: Digest | None = None
+        """As the plan wants it."""
         self._job: Job[None] | None = None
         self._over_budget: MoaError | None = None
         self._error: MoaError | None = None
@@ -110,6 +112,7 @@ class FrameRun:
         self.state = "running"
         try:
             self._plan = plan = await self._engine.plan(self._checked)
+            self._digest = digest_of(plan)
             gateway = self._engine.gateway(plan.settings)
             await self._agree(plan, gateway)
             collector.slow_down()  # from row to row as well
@@ -153,14 +156,15 @@ class FrameRun:
         prices = [gateway.price(model) for model in plan.models]
         if is_said or all(price is not None and price.source == "free" for price in prices):
             return
-        await agree(plan, self._rows, self._outcomes.open, gateway)
+        await agree(plan, self._rows, self._outcomes.open, digest_of(plan), gateway)
 
     async def _one(self, position: int) -> bool:
         """Return whether a row sent anything; its outcome is settled."""
         assert self._plan is not None
+        assert self._digest is not None
         try:
             task = self._rows.task(position)
-            question = b"" if task is None else digest(self._plan, task)
+            question = b"" if task is None else self._digest(task)
         except TemplateError as error:
             # The template parses and its columns exist: what fails here is this row's value.
             return self._end(position, RowError(str(error)))
@@ -246,7 +250,7 @@ class FrameRun:
         async def look() -> Estimate:
             plan = await self._engine.plan(self._checked)
             gateway = self._engine.gateway(plan.settings)
-            return await forecast(plan, self._rows, self._outcomes.open, gateway)
+            return await forecast(plan, self._rows, self._outcomes.open, digest_of(plan), gateway)
 
         return self._engine.finish(look())
 
@@ -386,7 +390,7 @@ class FrameRun:
     async def _recall(self, position: int) -> Result | None:
         """Return a row's run: kept here, or made again from the store; ``None`` where nothing was asked."""
         outcome = self._outcomes[position]
-        if outcome is None or self._plan is None or outcome.state in {"skipped", "not asked"}:
+        if outcome is None or self._plan is None or self._digest is None or outcome.state in {"skipped", "not asked"}:
             return None
         try:
             task = self._rows.task(position)
@@ -394,7 +398,7 @@ class FrameRun:
             return None
         if task is None:
             return None
-        leader = self._outcomes.leader(digest(self._plan, task), position)
+        leader = self._outcomes.leader(self._digest(task), position)
         if leader in self._kept:
             return self._kept[leader]
         # The strategy is deterministic and its requests are byte-identical: what it asked is in the store.
@@ -410,7 +414,7 @@ class FrameRun:
             msg = "this run still goes on: wait() for it, or stop() it, and then retry"
             raise SetupError(msg)
         again = FrameRun(self._rows, self._options, on_error=self._on_error)
-        again._plan = self._plan
+        again._plan, again._digest = self._plan, self._digest
         again._outcomes = self._outcomes.answered()
         again._kept = {position: result for position, result in self._kept.items() if again._outcomes[position]}
         return again.start()

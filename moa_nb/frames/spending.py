@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from moa_nb.engine.forecast import Estimate, Figures, most, price
 from moa_nb.engine.plan import Plan
 from moa_nb.errors import SpendingNotAgreed, Unanswered
-from moa_nb.frames.questions import digest
+from moa_nb.frames.questions import Digest
 from moa_nb.frames.rows import Rows
 from moa_nb.gateway import Gateway
 from moa_nb.settings import Settings
@@ -27,13 +27,13 @@ _SPARE = 1.05
 """What is asked for beside the estimate: attempts that fail, prompts that were counted short."""
 
 
-async def agree(plan: Plan, rows: Rows, positions: Iterable[int], gateway: Gateway) -> None:
+async def agree(plan: Plan, rows: Rows, positions: Iterable[int], digest: Digest, gateway: Gateway) -> None:
     """Return nothing if a run that nobody gave a budget may take what its rows would.
 
     Raises:
         SpendingNotAgreed: with the estimate, and the ``budget=`` to pass.
     """
-    longest_first = await _questions(plan, rows, positions)
+    longest_first = await _questions(rows, positions, digest)
     if not longest_first or await _is_clearly_fine(plan, rows, longest_first, gateway):
         return
     parts = await _priced(plan, rows, longest_first, gateway)
@@ -60,23 +60,23 @@ async def agree(plan: Plan, rows: Rows, positions: Iterable[int], gateway: Gatew
     raise SpendingNotAgreed(msg)
 
 
-async def forecast(plan: Plan, rows: Rows, positions: Iterable[int], gateway: Gateway) -> Estimate:
+async def forecast(plan: Plan, rows: Rows, positions: Iterable[int], digest: Digest, gateway: Gateway) -> Estimate:
     """Return what the rows at ``positions`` would take: equal ones count once, cached answers nothing.
 
     Every row is rendered, which is quick, and none is kept; of many, a sample is priced.
     """
-    parts = await _priced(plan, rows, await _questions(plan, rows, positions), gateway)
+    parts = await _priced(plan, rows, await _questions(rows, positions, digest), gateway)
     return _together(plan.pipeline.name, parts)
 
 
-async def _questions(plan: Plan, rows: Rows, positions: Iterable[int]) -> list[int]:
+async def _questions(rows: Rows, positions: Iterable[int], digest: Digest) -> list[int]:
     """Return one row for each question, the longest first."""
     sizes: dict[bytes, tuple[int, int]] = {}
     for number, position in enumerate(positions, start=1):
         try:
             task = rows.task(position)
             if task is not None:
-                sizes.setdefault(digest(plan, task), (-most_tokens(task.question), position))
+                sizes.setdefault(digest(task), (-most_tokens(task.question), position))
         except Exception:  # noqa: S110 - whatever it is, the row will fail of it without being sent
             pass
         if number % _TURN == 0:

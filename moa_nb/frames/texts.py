@@ -18,7 +18,7 @@ __all__ = ["TEXT", "Texts", "series"]
 TEXT: Any = "str" if int(pd.__version__.partition(".")[0]) >= 3 else "string"
 """The dtype of texts that pandas itself would choose."""
 
-_STRETCH = 1024
+_STRETCH = 256
 """Rows that are moved together."""
 
 
@@ -50,7 +50,7 @@ class Texts:
         stretches = [*self._stretches]
         if not self._is_sealing:
             return series([*chain.from_iterable(stretches)], index, name)
-        import pyarrow as pa
+        import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]  # it says nothing of its types
 
         chunks = [_sealed(stretch) if isinstance(stretch, list) else stretch for stretch in stretches]
         array = self._dtype.__from_arrow__(pa.chunked_array(chunks, pa.large_string()))
@@ -68,7 +68,7 @@ def series(texts: Sequence[str | None], index: pd.Index[Any], name: Hashable = N
 
 def _sealed(texts: Sequence[str | None]) -> Any:
     """Return texts as an Arrow array; made of its buffers, since Arrow's builder takes twice their size."""
-    import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]  # it says nothing of its types
+    import pyarrow as pa
 
     texts = [*texts]  # another thread may be writing
     pieces = [b"" if text is None else text.encode("utf-8", "replace") for text in texts]

@@ -20,11 +20,11 @@ _WORTH = 0.1
 _CROWDED = 1.35
 """Times the shortest mean latency: from here fewer calls might do."""
 
+_SWAMPED = 1.7
+"""Times the shortest mean latency: twice the calls, and hardly more answers."""
+
 _EARLY = 1.25
 """Times the mean latency of a round in which the calls double, where the short ones come first."""
-
-_TOP_PATIENCE = 4
-"""Measurements before fewer calls are tried than may be."""
 
 _FEWEST = 48
 """Answers of which a rate is made."""
@@ -57,6 +57,8 @@ class Climb:
         """Whether it still doubles."""
         self._home = self.cap
         """Where a step started; the cap while none is tried."""
+        self._best = self.cap
+        """Where a round brought most answers a second while it doubles."""
         self._rate = 0.0
         """Answers a second at home; 0 while nobody knows."""
         self._shortest = float("inf")
@@ -94,9 +96,16 @@ class Climb:
             self._measured((self._n - 1) / (now - self._began), self._seconds / self._n)
 
     def waited(self) -> None:
-        """Return nothing; calls waited for a second, and nothing was refused: slow is not full."""
-        if self.is_fast:
+        """Return nothing; calls waited for a second, and nothing was answered at all: slow is not full."""
+        if self.is_fast and self._latest == 0.0:
             self.cap = min(self.cap * 2.0, float(self.most))
+
+    def grow(self) -> None:
+        """Return nothing; refusals were not about the calls in flight, which double again."""
+        self.is_fast = self.cap < self.most
+        self._home = self._best = self.cap
+        self._rate, self._patience = 0.0, 1
+        self._settle(int(self.cap))
 
     def refused(self) -> None:
         """Return nothing; there were too many."""
@@ -130,20 +139,22 @@ class Climb:
         self._settle(int(self.cap) if not self.is_fast else 0)
 
     def _try_fast(self, rate: float) -> None:
-        """Go on doubling, unless it is at the most, or more calls brought fewer answers: back to where they were most."""
-        if rate < _LOST * self._rate:
-            self.is_fast, self.cap = False, self._home
-        elif self.cap >= self.most:
-            self.is_fast, self._home = False, self.cap
-            self._rate, self._patience = 0.0, _TOP_PATIENCE
-        elif rate > self._rate:
-            self._rate, self._home = rate, self._from
+        """Go on doubling, unless it is at the most, or more calls brought fewer answers or took too long."""
+        is_lost = rate < _LOST * self._rate
+        if rate > self._rate:
+            self._rate, self._best = rate, self._from
+        if is_lost or self.cap >= self.most or self._latest > _SWAMPED * self._shortest:
+            self.is_fast = False
+            self._home = self.cap = self._best if is_lost else self.cap
+            self._goes_up, self._stride = False, _LONGEST_STRIDE
+            self._rate, self._patience = 0.0, 1
 
     def _step(self) -> None:
         """Try more or fewer calls, as it went well last; stay where there is nothing to try."""
         self._waited = 0
         is_top, is_crowded = self.cap >= self.most, self._latest > _CROWDED * self._shortest
         if is_top and not is_crowded:
+            self._stride = 1
             return
         self._goes_up = not is_top and (self._goes_up or self.cap < 2)
         factor = _STEP**self._stride

@@ -28,7 +28,8 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._open: dict[_Deadline, None] = {}
+        self.now = self._loop.time
+        self.open: dict[_Deadline, None] = {}
         self._rings_at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
@@ -41,32 +42,21 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
 
-    def enter(self, deadline: _Deadline, seconds: float) -> None:
-        """Return once the timer rings in time for a deadline."""
-        due = deadline.due = self._loop.time() + seconds
-        self._open[deadline] = None
+    def ring_by(self, due: float) -> None:
+        """Return once the timer rings no later than at a moment."""
         if due < self._rings_at:
-            self._ring_at(due)
-
-    def leave(self, deadline: _Deadline) -> None:
-        """Return nothing; the timer is left as it is, and finds nobody who is late."""
-        del self._open[deadline]
-
-    def _ring_at(self, due: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._rings_at, self._timer = due, self._loop.call_at(due, self._ring)
+            self.close()
+            self._rings_at, self._timer = due, self._loop.call_at(due, self._ring)
 
     def _ring(self) -> None:
         self._rings_at, self._timer = math.inf, None
-        now, coming = self._loop.time() + _RESOLUTION, math.inf
-        for deadline in self._open:
+        now, coming = self.now() + _RESOLUTION, math.inf
+        for deadline in self.open:
             if deadline.due > now:
                 coming = min(coming, deadline.due)
             else:
                 deadline.pass_by()
-        if coming < math.inf:
-            self._ring_at(coming)
+        self.ring_by(coming)
 
 
 class _Deadline:
@@ -82,12 +72,16 @@ class _Deadline:
         task = asyncio.current_task()
         assert task is not None
         self._task, self._cancelling = task, task.cancelling()
-        self._deadlines.enter(self, self._seconds)
+        deadlines = self._deadlines
+        self.due = deadlines.now() + self._seconds
+        deadlines.open[self] = None
+        deadlines.ring_by(self.due)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._deadlines.leave(self)
+        # The timer is left as it is, and will find nobody who is late.
+        del self._deadlines.open[self]
         if (
             self._is_past
             and self._task.uncancel() <= self._cancelling

@@ -23,7 +23,7 @@ class Events:
             piece = self._with_newlines(piece)
         rest = self._rest
         if not rest and piece.endswith(b"\n\n"):
-            return _data(piece)  # nearly always
+            return _data(piece[:-2])  # nearly always
         start = max(len(rest) - 1, 0)
         rest += piece
         end = rest.rfind(b"\n\n", start)
@@ -44,14 +44,14 @@ class Events:
         return whole[: len(whole) - len(self._carriage)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
+_FIELD, _NEXT = b"data: ", b"\n\ndata: "
+
+
 def _data(block: bytes) -> list[bytes]:
     """Return the data of each event of a block; comments and other fields are left out."""
-    found = []
-    for event in block.split(b"\n\n"):
-        if event.startswith(b"data:") and b"\n" not in event:
-            data = event[5:].strip()
-        else:
-            data = b"\n".join(line[5:] for line in event.split(b"\n") if line.startswith(b"data:")).strip()
-        if data:
-            found.append(data)
-    return found
+    found = block.removeprefix(_FIELD).split(_NEXT)
+    if not block.startswith(_FIELD) or block.count(b"\n") != 2 * (len(found) - 1):
+        # Not each event is one line of data, as nearly all are.
+        events = (event.split(b"\n") for event in block.split(b"\n\n"))
+        found = [b"\n".join(line[5:] for line in lines if line.startswith(b"data:")) for lines in events]
+    return [data for event in found if (data := event.strip())]

@@ -12,6 +12,7 @@ import itertools
 import math
 from collections.abc import Awaitable, Callable, Mapping
 
+from moa_nb.gateway.chance import Chance
 from moa_nb.gateway.climb import Climb
 from moa_nb.gateway.pace import Bucket, Pace, per_minute
 from moa_nb.gateway.quota import Quotas
@@ -26,6 +27,21 @@ _OUTAGE = 8
 
 _FIRST_PROBE_SECONDS = 0.25
 _LONGEST_PROBE_SECONDS = 4.0
+
+_LONGEST_HOLD = 0.1
+"""Seconds after which rates are looked at again."""
+
+_COOL_DOWN = 8
+"""Refusals in a row that are one, where single ones are known to come of the rate or of chance."""
+
+_COOL_DOWN_SECONDS = 1.0
+"""In which nothing is answered in a cool-down, at least."""
+
+_LONG_SILENCE = 3.0
+"""Seconds of refusals alone, after which what was learnt before holds no more."""
+
+_LONGEST_SINGLE_SECONDS = 2.0
+"""What a service may ask for in a single refusal of a known rate without meaning all calls."""
 
 _INSTANT = 1e-6
 """Seconds for which nobody waits: what is left of a wait when moments are rounded."""
@@ -86,6 +102,10 @@ class Limiter:
         self._round_trip = self._tokens = 0.0
         """What a call takes on average."""
         self._cut_at = -math.inf
+        self._chance = Chance()
+        self._n_refused = 0
+        """Refusals since the latest answer."""
+        self._answered_at = 0.0
         self._n_faults = 0
         self._probe_seconds = 0.0
         """Between two probes of a service that is out of order; 0 while it is not."""
@@ -164,6 +184,10 @@ class Limiter:
         if self._probe_seconds:
             self._closed_until = now
         self._in_order()
+        if self._n_refused >= _COOL_DOWN and now - self._answered_at > _LONG_SILENCE:
+            self._pace.closed(now, now, is_new=True)
+        self._n_refused, self._answered_at = 0, now
+        self._see(is_refused=False)
         self._climb.answered(now, seconds, is_full=self.in_flight >= self._slots)
         self._slots = int(self._climb.cap)
         had_pace = self._pace.bucket is not None
@@ -184,7 +208,11 @@ class Limiter:
         """Return nothing; the service had enough (429, 529): fewer or slower, and none until it says so.
 
         Calls that went out before the latest cut say nothing new when they are refused too, so that there is at most
-        one cut a round trip. What is cut is what let the call through: the calls in flight, or their rate.
+        one cut a round trip. What is cut is what let the call through: the calls in flight, or their rate. Refusals that
+        come of chance cut nothing.
+
+        The wait that the service asked for holds back all calls; but once its rate is learnt, a short wait after a
+        single refusal says no more than that this one call was beyond it, and is the call's own.
 
         Args:
             wait_seconds: what the service asked for; ``None`` if nothing.
@@ -193,20 +221,42 @@ class Limiter:
         """
         now = self._clock()
         self._in_order()
+        self._n_refused += 1
+        self._see(is_refused=True)
+        is_cool_down = self._is_cool_down(now)
+        if not self._chance.is_all:
+            self._cut(now, seconds)
+        if wait_seconds is None and headers is not None:
+            wait_seconds = self._quotas.refused_for(headers)
+        if wait_seconds and (is_cool_down or wait_seconds > _LONGEST_SINGLE_SECONDS):
+            self._pace.closed(now, now + wait_seconds, is_new=is_cool_down)
+            self._close(now + wait_seconds)
+        self._gather()
+
+    def _cut(self, now: float, seconds: float) -> None:
+        """Cut what let a call through that was refused after ``seconds``."""
         is_news = now - self._cut_at >= max(seconds, self._round_trip)
         is_full = self.in_flight >= self._slots
         was_paced = self._pace.bucket is not None
-        self._pace.refused(now, is_news=is_news)
+        self._pace.refused(now, is_news=is_news, is_full=is_full)
         if is_news:
             self._cut_at = now
             if is_full or not was_paced:
                 self._climb.refused()
                 self._slots = int(self._climb.cap)
-        if wait_seconds is None and headers is not None:
-            wait_seconds = self._quotas.refused_for(headers)
-        if wait_seconds:
-            self._close(now + wait_seconds)
-        self._gather()
+
+    def _see(self, *, is_refused: bool) -> None:
+        """Let chance be known for what it is."""
+        if self._chance.ended(self.in_flight, is_refused=is_refused):
+            self._pace.forget()
+            self._climb.grow()
+            self._gather()
+
+    def _is_cool_down(self, now: float) -> bool:
+        """Return whether a refusal is more than what a learnt rate or chance explains."""
+        if self._pace.bucket is None and not self._chance.is_all:
+            return True
+        return self._n_refused >= _COOL_DOWN and now - self._answered_at >= max(self._round_trip, _COOL_DOWN_SECONDS)
 
     def faulted(self, seconds: float) -> None:
         """Return nothing; the service failed (5xx, a broken connection, no answer in time).
@@ -234,7 +284,6 @@ class Limiter:
 
     def _close(self, moment: float) -> None:
         self._closed_until = max(self._closed_until, moment)
-        self._pace.closed(self._closed_until)
         self._is_timed = True
 
     def _gather(self) -> None:
@@ -245,6 +294,7 @@ class Limiter:
 
     def _held_seconds(self, tokens: int, now: float) -> float:
         """Return the seconds for which a call is held back."""
+        self._pace.adjust(now)
         held = self._closed_until - now
         for bucket, is_of_tokens in self._buckets:
             held = max(held, bucket.wait_seconds(tokens if is_of_tokens else 1, now))
@@ -269,7 +319,8 @@ class Limiter:
                 now = self._clock()
                 held = self._held_seconds(tokens, now)
                 if held > _INSTANT:
-                    self._wake_in(held)
+                    # A rate that grows brings it sooner.
+                    self._wake_in(held if now < self._closed_until else min(held, _LONGEST_HOLD))
                     return
                 self._take(tokens, now)
             heapq.heappop(self._queue)

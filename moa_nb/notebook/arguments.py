@@ -16,7 +16,7 @@ from moa_nb.errors import nearest
 __all__ = ["COMMANDS", "FORMATS", "cell_parser", "split"]
 
 COMMANDS = {
-    "pipelines": "what pipelines there are",
+    "pipelines": "what pipelines there are, and how many calls each takes",
     "models": "who plays which role; with a provider's name: what it offers",
     "settings": "each value, and where it came from",
     "costs": "what was spent and saved, by day, pipeline and model",

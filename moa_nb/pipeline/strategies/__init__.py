@@ -76,6 +76,9 @@ def _check(made: Strategy) -> None:
     if not (isinstance(made.params, type) and issubclass(made.params, Params)):
         msg = f"strategy {made.name!r}: params is a subclass of moa.Params, not {made.params!r:.60}"
         raise PipelineError(msg)
+    if not made.params.__pydantic_complete__ and made.params.model_rebuild(raise_errors=False) is not True:
+        msg = f"strategy {made.name!r}: {made.params.__name__} has annotations that name nothing known where it stands"
+        raise PipelineError(msg)
     if taken := _NOT_FIELDS.intersection(made.params.model_fields):
         msg = f"strategy {made.name!r}: a parameter cannot be called {min(taken)!r}, which a pipeline says of itself"
         raise PipelineError(msg)
