@@ -19,7 +19,7 @@ QUESTION = "Seven people went to the mill, and none came back. How many went? Sa
 LENGTH = 80
 """Tokens of a full answer."""
 
-MARKS = 1.1
+MARKS = 1.0
 """What prompts may differ by: the marks between quoted texts are other digits for other texts, and so other tokens."""
 
 

@@ -129,8 +129,19 @@ def test_a_strategy_that_breaks_on_answers_that_say_nothing_is_named(lab: Lab) -
         assert int(answer.text)
         return answer
 
-    with pytest.raises(PipelineError, match=r"strategy 'fragile' breaks on answers that say nothing \(ValueError"):
-        moa.Pipeline(strategy="fragile").explain()
+    fragile_one = moa.Pipeline(strategy="fragile")
+    for price in (fragile_one.explain, lambda: moa.estimate("Why?", pipeline=fragile_one)):
+        with pytest.raises(
+            PipelineError, match=r"strategy 'fragile' breaks on .* \(ValueError: .* through ask\.decide"
+        ):
+            price()
+
+
+def test_a_picture_needs_no_row(lab: Lab) -> None:
+    """A router that reads a column goes the way of a row in which it is missing."""
+    for router in ({"column": "hard"}, [{"column": "hard", "equals": True, "to": "strong"}]):
+        picture = moa.Pipeline(strategy="route", router=router).explain()
+        assert picture.n_calls == (1, 1)
 
 
 def test_circles_and_names_that_are_not_there_are_errors(lab: Lab) -> None:

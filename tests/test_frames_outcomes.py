@@ -21,6 +21,7 @@ from moa_nb.frames.progress import Progress, Spent
 from moa_nb.frames.rows import Rows
 from moa_nb.frames.run import FrameRun
 from moa_nb.frames.texts import TEXT, Texts
+from moa_nb.pipeline import strategies
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.spec import Agent, Params, Pipeline
@@ -134,9 +135,10 @@ class Peek(Params):
 
 
 @pytest.fixture
-def peek() -> list[tuple[dict[str, Any], str | None]]:
+def peek(monkeypatch: pytest.MonkeyPatch) -> list[tuple[dict[str, Any], str | None]]:
     """What a strategy of the user's own saw beside each question."""
     seen: list[tuple[dict[str, Any], str | None]] = []
+    monkeypatch.setattr(strategies, "_registry", dict(strategies._registry))
 
     @strategy("peek", params=Peek)
     async def look(task: Task, params: Peek, ask: Ask) -> Candidate:

@@ -51,6 +51,10 @@ DOORS = {
     # A result shows itself; what it looks like is decided where things are drawn.
     ("pipeline/result.py", "show", "notebook"),
     ("pipeline/result.py", "_repr_mimebundle_", "panels"),
+    ("pipeline/explain.py", "_repr_mimebundle_", "panels"),
+    # A pipeline is explained by going through it with nobody asked.
+    ("pipeline/spec.py", "explain", "engine"),
+    ("pipeline/spec.py", "to_toml", "engine"),
 }
 """The imports that go up, each inside one function: file, function, room."""
 

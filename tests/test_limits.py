@@ -349,14 +349,13 @@ def test_tokens_are_settled_against_what_was_used() -> None:
 
 
 @pytest.mark.parametrize("burst", [5, 50])
-@pytest.mark.parametrize("wait", [None, 1.0])
-def test_a_rate_is_learnt_from_refusals(burst: int, wait: float | None) -> None:
+def test_a_rate_is_learnt_from_refusals(burst: int) -> None:
     """A service that takes 50 a second is soon asked about as often, though it answers at once."""
 
     async def go() -> tuple[float, float]:
         clock = Clock()
         limiter = limiter_of(256, clock, start=16)
-        bucket = Bucket(50.0, burst, 0.0)
+        bucket, rng = Bucket(50.0, burst, 0.0), random.Random(1)
         outcomes: list[tuple[float, bool]] = []
 
         async def work() -> None:
@@ -368,14 +367,14 @@ def test_a_rate_is_learnt_from_refusals(burst: int, wait: float | None) -> None:
                     bucket.take(1, clock.now)
                     limiter.answered(0.01)
                 else:
-                    limiter.refused(wait, 0.01)
+                    limiter.refused(None, 0.01)
                 outcomes.append((clock.now, is_served))
                 limiter.release()
                 if not is_served:
-                    await clock.sleep(wait or 0.2)
+                    await clock.sleep(0.1 + rng.random() / 4)
 
         async with asyncio.TaskGroup() as group:
-            for _ in range(40):
+            for _ in range(100):
                 group.create_task(work())
         late = [is_served for moment, is_served in outcomes if moment >= 20]
         return sum(late) / 40 / 50, 1 - sum(late) / len(late)
@@ -423,20 +422,6 @@ def test_a_single_refusal_of_a_learnt_rate_holds_back_one_call() -> None:
 
 
 # Chance -----------------------------------------------------------------------------------------
-
-
-@given(seed=st.integers(0, 10**6), share=st.floats(0.05, 0.2), top=st.integers(16, 64))
-@effort(max_examples=50, deadline=None)
-def test_refusals_by_chance_are_known_for_what_they_are(seed: int, share: float, top: int) -> None:
-    """Whatever their share, once fewer calls are refused as often as more were."""
-    rng, chance, in_flight = random.Random(seed), Chance(), float(top)
-    for number in range(20_000):
-        is_refused = rng.random() < share
-        chance.ended(int(in_flight), is_refused=is_refused)
-        in_flight = max(in_flight * 0.85, 4.0) if is_refused and number % 3 == 0 else in_flight
-        if chance.share:
-            break
-    assert 0 < chance.share < 3 * share
 
 
 @given(seed=st.integers(0, 10**6), most=st.integers(6, 64), excess=st.floats(1.05, 4.0))

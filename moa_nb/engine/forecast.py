@@ -21,6 +21,11 @@ __all__ = ["Estimate", "Figures", "make_estimate", "most", "price"]
 
 _FILLING = re.compile(r"(?: ~){8,}")
 
+_MARK = re.compile(r"\[[0-9a-f]{18}\]")
+"""A fence's mark. It is another one when the answers are there, and as text it may have more tokens or fewer."""
+
+_LEAST_OF_A_MARK, _MOST_OF_A_MARK = 9, 20
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -133,6 +138,8 @@ class Estimate:
             cost = f"{self.n_unpriced} of them of unknown price"
         else:
             cost = f"{'at least' if self.at_least else 'at most'} ${self.cost:.4f}" if self.cost else "free"
+            if self.low.n_calls != self.high.n_calls and self.low.cost and not self.at_least:
+                cost = f"${self.low.cost:.4f} to ${self.cost:.4f}"
         cached = f" ({self.n_cached} more cached)" if self.n_cached else ""
         calls = f"{self.n_calls}"
         if self.low.n_calls != self.high.n_calls:
@@ -156,12 +163,13 @@ async def make_estimate(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
 async def price(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
     """Return what ``make_estimate`` does; the prompts of its result are filled up, which nobody should see."""
     walk = _Walk(plan, task, gateway, functools.cache(_count))
+    lowest = replace(walk, count=functools.cache(functools.partial(_count, mark=_LEAST_OF_A_MARK)))
     paths = Paths()
     longest, shortest = [], []
     while paths.next():
         longest.append(await walk.go(paths))
         paths.again()
-        shortest.append(await walk.go(paths, is_long=False))
+        shortest.append(await lowest.go(paths, is_long=False))
     known = [Figures.of(result) for result in longest]
     dearest = max(range(len(known)), key=lambda place: (known[place].priced, known[place].n_calls))
     return Estimate(
@@ -239,10 +247,13 @@ class _Walk:
         )
 
 
-def _count(text: str, model: str | None = None, *, count: Callable[..., int] = tokens.count_tokens) -> int:
-    """Return the tokens of a text; those of fillings are known."""
+def _count(
+    text: str, model: str | None = None, *, mark: int = _MOST_OF_A_MARK, count: Callable[..., int] = tokens.count_tokens
+) -> int:
+    """Return the tokens of a text; those of fillings are known, and a fence's mark has ``mark``."""
     short = _FILLING.sub("", text)
-    return count(short, model) + (len(text) - len(short)) // 2
+    plain, n_marks = _MARK.subn("", short)
+    return count(plain, model) + (len(text) - len(short)) // 2 + n_marks * mark
 
 
 def _shown(result: Result) -> Result:

@@ -13,17 +13,17 @@ _FEWEST = 24
 _LEAST, _MOST = 0.02, 0.4
 """A share of refusals below this does no harm, and above it is no chance."""
 
-_OVER = 50
+_OVER = 100
 """Answers in a row after which refusals are over."""
 
-_LATELY = 1 / 32
+_LATELY = 1 / 64
 """Weight of the latest call in the share that is refused lately."""
 
 _SLOWLY = 1 / 512
 """Weight of the latest call in the share, once it is known."""
 
-_MARGIN = 0.1
-"""By which the share that is refused lately may be beyond twice the known one."""
+_MARGIN = 0.08
+"""By which the share that is refused lately may be beyond half as much again as the known one."""
 
 
 class Chance:
@@ -45,7 +45,9 @@ class Chance:
         self.share = 0.0
         """Of the calls; 0 while refusals come of too many calls."""
         self._lately = 0.0
-        self._top = 0
+        self._judged = 0.0
+        """The share as it was found, which it never passes."""
+        self._top = 0.0
         """Calls in flight at the first of the refusals; 0 while there are none."""
         self._high = self._low = (0, 0)
         self._n_answers = 0
@@ -53,18 +55,18 @@ class Chance:
     @property
     def is_all(self) -> bool:
         """Whether chance explains what is refused lately."""
-        return self.share > 0.0 and self._lately <= 2 * self.share + _MARGIN
+        return self.share > 0.0 and self._lately <= 1.5 * self.share + _MARGIN
 
-    def ended(self, in_flight: int, *, is_refused: bool) -> bool:
+    def ended(self, in_flight: float, *, is_refused: bool) -> bool:
         """Return whether it has just become clear that refusals do not come of too many calls.
 
         Args:
-            in_flight: calls under way when one of them ended, which is one of them.
+            in_flight: calls under way when one of them ended; where their rate is held back, what it makes of them.
             is_refused: whether that one was refused, and not answered.
         """
         self._lately += _LATELY * (is_refused - self._lately)
         if self.share:
-            self.share += _SLOWLY * (is_refused - self.share) if self.is_all else 0.0
+            self.share = min(self.share + _SLOWLY * (is_refused - self.share), self._judged)
             if self.share < _LEAST:
                 self.share = 0.0
         self._n_answers = 0 if is_refused else self._n_answers + 1
@@ -73,7 +75,7 @@ class Chance:
                 self._top, self._high, self._low = in_flight, (0, 0), (0, 0)
             return False
         if self._n_answers >= _OVER:
-            self._top = 0
+            self._top = 0.0
             return False
         if in_flight > _HIGH * self._top:
             self._high = (self._high[0] + is_refused, self._high[1] + 1)
@@ -84,14 +86,14 @@ class Chance:
 
     def _judge(self) -> bool:
         if self._low[1] >= 2 * _FEWEST > 2 * self._high[1]:
-            self._top = 0  # too few of the one to compare with: from here anew
+            self._top = 0.0  # too few of the one to compare with: from here anew
         if self._low[1] < _FEWEST or self._high[1] < _FEWEST:
             return False
         low, high = (refused / calls for refused, calls in (self._low, self._high))
-        self._top = 0
+        self._top = 0.0
         # What would have been refused of more calls if these were too many already.
         expected = 1.0 - (1.0 - low) * _LOW / _HIGH
         if not _LEAST < low < _MOST or high > (low + expected) / 2:
             return False
-        self.share = self._lately = (self._low[0] + self._high[0]) / (self._low[1] + self._high[1])
+        self.share = self._judged = self._lately = (self._low[0] + self._high[0]) / (self._low[1] + self._high[1])
         return True

@@ -247,7 +247,10 @@ class Limiter:
 
     def _see(self, *, is_refused: bool) -> None:
         """Let chance be known for what it is."""
-        if self._chance.ended(self.in_flight, is_refused=is_refused):
+        bucket, load = self._pace.bucket, float(self.in_flight)
+        if bucket is not None and self.in_flight < self._slots:
+            load = min(bucket.rate * self._round_trip, float(self._slots))
+        if self._chance.ended(load, is_refused=is_refused):
             self._pace.forget()
             self._climb.grow()
             self._gather()

@@ -293,7 +293,8 @@ class Ask:
         from moa_nb.pipeline.strategies import find
 
         assert agent.pipeline is not None
-        pipeline = self.pipelines(agent.pipeline)
+        options = {"temperature": agent.temperature, "max_tokens": agent.max_tokens}
+        pipeline = self.pipelines(agent.pipeline).override(**options)
         ask = replace(self, task=task, flags={}, prefix=f"{layer} › {agent.label} › ")
         answer = await find(pipeline.strategy).run(task, pipeline.params, ask)
         if ask.flags.get("degraded"):

@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any, Protocol
 
 from moa_nb.chat import Completion, Message, Request
-from moa_nb.errors import MoaError, PipelineError
+from moa_nb.errors import PipelineError
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.ask import Ask, Choices
 from moa_nb.pipeline.candidate import Candidate, Task
@@ -33,6 +33,16 @@ _MOST = 65_000
 """Answers that can be told apart."""
 
 _CONVERSATION = (Message("user", _EARLIER), Message("assistant", "…"), Message("user", _QUESTION))
+
+
+class _AnyRow(dict[str, Any]):
+    """A row that has every column, and nothing in it."""
+
+    def __contains__(self, column: object) -> bool:
+        return True
+
+    def __missing__(self, column: str) -> None:
+        return None
 
 
 class Ways(Choices, Protocol):
@@ -153,17 +163,9 @@ async def _walk(pipeline: Pipeline, roles: Roles, ways: Ways) -> tuple[Layer, ..
 
     strategy = find(pipeline.strategy)
     candidate = Candidate if strategy.is_ours else ways.candidate
-    ask = Ask(Task(_CONVERSATION), Resolver(roles), answer, record, b"", choices=ways, candidate=candidate)
-    try:
-        await strategy.run(ask.task, pipeline.params, ask)
-    except MoaError:
-        raise
-    except Exception as error:  # somebody's strategy, which may do anything
-        msg = (
-            f"strategy {strategy.name!r} breaks on answers that say nothing ({type(error).__name__}: {error}): let a"
-            " value be None, and branch through ask.decide"
-        )
-        raise PipelineError(msg) from error
+    task = Task(_CONVERSATION, values=_AnyRow())
+    ask = Ask(task, Resolver(roles), answer, record, b"", choices=ways, candidate=candidate)
+    await strategy.run(task, pipeline.params, ask)
     return record.finish().layers
 
 

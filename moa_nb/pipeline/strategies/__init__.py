@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from moa_nb.errors import PipelineError, UnknownName, nearest
+from moa_nb.errors import MoaError, PipelineError, UnknownName, nearest
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.spec import Params
@@ -99,11 +99,21 @@ def _check(made: Strategy) -> None:
 
 
 def _with_an_answer(made: Strategy) -> _Run:
-    """Return somebody's function, which then returns a candidate or raises."""
+    """Return somebody's function, which then returns a candidate or raises; without answers, what to do."""
 
     @functools.wraps(made.run)
     async def run(task: Task, params: Any, ask: Ask) -> Candidate:
-        answer = await made.run(task, params, ask)
+        try:
+            answer = await made.run(task, params, ask)
+        except Exception as error:
+            if ask.choices is None or isinstance(error, MoaError):
+                raise
+            said = " ".join(str(error).split())[:80]
+            msg = (
+                f"strategy {made.name!r} breaks on answers that say nothing, with which it is priced"
+                f" ({type(error).__name__}: {said}): let a value be None, and branch through ask.decide"
+            )
+            raise PipelineError(msg) from error
         if not isinstance(answer, Candidate):
             msg = (
                 f"strategy {made.name!r} returned {type(answer).__name__}: it returns a Candidate, as ask.one gives one"
