@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,7 +20,7 @@ from moa_nb.frames import texts as module
 from moa_nb.frames.outcome import Outcome, Outcomes
 from moa_nb.frames.progress import Progress, Spent
 from moa_nb.frames.rows import Rows
-from moa_nb.frames.run import FrameRun
+from moa_nb.frames.run import FrameRun, _tail
 from moa_nb.frames.texts import TEXT, Texts
 from moa_nb.pipeline import strategies
 from moa_nb.pipeline.ask import Ask
@@ -272,3 +273,11 @@ def test_a_cut_off_attempt_makes_the_cost_at_least(lab: ChatServer) -> None:
 def test_figures_say_what_is_known(progress: Progress, figures: str) -> None:
     """Dollars are 'at least' where an attempt was never reported; a budget is shown in its unit."""
     assert progress.figures == figures
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "window", "first"), [(1000, 128, 872), (100, 128, 50), (1, 128, None), (0, 128, None), (9, 2, 7)]
+)
+def test_the_last_rows_go_layer_by_layer(n_rows: int, window: int, first: int | None) -> None:
+    """At most a window of them and half of all, so that all places are taken until nearly the end."""
+    assert _tail(list(range(n_rows)), window) == (sys.maxsize if first is None else first)

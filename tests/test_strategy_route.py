@@ -201,6 +201,16 @@ def test_each_row_goes_the_way_that_its_columns_say(server: ChatServer) -> None:
         answers({"column": "scores"})
 
 
+def test_equal_texts_are_asked_as_often_as_their_columns_differ(server: ChatServer) -> None:
+    """Under a router that looks at columns, two rows with one text are two questions; under another they are one."""
+    same = FRAME.assign(q="Why?")
+    by_column = same.moa.start.synthesize("q", pipeline=pipeline({"column": "way"}, ways=["$small", "$strong"])).wait()
+    assert list(by_column.partial) == ["answer of a", "answer of z", "answer of z"]
+    by_length = [{"longer": 3, "to": "strong"}]
+    by_text = same.moa.start.synthesize("q", pipeline=pipeline(by_length, ways=["$small", "$strong"])).wait()
+    assert list(by_text.report["state"]) == ["done", "duplicate", "duplicate"]
+
+
 # Faults -----------------------------------------------------------------------------------------
 
 

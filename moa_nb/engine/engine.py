@@ -213,18 +213,36 @@ class Engine:
             budget=plan.budget.limit if plan.budget is not None and plan.budget.unit == "dollars" else None,
         )
 
-    async def answer(self, plan: Plan, task: Task, record: RunRecord, *, row: int = 0, watched: bool = False) -> Result:
+    async def answer(
+        self,
+        plan: Plan,
+        task: Task,
+        record: RunRecord,
+        *,
+        row: int = 0,
+        is_early_first: bool = False,
+        watched: bool = False,
+    ) -> Result:
         """Return the result of one pipeline on one input.
+
+        Args:
+            plan: who is asked, and how.
+            task: the input.
+            record: where it is written down.
+            row: calls of lower rows go first.
+            is_early_first: whether of equal rows the calls of earlier layers go first, not those of later ones.
+            watched: whether somebody looks on.
 
         Raises:
             MoaError: with the finished layers as its ``result``.
         """
         begin, budget, cache = plan.gateway.begin, plan.budget, plan.cache
+        sign = 1 if is_early_first else -1
 
         def complete(
             request: Request, on_end: Callable[[Any], None], *, layer: int, watch: CallRecord | None
         ) -> Completion | Ticket:
-            return begin(request, on_end, priority=(row, -layer), budget=budget, cache=cache, watch=watch)
+            return begin(request, on_end, priority=(row, sign * layer), budget=budget, cache=cache, watch=watch)
 
         ask = plan.ask(task, complete, record, watched=watched and plan.settings.stream)
         collector.slow_down()

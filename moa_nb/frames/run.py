@@ -75,6 +75,8 @@ class FrameRun:
         self._plan: Plan | None = None
         self._digest: Digest | None = None
         """As the plan wants it."""
+        self._tail = len(rows)
+        """The rows from here on go layer by layer."""
         self._job: Job[None] | None = None
         self._over_budget: MoaError | None = None
         self._error: MoaError | None = None
@@ -115,12 +117,15 @@ class FrameRun:
             self._digest = digest_of(plan)
             gateway = self._engine.gateway(plan.settings)
             await self._agree(plan, gateway)
+            window = 2 * max((gateway.route(model).limiter.most for model in plan.models), default=1)
+            if plan.budget is None:
+                self._tail = _tail([*self._outcomes.open], window)
             collector.slow_down()  # from row to row as well
             try:
                 await run_rows(
                     self._outcomes.open,
                     self._one,
-                    window=2 * max((gateway.route(model).limiter.most for model in plan.models), default=1),
+                    window=window,
                     is_proven=lambda: (gateway.verified | self._asked).issuperset(plan.models),
                 )
             finally:
@@ -185,7 +190,9 @@ class FrameRun:
     async def _ask(self, plan: Plan, task: Task, position: int) -> bool:
         record = self._engine.new_record(plan, task, self.id)
         try:
-            result = await self._engine.answer(plan, task, record, row=position)
+            is_last = position >= self._tail
+            row = self._tail if is_last else position
+            result = await self._engine.answer(plan, task, record, row=row, is_early_first=is_last)
         except asyncio.CancelledError:
             # What its calls took was paid for, though there is no answer.
             self._count(position, record.result)
@@ -440,6 +447,16 @@ class FrameRun:
     def __repr__(self) -> str:
         why = f" ({self._error})" if self._error else ""
         return f"<FrameRun {self.id}, {self.state}{why}: {self.progress}>"
+
+
+def _tail(positions: list[int], window: int) -> int:
+    """Return the first of the last rows, which go layer by layer: so all places are taken until nearly the end.
+
+    It is never more than half of the rows, so that the first ones are soon finished. A run under a budget has none:
+    what is left of the money is to finish rows.
+    """
+    n_last = min(window, len(positions) // 2)
+    return positions[-n_last] if n_last else sys.maxsize
 
 
 def _is_forgotten(model: str) -> bool:

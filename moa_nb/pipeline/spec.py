@@ -214,6 +214,11 @@ class Params(_Strict):
             found += [value] if isinstance(value, Agent) else _only_agents(value)
         return tuple(found)
 
+    @property
+    def uses_columns(self) -> bool:
+        """Whether an answer may depend on columns that the prompt does not hold; then equal prompts are not equal rows."""
+        return False
+
     def override(self, *, temperature: float | None = None, max_tokens: int | None = None, **others: Any) -> Params:
         """Return the parameters with the options of one call; sampling holds for every agent.
 

@@ -260,7 +260,7 @@ def by_chance(name: str, seconds: float) -> None:
     """Print the answers a second of a service that refuses by chance."""
     outcomes = outcomes_of(name, seconds)
     print(
-        f"{name}: {served_a_second(outcomes, seconds / 3, seconds - 0.5):.0f}/s (64 in flight: at most 1152)",
+        f"{name}: {served_a_second(outcomes, seconds / 3, seconds - 0.5):.0f}/s (64 in flight: at most 1280)",
         flush=True,
     )
 

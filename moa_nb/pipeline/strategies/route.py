@@ -107,6 +107,13 @@ class Route(Params):
         n_ways = len(self.ways)
         return self.thresholds if self.thresholds is not None else tuple(at / n_ways for at in range(1, n_ways))
 
+    @property
+    def uses_columns(self) -> bool:
+        """Whether the way of a question may depend on the row's other columns."""
+        if isinstance(self.router, tuple):
+            return any(rule.column is not None for rule in self.router)
+        return isinstance(self.router, Column) or (isinstance(self.router, Agent) and is_function(self.router))
+
 
 @strategy("route", params=Route)
 async def route(task: Task, params: Route, ask: Ask) -> Candidate:
