@@ -27,7 +27,9 @@ def digest_of(plan: Plan) -> Digest:
 
     def digest(task: Task) -> bytes:
         parts = [message.content for message in task.conversation]
-        parts += [repr(part) for part in (task.material, task.reference_answer)]
+        # A part that is not there is told from an empty one by their number.
+        parts += [part for part in (task.material, task.reference_answer) if part is not None]
+        parts.append(f"{task.material is None}{task.reference_answer is None}")
         if has_columns:
             parts.append(repr(dict(task.values)))
         # The lengths tell apart where one part ends and the next begins.

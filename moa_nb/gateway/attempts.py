@@ -12,7 +12,7 @@ from moa_nb.gateway.budget import Budget
 from moa_nb.gateway.exchange import Exchange, Watch, exchange
 from moa_nb.gateway.hedge import hedged
 from moa_nb.gateway.http import Failed, Http
-from moa_nb.gateway.limits import Priority
+from moa_nb.gateway.limits import OutOfOrder, Priority
 from moa_nb.gateway.prices import FREE
 from moa_nb.gateway.refusal import error_of, said, without_keys
 from moa_nb.gateway.retry import Fault, RetryPolicy
@@ -165,19 +165,26 @@ class Attempts:
         """Return once the service's limits let the call go out.
 
         Raises:
-            MoaError: the call had failed before, and its time was over while it was held back.
+            MoaError: the service has been out of order for too long, or for what is left of the call's own time.
         """
         limiter, began = call.route.limiter, self._clock()
-        if call.fault is None:
-            await limiter.acquire(call.priority, call.tokens)
-            return
-        most = self._retry.seconds * (1 + _SLOWER) - (began - call.failing_since - call.patience)
         try:
-            async with asyncio.timeout(max(most, 0.0)):
+            if call.fault is None:
                 await limiter.acquire(call.priority, call.tokens)
-        except TimeoutError:
-            raise await self._error(call, call.fault) from None
-        call.slowed += self._clock() - began
+                return
+            left = self._longest - (began - call.failing_since - call.patience)
+            async with asyncio.timeout(max(left, 0.0)):
+                await limiter.acquire(call.priority, call.tokens)
+            call.slowed += self._clock() - began
+        except (OutOfOrder, TimeoutError):
+            fault = call.fault or call.route.fault
+            assert fault is not None
+            raise await self._error(call, fault) from None
+
+    @property
+    def _longest(self) -> float:
+        """The most seconds for which a call that meets faults is asked again, those included for which it is held back."""
+        return self._retry.seconds * (1 + _SLOWER)
 
     async def _left(self, call: Call) -> float:
         """Return the seconds that an attempt may take, which begins now.
@@ -228,7 +235,10 @@ class Attempts:
             asked = fault.retry_after_seconds
             limiter.refused(None if asked is None else min(asked, self._settings.deadline), seconds, fault.headers)
         elif fault.kind in _OUT_OF_ORDER:
+            call.route.fault = fault
             limiter.faulted(seconds)
+            if limiter.failing_seconds >= self._longest:
+                limiter.give_up()
         if fault.kind in _UNPAID:
             return 0.0
         call.may_be_billed()

@@ -17,7 +17,7 @@ from moa_nb.gateway.climb import Climb
 from moa_nb.gateway.pace import Bucket, Pace, per_minute
 from moa_nb.gateway.quota import Quotas
 
-__all__ = ["Limiter", "Priority"]
+__all__ = ["Limiter", "OutOfOrder", "Priority"]
 
 Priority = tuple[int, int]
 """(row, minus layer): the smallest goes first."""
@@ -48,6 +48,10 @@ _INSTANT = 1e-6
 
 _SMOOTHING = 0.1
 """Weight of the latest call in the mean of the calls."""
+
+
+class OutOfOrder(Exception):
+    """The service has been out of order for too long: the calls that wait for it are given up."""
 
 
 class Limiter:
@@ -107,6 +111,7 @@ class Limiter:
         """Refusals since the latest answer."""
         self._answered_at = 0.0
         self._n_faults = 0
+        self._failing_since = 0.0
         self._probe_seconds = 0.0
         """Between two probes of a service that is out of order; 0 while it is not."""
         self._probed_at = -math.inf
@@ -147,6 +152,9 @@ class Limiter:
         Args:
             priority: the smallest goes first; among equals the one that came first.
             tokens: what the call is expected to take.
+
+        Raises:
+            OutOfOrder: somebody gave up for all who wait.
         """
         if self.try_acquire(tokens):
             return
@@ -156,7 +164,7 @@ class Limiter:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self.release()
             raise
 
@@ -180,7 +188,7 @@ class Limiter:
             expected: the tokens that it was acquired with.
         """
         now = self._clock()
-        self._round_trip += _SMOOTHING * (seconds - self._round_trip)
+        self._round_trip += (_SMOOTHING if self._round_trip else 1.0) * (seconds - self._round_trip)
         if self._probe_seconds:
             self._closed_until = now
         self._in_order()
@@ -274,10 +282,24 @@ class Limiter:
         self._n_faults += 1
         if self._n_faults < _OUTAGE or now - seconds <= self._probed_at:
             return
+        if not self._probe_seconds:
+            self._failing_since = now
         self._probed_at = now
         self._probe_seconds = min(max(2 * self._probe_seconds, _FIRST_PROBE_SECONDS), _LONGEST_PROBE_SECONDS)
         self._slots = 1
         self._close(now + self._probe_seconds)
+
+    @property
+    def failing_seconds(self) -> float:
+        """For how long the service has been out of order; 0 while it is not."""
+        return self._clock() - self._failing_since if self._probe_seconds else 0.0
+
+    def give_up(self) -> None:
+        """Return nothing; whoever waits for the service is told that it is out of order."""
+        for _, _, turn, _ in self._queue:
+            if not turn.done():
+                turn.set_exception(OutOfOrder())
+        self._queue.clear()
 
     def _in_order(self) -> None:
         self._n_faults, self._probe_seconds = 0, 0.0

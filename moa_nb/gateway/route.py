@@ -14,7 +14,7 @@ from moa_nb.chat import Completion, Request, Usage
 from moa_nb.errors import SetupError, UnknownName, nearest
 from moa_nb.gateway.limits import Limiter
 from moa_nb.gateway.prices import FREE, Price, price_of
-from moa_nb.gateway.retry import RetryBudget
+from moa_nb.gateway.retry import Fault, RetryBudget
 from moa_nb.providers import functions
 from moa_nb.providers.wire import WIRES, Wire
 from moa_nb.settings import ModelSettings, Provider, Settings
@@ -54,6 +54,8 @@ class Route:
     """The ceiling on an answer that has none of its own, where one is needed."""
     retries: RetryBudget
     """How often its calls may be asked again."""
+    fault: Fault | None = None
+    """The latest that put it out of order."""
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     """What the latest answers took, from going out to being whole."""
     _key_start: hashlib.blake2b | None = None
