@@ -20,6 +20,10 @@ __all__ = ["Write", "Writer"]
 _GROUP = 512
 """The most completions of one commit."""
 
+_BUSY_SECONDS, _GATHER_SECONDS = 0.05, 0.003
+"""So soon after a commit others are on their way, and are waited for: taking turns with the engine's thread for each
+one costs more than it takes."""
+
 
 class Write(NamedTuple):
     """One completion on its way to the disk."""
@@ -54,7 +58,10 @@ class Writer:
 
     def _work(self) -> None:
         connection: sqlite3.Connection | None = None
+        committed_at = float("-inf")
         while (first := self._writes.get()) is not None:
+            if time.monotonic() - committed_at < _BUSY_SECONDS:
+                time.sleep(_GATHER_SECONDS)
             group = [first, *self._waiting()]
             try:
                 if connection is None:
@@ -66,6 +73,7 @@ class Writer:
             else:
                 self._unsorted += len(group)
             _wake(group)
+            committed_at = time.monotonic()
             del first, group  # not held while there is nothing to do
             if connection is not None and self._unsorted >= index.TAIL:
                 self._sort_in(connection)
