@@ -124,7 +124,7 @@ class RetryBudget:
     """
 
     def __init__(
-        self, clock: Callable[[], float], *, share: float = 0.2, per_second: float = 4.0, reserve: float = 16.0
+        self, clock: Callable[[], float], *, share: float = 0.5, per_second: float = 4.0, reserve: float = 16.0
     ) -> None:
         self._clock = clock
         self._share, self._per_second, self._reserve = share, per_second, reserve
