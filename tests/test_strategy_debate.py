@@ -244,8 +244,8 @@ def test_who_fails_at_once_is_not_in_the_debate(server: ChatServer, lab: Lab, fa
     """The others go on without it."""
     sentinels(server, b={1: fault})
     result = moa.run(QUESTION, pipeline="debate")
-    assert [record.model for record in server.requests[3:]] == ["a", "c"]
-    assert seen(last(server.requests[-1])) == ["SENTINEL-a-1"]
+    assert sorted(record.model for record in server.requests[3:]) == ["a", "c"]
+    assert seen(last(server.asked("c")[-1])) == ["SENTINEL-a-1"]
     assert (result.n_calls, result.degraded) == (5, True)
 
 

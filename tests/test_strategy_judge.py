@@ -73,7 +73,7 @@ def test_the_best_rated_answer_is_returned_word_for_word(server: ChatServer, lab
     rating(server, a="Fine. [[6]]", b="Better. Rating: [[8.5]]", c="[[8]]")
     result = moa.run(QUESTION, pipeline="judge")
     assert (server.count(), result.n_calls, result.text, result.value) == (6, 6, "SENTINEL-b", None)
-    assert [shown(record) for record in server.asked("z")] == [["a"], ["b"], ["c"]]
+    assert sorted(shown(record) for record in server.asked("z")) == [["a"], ["b"], ["c"]]
     assert {record.body["temperature"] for record in server.asked("z")} == {0}
     assert {record.body["temperature"] for record in server.requests[:3]} == {0.7}
     assert [layer.name for layer in result.layers] == ["answers", "verdicts"]
@@ -195,7 +195,7 @@ def test_a_pair_is_judged_twice_with_the_answers_exchanged(server: ChatServer, l
     result = moa.run(QUESTION, pipeline=pairwise("a", "b"))
     first, second = (MARK.sub("[mark]", prompt) for prompt in prompts(server))
     exchanged = {"SENTINEL-a": "SENTINEL-b", "SENTINEL-b": "SENTINEL-a"}
-    assert [shown(record) for record in server.asked("z")] == [["a", "b"], ["b", "a"]]
+    assert sorted(shown(record) for record in server.asked("z")) == [["a", "b"], ["b", "a"]]
     assert re.sub("SENTINEL-[ab]", lambda match: exchanged[match[0]], first) == second
     assert (server.count(), result.n_calls, result.text) == (4, 4, "SENTINEL-b")
     assert result.notes == ("scores: a 0, b 1",)

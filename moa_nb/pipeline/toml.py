@@ -47,7 +47,7 @@ def _fields(model: BaseModel, name_of: NameOf) -> dict[str, Any]:
     found = {}
     for name, field in type(model).model_fields.items():
         value = getattr(model, name)
-        if value != field.get_default(call_default_factory=True):
+        if value != field.get_default(call_default_factory=True, validated_data={}):
             found[name] = _plain(value, name, name_of)
     return found
 
