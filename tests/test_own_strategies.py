@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import subprocess
@@ -15,7 +16,7 @@ import pandas as pd
 import pytest
 
 import moa_nb as moa
-from moa_nb.errors import PipelineError, TemplateError, UnknownName
+from moa_nb.errors import PipelineError, SetupError, TemplateError, UnknownName
 from moa_nb.pipeline import presets, strategies
 from moa_nb.testing import ChatServer
 
@@ -455,3 +456,12 @@ def test_the_readme_lists_all_pipelines_with_their_calls(lab: Lab) -> None:
     assert sorted(lines) == sorted(
         f"| `{name}` | {one.description} | {one.explain().calls} |" for name, one in loaded.items()
     )
+
+
+def test_a_pipeline_beside_an_agent_that_cannot_be_asked_is_not_begun(server: ChatServer, lab: Lab) -> None:
+    """The layer fails at once with one line, and nothing of the pipeline is left half begun."""
+    broken = {"model": "lab:a", "extra": {"odd": object()}}
+    with pytest.raises(SetupError, match="cannot be sent as JSON"):
+        moa.run("Why?", pipeline=moa.Pipeline(layers=[[broken, "single"], ["lab:z"]]))
+    gc.collect()  # what was never awaited would be complained of here
+    assert server.count() == 0

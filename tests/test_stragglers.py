@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 
 import moa_nb as moa
+from moa_nb import settings
+from moa_nb.engine import current
 from moa_nb.errors import LayerFailed, ServiceError
 from moa_nb.testing import ChatServer, Reply
 
@@ -96,3 +98,20 @@ def test_hedged_calls_that_all_fail_are_one_error(server: ChatServer, lab: Lab) 
     server.on("z", Reply.fault(500))
     with pytest.raises(ServiceError, match="goes on failing"):
         moa.run("Why?", pipeline="single")
+
+
+def test_a_first_attempt_that_wins_late_is_remembered_as_late(server: ChatServer, lab: Lab) -> None:
+    """What it took is counted from its own beginning, not from that of its twin: else 'late' would creep towards 0."""
+    lab(hedge=True, concurrency=4)
+    server.on("z", Reply("quick", delay=0.02))
+    for number in range(25):
+        moa.run(f"Question {number}", pipeline="single")
+    server.clear()
+    server.on("z", Reply("the first", delay=0.5), Reply.hanging())
+    assert moa.run("Why?", pipeline="single").text == "the first"
+
+    async def latest() -> float:
+        engine = current()
+        return engine.gateway(settings.current()).route("lab:z").seconds[-1]
+
+    assert current().finish(latest()) >= 0.5

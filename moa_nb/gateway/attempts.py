@@ -54,7 +54,7 @@ class Call:
     sent: float = 0.0
     """When the first attempt went out."""
     began: float = 0.0
-    """When the latest attempt went out."""
+    """When the latest attempt went out; of two at once, the second."""
     sent_body: bytes = b""
     """What the latest attempt sent."""
     attempts: int = 0
@@ -65,7 +65,6 @@ class Call:
     failing_since: float = 0.0
     patience: float = 0.0
     """Seconds that the service asked to wait."""
-
     slowed: float = 0.0
     """Seconds for which it was held back here, so that a service that fails is not hammered."""
 
@@ -141,16 +140,17 @@ class Attempts:
             if not limiter.try_acquire(call.tokens):
                 await self._acquire(call)
             try:
-                seconds = await self._left(call)
+                began = self._clock()
+                seconds = await self._left(call, began)
                 paid = None
                 body = call.sent_body = route.sent(call.body, is_streamed=call.watch is not None)
                 answered = await exchange(self._http, route, body, headers, seconds, call.watch, self._clock)
-                completion = self._served(call, answered)
+                completion = self._served(call, answered, began)
                 is_said = answered.completion.cost is not None or not completion.usage.estimated
                 paid = _paid(budget, completion) if budget is not None and is_said else None
                 return completion  # noqa: TRY300 - an ``else`` would be outside of what must be settled
             except Failed as failed:
-                paid = self._faulted(call, failed.fault)
+                paid = self._faulted(call, failed.fault, began)
                 return failed.fault
             except asyncio.CancelledError:
                 call.may_be_billed()
@@ -186,17 +186,17 @@ class Attempts:
         """The most seconds for which a call that meets faults is asked again, those included for which it is held back."""
         return self._retry.seconds * (1 + _SLOWER)
 
-    async def _left(self, call: Call) -> float:
+    async def _left(self, call: Call, began: float) -> float:
         """Return the seconds that an attempt may take, which begins now.
 
         Raises:
             MoaError: the call's deadline is over.
         """
-        call.began = self._clock()
+        call.began = began
         if not call.attempts:
-            call.sent = call.began
+            call.sent = began
             call.route.retries.asked()
-        remaining = self._settings.deadline - (call.began - call.sent)
+        remaining = self._settings.deadline - (began - call.sent)
         if call.fault is not None and remaining <= 0:
             raise await self._error(call, call.fault, is_late=True)
         call.attempts += 1
@@ -204,12 +204,12 @@ class Attempts:
             call.watch.sent(call.attempts)
         return min(self._settings.timeout, remaining)
 
-    def _served(self, call: Call, answered: Exchange) -> Completion:
-        """Return the completion with what it took."""
+    def _served(self, call: Call, answered: Exchange, began: float) -> Completion:
+        """Return the completion of an attempt that began then, with what it took."""
         route, completion, now = call.route, answered.completion, self._clock()
         usage, cost = route.accounted(call.request, completion)
-        route.limiter.answered(now - call.began, usage.total_tokens, answered.headers, expected=call.tokens)
-        route.seconds.append(now - call.began)
+        route.limiter.answered(now - began, usage.total_tokens, answered.headers, expected=call.tokens)
+        route.seconds.append(now - began)
         self._answering.add(route.base_url)
         # In full: ``replace`` takes twice as long.
         return Completion(
@@ -227,9 +227,9 @@ class Attempts:
             note=completion.note,
         )
 
-    def _faulted(self, call: Call, fault: Fault) -> float | None:
+    def _faulted(self, call: Call, fault: Fault, began: float) -> float | None:
         """Return what a failed attempt took of a budget: nothing, or ``None`` where it may be billed."""
-        limiter, seconds = call.route.limiter, self._clock() - call.began
+        limiter, seconds = call.route.limiter, self._clock() - began
         if fault.kind == "rate limit":
             # Longer than a call may take, nobody would wait for.
             asked = fault.retry_after_seconds

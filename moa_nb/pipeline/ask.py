@@ -247,8 +247,9 @@ class Ask:
             agent = question.agent
             messages, template = prompts.of(question)
             if agent.pipeline is not None:
-                nested = self._nested(name, agent, replace(self.task, conversation=messages))
-                calls.begin(None, partial(Coming, nested))
+                # Begun only where the layer has not failed by then.
+                answering = partial(self._nested, name, agent, replace(self.task, conversation=messages))
+                calls.begin(None, partial(Coming, answering))
                 continue
             request = Request(
                 agent.model,

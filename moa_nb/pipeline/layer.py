@@ -45,8 +45,8 @@ class Coming:
 
     unreported = 0
 
-    def __init__(self, answering: Coroutine[Any, Any, Candidate], on_end: Callable[[Outcome], None]) -> None:
-        self._task = asyncio.get_running_loop().create_task(answering)
+    def __init__(self, answer: Callable[[], Coroutine[Any, Any, Candidate]], on_end: Callable[[Outcome], None]) -> None:
+        self._task = asyncio.get_running_loop().create_task(answer())
         self._task.add_done_callback(lambda task: on_end(_outcome(task)))
 
     def leave(self) -> asyncio.Task[Any] | None:
