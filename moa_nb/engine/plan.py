@@ -171,6 +171,8 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
     resolve = Resolver(roles)
     agents = [agent for agent in resolve(declared) if agent.pipeline is None]
     models = tuple(dict.fromkeys(agent.model for agent in agents))
+    for one in presets.within(pipeline, pipelines):
+        _refuse_sentences(one, resolve)
     load = functools.cache(templating.load)
     for name in dict.fromkeys(agent.template or "synthesize" for agent in agents):
         # Rendered once on nothing: what is wrong with it shows before anything is paid.
@@ -195,6 +197,19 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
         tuple(agents),
         Room(gateway.context, settings.max_tokens, settings.references, settings.max_ref_chars),
     )
+
+
+def _refuse_sentences(pipeline: Pipeline, resolve: Resolver) -> None:
+    """Return nothing unless a judge would be an agent that only picks sentences from the text."""
+    for declared in pipeline.params.judging():
+        for agent in resolve([declared]):
+            if _is_offline(agent.model):
+                role = declared.model if declared.model.startswith("$") else "it"
+                msg = (
+                    f"pipeline {pipeline.name!r} asks for a judgement, and {agent.model} only picks sentences from your"
+                    f" text: name a model or a function for {role}, or take a pipeline without judges, such as moa-lite"
+                )
+                raise SetupError(msg)
 
 
 def _refuse_too_many(agents: Iterable[Agent], roles: Roles) -> None:

@@ -40,6 +40,5 @@ def digest_of(plan: Plan) -> Digest:
 
 
 def _uses_columns(plan: Plan) -> bool:
-    within = (agent.pipeline for agent in presets.all_agents(plan.pipeline, plan.pipelines))
-    pipelines = [plan.pipeline, *(plan.pipelines(name) for name in within if name is not None)]
+    pipelines = presets.within(plan.pipeline, plan.pipelines)
     return any(not find(pipeline.strategy).is_ours or pipeline.params.uses_columns for pipeline in pipelines)

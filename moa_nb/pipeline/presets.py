@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from moa_nb import templating
 from moa_nb.errors import PipelineError, UnknownName, nearest
 from moa_nb.pipeline.spec import Agent, Pipeline
 
-__all__ = ["all_agents", "load", "names"]
+__all__ = ["all_agents", "load", "names", "within"]
 
 _DEEPEST = 5
 """Pipelines within pipelines, beyond which nobody could foresee a price."""
@@ -49,20 +49,24 @@ def load(pipeline: str | Pipeline) -> Pipeline:
     return Pipeline(name=pipeline, source=where, **data)
 
 
-def all_agents(pipeline: Pipeline, find: Callable[[str], Pipeline] = load) -> tuple[Agent, ...]:
-    """Return every agent that may be asked, those of pipelines within this one included.
+def within(pipeline: Pipeline, find: Callable[[str], Pipeline] = load) -> tuple[Pipeline, ...]:
+    """Return the pipeline itself, and those that are agents of it or of one of them.
 
     Raises:
         PipelineError: a pipeline is an agent of itself, or they go too deep.
         UnknownName: an agent names a pipeline that is not there.
     """
-    return tuple(_agents(pipeline, find, (pipeline.name,)))
+    return tuple(_within(pipeline, find, (pipeline.name,)))
 
 
-def _agents(pipeline: Pipeline, find: Callable[[str], Pipeline], path: tuple[str, ...]) -> list[Agent]:
-    agents = []
+def all_agents(pipeline: Pipeline, find: Callable[[str], Pipeline] = load) -> tuple[Agent, ...]:
+    """Return every agent that may be asked, those of pipelines within this one included; raises what ``within`` does."""
+    return tuple(agent for one in within(pipeline, find) for agent in one.params.agents())
+
+
+def _within(pipeline: Pipeline, find: Callable[[str], Pipeline], path: tuple[str, ...]) -> Iterator[Pipeline]:
+    yield pipeline
     for agent in pipeline.params.agents():
-        agents.append(agent)
         if agent.pipeline is None:
             continue
         way = " > ".join((*path, agent.pipeline))
@@ -77,5 +81,4 @@ def _agents(pipeline: Pipeline, find: Callable[[str], Pipeline], path: tuple[str
         except UnknownName as error:
             msg = f"{error} (a model is named provider:model, as in 'openai:gpt-4o-mini')"
             raise UnknownName(msg) from None
-        agents += _agents(inner, find, (*path, agent.pipeline))
-    return agents
+        yield from _within(inner, find, (*path, agent.pipeline))

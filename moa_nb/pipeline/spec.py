@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,7 +16,7 @@ from moa_nb.settings import ROLES
 if TYPE_CHECKING:
     from moa_nb.pipeline.explain import Explanation
 
-__all__ = ["Agent", "Agents", "Layer", "OneAgent", "Params", "Pipeline", "Resolver", "Roles", "resolve"]
+__all__ = ["Agent", "Agents", "Layer", "OneAgent", "Params", "Pipeline", "Resolver", "Roles", "resolve", "sampled"]
 
 Roles = Mapping[str, tuple[str | Callable[..., Any], ...]]
 """Model ids, or Python functions, by role; one for every role but ``proposers``."""
@@ -214,12 +214,16 @@ class Params(_Strict):
             found += [value] if isinstance(value, Agent) else _only_agents(value)
         return tuple(found)
 
+    def judging(self) -> tuple[Agent, ...]:
+        """Return the agents whose answer is a judgement, which agents that only pick sentences cannot give."""
+        return ()
+
     @property
     def uses_columns(self) -> bool:
         """Whether an answer may depend on columns that the prompt does not hold; then equal prompts are not equal rows."""
         return False
 
-    def override(self, *, temperature: float | None = None, max_tokens: int | None = None, **others: Any) -> Params:
+    def override(self, *, temperature: float | None = None, max_tokens: int | None = None, **others: Any) -> Self:
         """Return the parameters with the options of one call; sampling holds for every agent.
 
         Raises:
@@ -233,7 +237,12 @@ class Params(_Strict):
         changes = {name: value for name, value in wanted.items() if value is not None}
         return self._each_agent(lambda agent: Agent.model_validate({**agent.stated(), **changes})) if changes else self
 
-    def _each_agent(self, change: Callable[[Agent], Agent]) -> Params:
+    def having(self, **values: Any) -> Self:
+        """Return a copy with other values, checked as the first ones were; ``None`` leaves one as it is."""
+        wanted = {name: value for name, value in values.items() if value is not None}
+        return type(self).model_validate({**dict(self), **wanted}) if wanted else self
+
+    def _each_agent(self, change: Callable[[Agent], Agent]) -> Self:
         """Return a copy with every agent changed."""
         update: dict[str, Any] = {}
         for name in type(self).model_fields:
@@ -243,6 +252,11 @@ class Params(_Strict):
             elif _only_agents(value):
                 update[name] = tuple(change(agent) for agent in value)
         return self.model_copy(update=update)
+
+
+def sampled(agents: Iterable[Agent], samples: int | None) -> list[dict[str, Any]] | None:
+    """Return what agents are with another number of samples each, for ``Params.having``; ``None`` leaves them alone."""
+    return None if samples is None else [{**agent.stated(), "samples": samples} for agent in agents]
 
 
 def _only_agents(value: Any) -> list[Agent]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -31,10 +31,13 @@ class AttentionMoa(Params):
     layers: int = Field(2, ge=1, le=50)
     """How many layers there are, unless one brings no improvement."""
 
-    def override(self, *, layers: int | None = None, **others: Any) -> Params:
+    def override(self, *, layers: int | None = None, **others: Any) -> Self:
         """Return the parameters with another number of layers, or other sampling."""
-        changed = super().override(**others)
-        return changed if layers is None else type(self).model_validate({**dict(changed), "layers": layers})
+        return super().override(**others).having(layers=layers)
+
+    def judging(self) -> tuple[Agent, ...]:
+        """Return who criticizes: everybody."""
+        return self.proposers
 
 
 @strategy("attention-moa", params=AttentionMoa)

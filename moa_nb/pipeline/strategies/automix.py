@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -43,10 +43,13 @@ class AutoMix(Params):
             raise ValueError(msg)
         return self
 
-    def override(self, *, samples: int | None = None, **others: Any) -> Params:
+    def override(self, *, samples: int | None = None, **others: Any) -> Self:
         """Return the parameters with another number of verifications (``samples``), or other sampling of answers."""
-        changed = super().override(**others)
-        return changed if samples is None else type(self).model_validate({**dict(changed), "draws": samples})
+        return super().override(**others).having(draws=samples)
+
+    def judging(self) -> tuple[Agent, ...]:
+        """Return who verifies."""
+        return (self.verifier,) if self.verifier is not None else self.tiers[:-1]
 
 
 @strategy("automix", params=AutoMix)

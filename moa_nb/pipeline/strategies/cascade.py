@@ -29,6 +29,10 @@ class Cascade(Params):
     """The score above which (>) an answer is accepted, for each tier but the last, or one for each of them; one more
     is the last tier's, whose answer is otherwise not scored. Documented default: the paper learns them."""
 
+    def judging(self) -> tuple[Agent, ...]:
+        """Return who scores."""
+        return (self.scorer,)
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:

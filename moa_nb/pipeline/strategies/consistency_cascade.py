@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -43,10 +43,9 @@ class ConsistencyCascade(Params):
             raise ValueError(msg)
         return self
 
-    def override(self, *, samples: int | None = None, **others: Any) -> Params:
+    def override(self, *, samples: int | None = None, **others: Any) -> Self:
         """Return the parameters with another number of ``samples`` in each way, or other sampling."""
-        changed = super().override(**others)
-        return changed if samples is None else type(self).model_validate({**dict(changed), "samples": samples})
+        return super().override(**others).having(samples=samples)
 
 
 @strategy("consistency-cascade", params=ConsistencyCascade)

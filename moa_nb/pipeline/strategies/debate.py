@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field
 
 from moa_nb.errors import Unanswered
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Question, Task
-from moa_nb.pipeline.spec import Agent, Agents, Params
+from moa_nb.pipeline.spec import Agent, Agents
 from moa_nb.pipeline.strategies import strategy
-from moa_nb.pipeline.strategies.self_consistency import Voting, elected
+from moa_nb.pipeline.voting import Voting, elected
 
 __all__ = ["Debate", "begin", "debate", "others"]
 
@@ -25,10 +25,9 @@ class Debate(Voting):
     rounds: int = Field(2, ge=1, le=50)
     """How often each answers; there is no end before."""
 
-    def override(self, *, layers: int | None = None, **more: Any) -> Params:
+    def override(self, *, layers: int | None = None, **more: Any) -> Self:
         """Return the parameters with another number of rounds (``layers``), or other sampling."""
-        changed = super().override(**more)
-        return changed if layers is None else type(self).model_validate({**dict(changed), "rounds": layers})
+        return super().override(**more).having(rounds=layers)
 
 
 @strategy("debate", params=Debate)
@@ -45,12 +44,10 @@ async def debate(task: Task, params: Debate, ask: Ask) -> Candidate:
             Question(agent, see=others(answers, at), template="debate/revise", place="turn", after=answers[at])
             for at, agent in enumerate(agents)
         ]
-        try:
-            found = await ask.each(f"round {number}", questions, parse=params.parse)
-        except Unanswered:
-            ask.flag(f"round {number} failed: the answers of round {number - 1} stand", degraded=True)
+        revised = await revise(number, questions, answers, params, ask)
+        if revised is None:
             break
-        answers = [new or old for new, old in zip(found, answers, strict=True)]
+        answers = revised
     return elected(answers, params, ask)
 
 
@@ -60,6 +57,18 @@ async def begin(params: Debate, ask: Ask) -> tuple[list[Agent], list[Candidate]]
     found = await ask.each("round 1", params.opening(agents, own_template=False), parse=params.parse)
     pairs = [(agent, answer) for agent, answer in zip(agents, found, strict=True) if answer is not None]
     return [agent for agent, _ in pairs], [answer for _, answer in pairs]
+
+
+async def revise(
+    number: int, questions: Sequence[Question], answers: Sequence[Candidate], params: Debate, ask: Ask
+) -> list[Candidate] | None:
+    """Return each one's answer after a round, the earlier one where it failed; ``None`` if all did, which is said."""
+    try:
+        found = await ask.each(f"round {number}", questions, parse=params.parse)
+    except Unanswered:
+        ask.flag(f"round {number} failed: the answers of round {number - 1} stand", degraded=True)
+        return None
+    return [new or old for new, old in zip(found, answers, strict=True)]
 
 
 def others(answers: Sequence[Candidate], at: int) -> list[Candidate]:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
-from moa_nb.errors import Unanswered
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Question, Task
 from moa_nb.pipeline.similarity import similarity_of_all
 from moa_nb.pipeline.strategies import strategy
-from moa_nb.pipeline.strategies.debate import Debate, begin, others
-from moa_nb.pipeline.strategies.self_consistency import elected
+from moa_nb.pipeline.strategies.debate import Debate, begin, others, revise
 from moa_nb.pipeline.vote import unanimous
+from moa_nb.pipeline.voting import elected
 
 __all__ = ["Ice", "ice"]
 
@@ -46,12 +45,10 @@ async def ice(task: Task, params: Ice, ask: Ask) -> Candidate:
             Question(agent, see=[answers[at], *others(answers, at)], template="ice/revise", place="user", values=form)
             for at, agent in enumerate(agents)
         ]
-        try:
-            found = await ask.each(f"round {number + 1}", questions, parse=params.parse)
-        except Unanswered:
-            ask.flag(f"round {number + 1} failed: the answers of round {number} stand", degraded=True)
+        revised = await revise(number + 1, questions, answers, params, ask)
+        if revised is None:
             break
-        answers = [new or old for new, old in zip(found, answers, strict=True)]
+        answers = revised
         number += 1
     if _agree(answers, params):
         ask.flag(converged=True, stop_reason="consensus")

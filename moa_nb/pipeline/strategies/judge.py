@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from moa_nb.errors import Unanswered
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Question, Task
 from moa_nb.pipeline.layer import Parse
 from moa_nb.pipeline.parse import rating, verdict
-from moa_nb.pipeline.spec import Agent, Agents, Params
+from moa_nb.pipeline.spec import Agent, Agents, Params, sampled
 from moa_nb.pipeline.strategies import strategy
-from moa_nb.pipeline.strategies.self_consistency import most_alike
 from moa_nb.pipeline.verdicts import pairs, rank, rank_by_verdicts
+from moa_nb.pipeline.voting import most_alike
 
 __all__ = ["Judge", "judge"]
 
@@ -36,14 +36,14 @@ class Judge(Params):
     reference_answer: str | None = None
     """A right answer, which judges are shown to judge by; ``None``: there is none."""
 
-    def override(self, *, samples: int | None = None, **others: Any) -> Params:
+    def override(self, *, samples: int | None = None, **others: Any) -> Self:
         """Return the parameters with another number of answers from each proposer, or other sampling."""
         changed = super().override(**others)
-        if samples is None:
-            return changed
-        assert isinstance(changed, Judge)
-        proposers = [{**agent.stated(), "samples": samples} for agent in changed.proposers]
-        return type(self).model_validate({**dict(changed), "proposers": proposers})
+        return changed.having(proposers=sampled(changed.proposers, samples))
+
+    def judging(self) -> tuple[Agent, ...]:
+        """Return who judges."""
+        return self.judges
 
 
 @strategy("judge", params=Judge)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -54,7 +54,7 @@ class Layers(Params):
         temperature: float | None = None,
         max_tokens: int | None = None,
         **unknown: Any,
-    ) -> Layers:
+    ) -> Self:
         """Return the layers with other samples per proposer, depth, template or sampling."""
         super().override(**unknown)
         *proposing, last = self.layers
@@ -77,7 +77,7 @@ class Layers(Params):
             _with(layer, temperature=temperature, max_tokens=max_tokens, template=template)
             for layer in (*proposing, last)
         ]
-        return Layers(layers=changed, residual=self.residual)
+        return self.having(layers=changed)
 
 
 def _with(layer: Layer, **changes: Any) -> Layer:

@@ -27,6 +27,10 @@ class RankAndFuse(Params):
     top: int = Field(3, ge=1)
     """How many of the best answers are joined."""
 
+    def judging(self) -> tuple[Agent, ...]:
+        """Return who compares."""
+        return (self.judge,)
+
 
 @strategy("rank-and-fuse", params=RankAndFuse)
 async def rank_and_fuse(task: Task, params: RankAndFuse, ask: Ask) -> Candidate:

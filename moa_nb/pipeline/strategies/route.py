@@ -114,6 +114,10 @@ class Route(Params):
             return any(rule.column is not None for rule in self.router)
         return isinstance(self.router, Column) or (isinstance(self.router, Agent) and is_function(self.router))
 
+    def judging(self) -> tuple[Agent, ...]:
+        """Return the model that classifies, if one does."""
+        return (self.router,) if isinstance(self.router, Agent) else ()
+
 
 @strategy("route", params=Route)
 async def route(task: Task, params: Route, ask: Ask) -> Candidate:

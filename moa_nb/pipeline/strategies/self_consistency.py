@@ -2,82 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator
 
 from moa_nb.pipeline.ask import Ask
-from moa_nb.pipeline.candidate import Candidate, Question, Task
-from moa_nb.pipeline.parse import Parser, parser
-from moa_nb.pipeline.similarity import medoid
-from moa_nb.pipeline.spec import Agent, Agents, Params
+from moa_nb.pipeline.candidate import Candidate, Task
+from moa_nb.pipeline.spec import Agent, Agents, Params, sampled
 from moa_nb.pipeline.strategies import strategy
-from moa_nb.pipeline.vote import check_tie, plurality
+from moa_nb.pipeline.voting import Voting, elected
 
-__all__ = ["Sampled", "SelfConsistency", "Voting", "elected", "most_alike", "self_consistency"]
+__all__ = ["Sampled", "SelfConsistency", "self_consistency"]
 
 _SAMPLES = 9
 
 
-def _readable(spec: Any) -> Any:
-    parser(spec)
-    return spec if isinstance(spec, str) or not isinstance(spec, Sequence) else tuple(spec)
-
-
-def _rule(tie: str) -> str:
-    check_tie(tie)
-    return tie
-
-
 def _sampled(agents: tuple[Agent, ...]) -> tuple[Agent, ...]:
     return tuple(agent if agent.samples else agent.changed(samples=_SAMPLES) for agent in agents)
-
-
-class Voting(Params):
-    """How answers are read and counted, where a strategy ends in a vote."""
-
-    answer: Annotated[Any, AfterValidator(_readable)] = None
-    """How an answer is read: ``"number"``, ``"choice:A-D"``, a list of labels, a function, or whatever else ``parser``
-    takes; agents are told how to state it. ``None``: it is free text, and the one that is most like the others wins."""
-    tie: Annotated[str, AfterValidator(_rule)] = "first"
-    """Who decides among equals: ``"first"``, the earliest; ``"agent:NAME"``, that agent; ``"abstain"``, nobody."""
-
-    @property
-    def parse(self) -> Parser | None:
-        """What reads an answer; ``None`` where it is free text."""
-        return None if self.answer is None else parser(self.answer)
-
-    @property
-    def form(self) -> str | None:
-        """How agents are told to state the answer, as ``parser`` declares it; ``None`` where nobody tells them."""
-        if isinstance(self.answer, tuple):
-            return "label:" + "|".join(self.answer)
-        return self.answer if isinstance(self.answer, str) else None
-
-    def opening(self, agents: Iterable[Agent], *, own_template: bool = True) -> list[Question]:
-        """Return the question to each agent: the conversation, and how to state the answer where a vote reads it.
-
-        An agent's own template stands in place of the user's latest message, unless it is for something else.
-
-        Raises:
-            PipelineError: ties go to an agent that is not among them.
-        """
-        asked = list(agents)
-        check_tie(self.tie, [agent.label for agent in asked])
-        told = "consistency/open" if self.form else None
-        values = {"form": self.form}
-        return [
-            Question(
-                agent,
-                template=told or (agent.template if own_template else None),
-                place="user",
-                values=values,
-                own_template=own_template,
-            )
-            for agent in asked
-        ]
 
 
 class Sampled(Params):
@@ -88,14 +29,10 @@ class Sampled(Params):
     )
     """Who is sampled, ``samples`` times each, 9 if it says nothing; usually one model."""
 
-    def override(self, *, samples: int | None = None, **others: Any) -> Params:
+    def override(self, *, samples: int | None = None, **others: Any) -> Self:
         """Return the parameters with another number of samples, or other sampling."""
         changed = super().override(**others)
-        if samples is None:
-            return changed
-        assert isinstance(changed, Sampled)
-        proposers = [{**agent.stated(), "samples": samples} for agent in changed.proposers]
-        return type(self).model_validate({**dict(changed), "proposers": proposers})
+        return changed.having(proposers=sampled(changed.proposers, samples))
 
 
 class SelfConsistency(Sampled, Voting):
@@ -111,33 +48,3 @@ async def self_consistency(task: Task, params: SelfConsistency, ask: Ask) -> Can
     """
     samples = await ask.each("samples", params.opening(ask.agents(params.proposers)), parse=params.parse)
     return elected([sample for sample in samples if sample is not None], params, ask)
-
-
-def elected(answers: Sequence[Candidate], params: Voting, ask: Ask) -> Candidate:
-    """Return the answer that a vote elects, with the value that won; what the vote was like is noted on the result.
-
-    Where no value can win, since nothing could be read or a tie abstains, the text is that of the answer that is
-    most like the others, and the value ``None``.
-    """
-    if params.answer is None:
-        return most_alike(answers)
-    agents = [answer.agent for answer in answers]
-    # Who was to decide among equals may have failed.
-    tie = params.tie if params.tie.removeprefix("agent:") in {"first", "abstain", *agents} else "first"
-    vote = plurality([answer.value for answer in answers], tie=tie, agents=agents)
-    if vote.winner is None:
-        why = "the vote was tied" if vote.tied else "no answer could be read"
-        ask.flag(f"{why}: there is no value, and the text is the answer most like the others", degraded=True)
-        return replace(most_alike(answers), value=None)
-    ask.flag(agreement=vote.share)
-    n_read = vote.n - vote.n_unparsed
-    n_agree = len(next(ballot.members for ballot in vote.ballots if vote.winner in ballot.members))
-    if n_agree < vote.n:
-        unread = f", {vote.n_unparsed} could not be read" if vote.n_unparsed else ""
-        ask.flag(f"{n_agree} of {n_read} answers agree{' (a tie)' if vote.tied else ''}{unread}")
-    return answers[vote.winner]
-
-
-def most_alike(answers: Sequence[Candidate]) -> Candidate:
-    """Return the answer that is most like the others (their medoid), the earliest of several."""
-    return answers[medoid([answer.text for answer in answers]) or 0]

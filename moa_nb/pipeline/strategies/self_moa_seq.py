@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from moa_nb.errors import Unanswered
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Task
-from moa_nb.pipeline.spec import Agent, Agents, OneAgent, Params
+from moa_nb.pipeline.spec import Agent, Agents, OneAgent, Params, sampled
 from moa_nb.pipeline.strategies import strategy
 
 __all__ = ["SelfMoaSeq", "self_moa_seq"]
@@ -42,14 +42,10 @@ class SelfMoaSeq(Params):
             raise ValueError(msg)
         return self
 
-    def override(self, *, samples: int | None = None, **others: Any) -> Params:
+    def override(self, *, samples: int | None = None, **others: Any) -> Self:
         """Return the parameters with another number of samples, or other sampling."""
         changed = super().override(**others)
-        if samples is None:
-            return changed
-        assert isinstance(changed, SelfMoaSeq)
-        proposers = [{**agent.stated(), "samples": samples} for agent in changed.proposers]
-        return type(self).model_validate({**dict(changed), "proposers": proposers})
+        return changed.having(proposers=sampled(changed.proposers, samples))
 
 
 @strategy("self-moa-seq", params=SelfMoaSeq)

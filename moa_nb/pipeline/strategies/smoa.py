@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from pydantic import Field
 
@@ -34,10 +34,13 @@ class Smoa(Params):
     rounds: int = Field(2, ge=1, le=50)
     """How many rounds of answers there are at most."""
 
-    def override(self, *, layers: int | None = None, **others: Any) -> Params:
+    def override(self, *, layers: int | None = None, **others: Any) -> Self:
         """Return the parameters with another number of rounds (``layers``), or other sampling."""
-        changed = super().override(**others)
-        return changed if layers is None else type(self).model_validate({**dict(changed), "rounds": layers})
+        return super().override(**others).having(rounds=layers)
+
+    def judging(self) -> tuple[Agent, ...]:
+        """Return who chooses."""
+        return (self.moderator,)
 
 
 @dataclass(frozen=True, slots=True)

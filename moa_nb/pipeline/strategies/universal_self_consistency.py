@@ -26,6 +26,10 @@ class UniversalSelfConsistency(Sampled):
     """Whether the answers are shown in another order than they were drawn in: by their digests, the same on every run.
     The result says which."""
 
+    def judging(self) -> tuple[Agent, ...]:
+        """Return who chooses."""
+        return (self.judge,)
+
 
 @strategy("universal-self-consistency", params=UniversalSelfConsistency)
 async def universal_self_consistency(task: Task, params: UniversalSelfConsistency, ask: Ask) -> Candidate:
