@@ -102,7 +102,7 @@ def test_a_judge_who_chooses_by_place_moves_nobody(four: ChatServer) -> None:
     four.on("j", "[[A]]")
     result = moa.run(QUESTION, pipeline="rank-and-fuse")
     assert fused(four.asked("z")[0]) == ["answer of a", "answer of b", "answer of c"]
-    assert "6 of 6 pairs were decided by place and count as ties" in result.notes
+    assert "decided by place, and so a tie: 6 of 6 pairs" in result.notes
     assert (result.degraded, result.n_unparsed) == (False, 0)
 
 

@@ -13,10 +13,10 @@ from moa_nb.pipeline.layer import Parse
 from moa_nb.pipeline.parse import rating, verdict
 from moa_nb.pipeline.spec import Agent, Agents, Params, sampled
 from moa_nb.pipeline.strategies import strategy
-from moa_nb.pipeline.verdicts import pairs, rank, rank_by_verdicts
+from moa_nb.pipeline.verdicts import Ranking, pairs, rank, rank_by_verdicts
 from moa_nb.pipeline.voting import most_alike
 
-__all__ = ["Judge", "judge"]
+__all__ = ["Judge", "compare", "judge"]
 
 _Scores = list[float | None]
 
@@ -70,30 +70,62 @@ async def judge(task: Task, params: Judge, ask: Ask) -> Candidate:
 
 async def _rated(params: Judge, ask: Ask, answers: Sequence[Candidate]) -> _Scores:
     """Return each answer's rating from 1 to 10, the mean of all judges; ``None`` where there is none."""
-    tables = await _judged(params, ask, [[answer] for answer in answers], "judge/rate", rating)
+    shown = [[answer] for answer in answers]
+    tables = await _judged(ask, params.judges, shown, "judge/rate", rating, params.reference_answer)
     return [_mean(ratings) for ratings in zip(*tables, strict=True)]
 
 
 async def _compared(params: Judge, ask: Ask, answers: Sequence[Candidate]) -> _Scores:
     """Return the share of points that each answer takes from the others, the mean of all judges that could be read."""
-    shown = pairs(len(answers), swap=params.swap)
-    tables = await _judged(params, ask, [[answers[a], answers[b]] for a, b in shown], "judge/compare", verdict)
+    rankings = await compare(ask, params.judges, answers, swap=params.swap, reference_answer=params.reference_answer)
+    return [_mean(ranking.scores[at] for ranking in rankings) for at in range(len(answers))]
+
+
+async def compare(
+    ask: Ask,
+    judges: Sequence[Agent],
+    answers: Sequence[Candidate],
+    *,
+    swap: bool = True,
+    reference_answer: str | None = None,
+) -> list[Ranking]:
+    """Return each judge's ranking of the answers, from verdicts on every two; who could not be read gives none.
+
+    Args:
+        ask: the door to the judges.
+        judges: who compares.
+        answers: what is compared.
+        swap: whether pairs are judged in both orders, since judges favour places.
+        reference_answer: a right answer that judges are shown; the task's own comes first.
+    """
+    shown = pairs(len(answers), swap=swap)
+    if not shown:
+        return []
+    tables = await _judged(
+        ask, judges, [[answers[a], answers[b]] for a, b in shown], "judge/compare", verdict, reference_answer
+    )
     read = [table for table in tables if any(table)]
     rankings = [rank_by_verdicts(len(answers), dict(zip(shown, table, strict=True))) for table in read]
     n_conflicts = sum(ranking.n_conflicts for ranking in rankings)
     if n_conflicts:
         ask.flag(f"decided by place, and so a tie: {n_conflicts} of {len(shown) // 2 * len(tables)} pairs")
-    return [_mean(ranking.scores[at] for ranking in rankings) for at in range(len(answers))]
+    return rankings
 
 
 async def _judged(
-    params: Judge, ask: Ask, shown: Sequence[Sequence[Candidate]], template: str, parse: Parse
+    ask: Ask,
+    judges: Sequence[Agent],
+    shown: Sequence[Sequence[Candidate]],
+    template: str,
+    parse: Parse,
+    reference_answer: str | None,
 ) -> list[list[Any]]:
     """Return what each judge makes of each of the answers, or pairs, that are shown; ``None`` where that is nothing."""
-    judges = ask.agents(params.judges)
-    values = {"reference_answer": (ask.task.reference_answer or params.reference_answer or "").strip()}
+    values = {"reference_answer": (ask.task.reference_answer or reference_answer or "").strip()}
     questions = [
-        Question(one, see=see, template=template, place="alone", values=values) for one in judges for see in shown
+        Question(one, see=see, template=template, place="alone", values=values)
+        for one in ask.agents(judges)
+        for see in shown
     ]
     said: Sequence[Candidate | None]
     try:

@@ -6,11 +6,10 @@ from pydantic import Field
 
 from moa_nb.errors import Unanswered
 from moa_nb.pipeline.ask import Ask
-from moa_nb.pipeline.candidate import Candidate, Question, Task
-from moa_nb.pipeline.parse import verdict
+from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.spec import Agent, Agents, OneAgent, Params
 from moa_nb.pipeline.strategies import strategy
-from moa_nb.pipeline.verdicts import Ranking, pairs, rank_by_verdicts
+from moa_nb.pipeline.strategies.judge import compare
 
 __all__ = ["RankAndFuse", "rank_and_fuse"]
 
@@ -42,32 +41,13 @@ async def rank_and_fuse(task: Task, params: RankAndFuse, ask: Ask) -> Candidate:
     answer.
     """
     answers = await ask.layer("answers", params.proposers)
-    ranking = await _ranking(params, ask, answers)
-    best = ask.pick(answers, ranking.order[: params.top])
+    rankings = await compare(ask, [params.judge], answers)
+    order = rankings[0].order if rankings else range(len(answers))
+    if not rankings and len(answers) > 1:
+        ask.flag("the answers could not be compared: they stand in the order of their agents", degraded=True)
+    best = ask.pick(answers, order[: params.top])
     try:
         return await ask.one("fusion", params.aggregator, see=best, template="fuse/fuse")
     except Unanswered:
         ask.flag("the best answers could not be joined: the best one is the answer", degraded=True)
         return best[0]
-
-
-async def _ranking(params: RankAndFuse, ask: Ask, answers: list[Candidate]) -> Ranking:
-    """Return the answers' ranking by the judge's verdicts; all are equal if there is none."""
-    (judge,) = ask.agents([params.judge])
-    values = {"reference_answer": ""}
-    shown = pairs(len(answers))
-    questions = [
-        Question(judge, see=[answers[a], answers[b]], template="judge/compare", place="alone", values=values)
-        for a, b in shown
-    ]
-    verdicts: list[Candidate | None]
-    try:
-        verdicts = await ask.each("verdicts", questions, parse=verdict)
-    except Unanswered:
-        ask.flag("the answers could not be compared: they stand in the order of their agents", degraded=True)
-        verdicts = [None] * len(shown)
-    table = {pair: None if said is None else said.value for pair, said in zip(shown, verdicts, strict=True)}
-    ranking = rank_by_verdicts(len(answers), table)
-    if ranking.n_conflicts:
-        ask.flag(f"{ranking.n_conflicts} of {len(shown) // 2} pairs were decided by place and count as ties")
-    return ranking
