@@ -117,9 +117,8 @@ class FrameRun:
             self._digest = digest_of(plan)
             gateway = self._engine.gateway(plan.settings)
             await self._agree(plan, gateway)
-            # A row that is one call needs a place only while it is asked; others wait for each other's layers.
-            rows_a_place = 1 if len(plan.agents) == 1 else 2
-            window = rows_a_place * max((gateway.route(model).limiter.most for model in plan.models), default=1)
+            # Twice the places: rows wait for their layers, and who is waiting shows the limiter what fewer would do.
+            window = 2 * max((gateway.route(model).limiter.most for model in plan.models), default=1)
             if plan.budget is None:
                 self._tail = _tail([*self._outcomes.open], window)
             collector.slow_down()  # from row to row as well
