@@ -457,6 +457,49 @@ def test_spending_as_reported_never_passes_the_budget(server: ChatServer, data: 
     assert budget.reserved == pytest.approx(0.0)
 
 
+@effort(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 999), share=st.floats(0.02, 0.9), hedge=st.booleans())
+def test_256_calls_in_flight_do_not_pass_the_budget(server: ChatServer, seed: int, share: float, hedge: bool) -> None:
+    """What the service reports in all, whoever still waits for it, stays below the ceiling; most of that is used."""
+    rng, reported = random.Random(seed), []
+
+    def answer(body: dict[str, Any]) -> Reply:
+        kind = rng.random()
+        if kind < 0.3:
+            return rng.choice([Reply.fault(), Reply.rate_limited(0), Reply.dropped(), Reply.malformed()])
+        usage = {"prompt_tokens": rng.randint(1, 200), "completion_tokens": rng.randint(0, body["max_tokens"])}
+        reported.append(usage["prompt_tokens"] * 3e-6 + usage["completion_tokens"] * 5e-6)
+        return Reply("text", usage=usage, delay=rng.choice([0, 0.01, 0.05]))
+
+    server.on("a", answer)
+    settings = lab_settings(
+        server,
+        models={"lab:a": {"prompt_price": 3.0, "completion_price": 5.0}},
+        provider={"concurrency": 256},
+        hedge=hedge,
+        retry_seconds=5,
+    )
+    worst = (300 * 3e-6 + 400 * 5e-6) * 256
+    budget = Budget(worst * share)
+
+    async def use(gateway: Gateway) -> int:
+        tasks = [
+            gateway.complete(
+                question("a", "x" * 200, max_tokens=400, sample=number), budget=budget, priority=(number, 0)
+            )
+            for number in range(256)
+        ]
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(one, Completion | BudgetExceeded) for one in done), done
+        return sum(isinstance(one, Completion) for one in done)
+
+    quick = RetryPolicy(seconds=5, first_seconds=0.001, longest_seconds=0.002)
+    assert through(settings, use, retry=quick) > 0
+    assert sum(reported) <= budget.spent + 1e-9
+    assert budget.spent <= budget.limit + 1e-9
+    assert budget.reserved == pytest.approx(0, abs=1e-9)
+
+
 def test_a_run_whose_money_ends_keeps_what_it_paid_for(server: ChatServer, lab: Callable[..., None]) -> None:
     """The error carries the finished layers, no proposal that was paid is cut off, and a higher budget goes on."""
     lab(max_tokens=100)
