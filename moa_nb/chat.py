@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Completion", "Message", "Request", "Role", "Sampling", "Usage", "conversation"]
+__all__ = ["Completion", "Message", "Request", "Role", "Sampling", "Schema", "Usage", "conversation"]
 
 Role = Literal["system", "user", "assistant"]
 """Who speaks in a message."""
@@ -92,6 +92,16 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Schema:
+    """What an answer must be, for services that hold to it: one JSON object."""
+
+    name: str
+    """Letters, digits, ``_`` and ``-``; 64 at most."""
+    json: str
+    """A JSON Schema, canonically written: of objects in which each field is required and no other is allowed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One question to one model, complete: equal requests may share an answer."""
 
@@ -109,6 +119,8 @@ class Request:
     """The user's latest message, where ``messages`` only quotes it; for agents that are not language models."""
     function: Callable[..., Any] | None = field(default=None, compare=False)
     """The Python function that answers, for an agent that is one."""
+    schema: Schema | None = None
+    """What the answer must be, which ``messages`` say too; ``None``: free text."""
 
 
 @dataclass(frozen=True, slots=True)

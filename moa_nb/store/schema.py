@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from moa_nb.store import batches, recipes
 from moa_nb.store.place import is_remote
 from moa_nb.store.version_one import from_version_one
 
 __all__ = ["VERSION", "Damaged", "connect", "in_memory", "transaction"]
 
-VERSION = 2
+VERSION = 3
 """Raised when a table changes; an older file is migrated, a newer one is left alone."""
 
 # A block holds the completions of one model that were committed together; a row each would be compressed worse, and
@@ -75,6 +76,8 @@ CREATE INDEX ledger_run ON ledger (run);
 CREATE INDEX ledger_day ON ledger (day);
 """
 
+_NEW_IN_THREE = recipes.TABLES + batches.TABLES
+
 
 class Damaged(sqlite3.DatabaseError):
     """The file is no database, or no whole one."""
@@ -110,7 +113,7 @@ def connect(path: Path) -> tuple[sqlite3.Connection, bool]:
 def in_memory() -> sqlite3.Connection:
     """Return a connection to a store of this session alone, with nothing on disk."""
     connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
-    connection.executescript(_TABLES)
+    connection.executescript(_TABLES + _NEW_IN_THREE)
     return connection
 
 
@@ -173,7 +176,7 @@ def _migrate(connection: sqlite3.Connection) -> None:
                 connection.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
             for index in ("runs_at", "ledger_run"):
                 connection.execute(f"DROP INDEX {index}")
-        for statement in _TABLES.split(";"):
+        for statement in ((_TABLES if found < 2 else "") + _NEW_IN_THREE).split(";"):  # noqa: PLR2004 - a version
             connection.execute(statement)
         if found == 1:
             from_version_one(connection)
