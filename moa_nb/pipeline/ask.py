@@ -19,6 +19,7 @@ from moa_nb.errors import BudgetExceeded, LayerFailed, MoaError, PipelineError
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.candidate import Candidate, Place, Question, Task
 from moa_nb.pipeline.fitting import Room, fitted
+from moa_nb.pipeline.forms import Form
 from moa_nb.pipeline.layer import Answer, Coming, LayerCalls, Outcome, Parse, Ticket
 from moa_nb.pipeline.prompt import Prompts
 from moa_nb.pipeline.record import CallRecord, RunRecord
@@ -105,6 +106,7 @@ class Ask:
         place: Place = "system",
         values: Mapping[str, Any] | None = None,
         parse: Parse | None = None,
+        aside: bool = False,
         min_ok: int = 1,
         patience: float | None = None,
     ) -> list[Candidate]:
@@ -117,7 +119,9 @@ class Ask:
             template: how those are quoted, for agents without a template of their own.
             place: where the rendered template stands.
             values: what else the template may use.
-            parse: reads each answer's ``value``; one that it cannot read is asked for once more.
+            parse: reads each answer's ``value``; one that it cannot read is asked for once more. Where the task
+                wants a form, that is what is read.
+            aside: whether what is asked is no answer to the task but something besides: a verdict, a critique.
             min_ok: how many must answer.
             patience: seconds after which the layer goes on without who is late, once ``min_ok`` have answered.
 
@@ -132,7 +136,7 @@ class Ask:
             raise PipelineError(msg)
         given = _NOTHING if values is None else values
         questions = [Question(agent, see, template, place, values=given) for agent in asked]
-        answers = await self._each(name, questions, parse, min_ok, patience)
+        answers = await self._each(name, questions, parse, min_ok, patience, aside=aside)
         candidates = [answer for answer in answers if isinstance(answer, Candidate)]
         for answer in answers:
             if isinstance(answer, BudgetExceeded):
@@ -147,13 +151,14 @@ class Ask:
         questions: Iterable[Question],
         *,
         parse: Parse | None = None,
+        aside: bool = False,
         patience: float | None = None,
     ) -> list[Candidate | None]:
         """Return an answer to each question, asked side by side; ``None`` for one that has none.
 
         What failed is in the record. ``LayerFailed`` or the like is raised only where not one has an answer.
         """
-        answers = await self._each(name, list(questions), parse, 1, patience)
+        answers = await self._each(name, list(questions), parse, 1, patience, aside=aside)
         if answers and not any(isinstance(answer, Candidate) for answer in answers):
             raise _too_few(name, answers, 0, 1)
         return [answer if isinstance(answer, Candidate) else None for answer in answers]
@@ -168,10 +173,17 @@ class Ask:
         place: Place = "system",
         values: Mapping[str, Any] | None = None,
         parse: Parse | None = None,
+        aside: bool = False,
     ) -> Candidate:
         """Return the answer of a single agent, in a layer of its own."""
-        answers = await self.layer(name, (agent,), see=see, template=template, place=place, values=values, parse=parse)
+        answers = await self.layer(
+            name, (agent,), see=see, template=template, place=place, values=values, parse=parse, aside=aside
+        )
         return answers[0]
+
+    def read(self, text: str) -> Any:
+        """Return the form that the task wants as a text fills it in; ``None`` where it does not, or none is wanted."""
+        return None if self.task.form is None else self.task.form.read(text)
 
     # Deciding ---------------------------------------------------------------------------------
 
@@ -229,6 +241,8 @@ class Ask:
         parse: Parse | None,
         min_ok: int,
         patience: float | None,
+        *,
+        aside: bool,
     ) -> list[Answer]:
         if self.choices is not None:
             self.choices.began()
@@ -240,7 +254,11 @@ class Ask:
                 else question
                 for question in questions
             ]
-        layer = self.record.layer(self.prefix + name)
+        form = None if aside else self.task.form
+        schema = None
+        if form is not None:
+            parse, schema = form.read, form.schema
+        layer = self.record.layer(self.prefix + name, aside=aside)
         number = len(self.record.layers) - 1
         calls = LayerCalls(parse, self.candidate, min_ok=min_ok, may_repeat=self.choices is None)
         for question in questions:
@@ -260,12 +278,13 @@ class Ask:
                 material=self.task.material,
                 question=None if question.place == "system" else self.task.question,
                 function=agent.function,
+                schema=schema,
             )
             record = CallRecord(request, agent.label, self.record.seconds, template=template, ceiling=self.ceiling)
             layer.calls.append(record)
             watch = record if self.watched else None
             begin = partial(self.complete, request, layer=number, watch=watch)
-            again = None if parse is None else partial(self._again, agent, request, number, watch)
+            again = None if parse is None else partial(self._again, agent, request, number, watch, form)
             calls.begin(record, begin, again)
         answers = await calls.over(patience)
         if calls.n_unparsed:
@@ -283,10 +302,21 @@ class Ask:
         return draw
 
     def _again(
-        self, agent: Agent, request: Request, layer: int, watch: CallRecord | None, on_end: Callable[[Outcome], None]
+        self,
+        agent: Agent,
+        request: Request,
+        layer: int,
+        watch: CallRecord | None,
+        form: Form | None,
+        text: str,
+        on_end: Callable[[Outcome], None],
     ) -> Completion | Ticket:
-        """Return what another draw of the same question brings."""
-        drawn = replace(request, sample=self._draw(agent, request.messages))
+        """Return what another draw of the same question brings; of a form, what its writer mends of ``text``."""
+        messages = request.messages
+        if form is not None:
+            told = self.load("repair").render({"mistakes": form.mistakes(text), "fields": form.said})
+            messages = (*messages, Message("assistant", text), Message("user", told))
+        drawn = replace(request, messages=messages, sample=self._draw(agent, messages))
         return self.complete(drawn, on_end, layer=layer, watch=watch)
 
     async def _nested(self, layer: str, agent: Agent, task: Task) -> Candidate:

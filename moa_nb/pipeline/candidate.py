@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from moa_nb.chat import Message
+from moa_nb.pipeline.forms import Form
 from moa_nb.pipeline.spec import Agent
 
 __all__ = ["Candidate", "Place", "Question", "Task"]
@@ -26,6 +27,8 @@ class Task:
     """What else is known of the input by name: a row's columns, for routers that look at them."""
     reference_answer: str | None = None
     """The right answer, for judges that are shown it; ``None`` where nobody knows it."""
+    form: Form | None = field(default=None, compare=False)
+    """What each answer must be, which the conversation says too; ``None``: free text."""
 
     @property
     def question(self) -> str:

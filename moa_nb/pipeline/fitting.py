@@ -135,7 +135,7 @@ async def _summarized(
         values = {"reference": readable, "words": in_words(share)}
         questions.append(Question(reader, template="shorten", place="alone", values=values))
     try:
-        summaries: Sequence[Candidate | None] = await ask.each(f"{layer}: shortened", questions)
+        summaries: Sequence[Candidate | None] = await ask.each(f"{layer}: shortened", questions, aside=True)
     except Unanswered:
         return texts
     shorter = dict(zip(places, summaries, strict=True))

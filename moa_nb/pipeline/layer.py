@@ -13,7 +13,7 @@ from moa_nb.errors import MoaError, RowError, ServiceError
 from moa_nb.pipeline.candidate import Candidate
 from moa_nb.pipeline.record import CallRecord
 
-__all__ = ["Answer", "Begin", "Coming", "LayerCalls", "Outcome", "Parse", "Ticket"]
+__all__ = ["Again", "Answer", "Begin", "Coming", "LayerCalls", "Outcome", "Parse", "Ticket"]
 
 Outcome = Completion | Candidate | BaseException
 """What comes of a call; a candidate where a whole pipeline answered."""
@@ -38,6 +38,9 @@ class Ticket(Protocol):
 
 Begin = Callable[[Callable[[Outcome], None]], Completion | Ticket]
 """Begins a call: returns its completion at once, or a ticket and tells later."""
+
+Again = Callable[[str, Callable[[Outcome], None]], Completion | Ticket]
+"""Begins a call in place of an answer that could not be read, given its text."""
 
 
 class Coming:
@@ -84,13 +87,13 @@ class LayerCalls:
         self.n_unparsed = 0
         """Answers whose value could not be read."""
 
-    def begin(self, record: CallRecord | None, begin: Begin, again: Begin | None = None) -> None:
+    def begin(self, record: CallRecord | None, begin: Begin, again: Again | None = None) -> None:
         """Return nothing; a call of this layer has begun.
 
         Args:
             record: where it is written down; ``None`` where a whole pipeline answers, which has its own.
             begin: asks.
-            again: asks for another answer to the same question, if the first cannot be read.
+            again: asks for another answer, if the first cannot be read.
         """
         place = len(self._answers)
         self._answers.append(None)
@@ -98,7 +101,7 @@ class LayerCalls:
         if self._failure is None:
             self._ask(place, begin, again)
 
-    def _ask(self, place: int, begin: Begin, again: Begin | None) -> None:
+    def _ask(self, place: int, begin: Begin, again: Again | None) -> None:
         on_end = partial(self._land, place, again)
         try:
             begun = begin(on_end)
@@ -137,15 +140,20 @@ class LayerCalls:
 
     # What comes in ----------------------------------------------------------------------------
 
-    def _land(self, place: int, again: Begin | None, outcome: Outcome) -> None:
+    def _land(self, place: int, again: Again | None, outcome: Outcome) -> None:
         self._tickets.pop(place, None)
         record, earlier = self._records[place], self._answers[place]
         answer: Answer | None
         if isinstance(outcome, Completion):
             assert record is not None
-            error = no_answer(outcome)
-            record.answered(outcome, error)
-            answer = self._read(place, again, record, outcome) if error is None else earlier or error
+            error, value, text = no_answer(outcome), None, outcome.text.strip()
+            if error is None and self._parse is not None:
+                value = self._parse(text)
+            record.answered(outcome, error, value)
+            answer = earlier or error
+            if error is None:
+                found = self._candidate(text, record.agent, outcome.finish_reason, value, record.prompt)
+                answer = self._readable(place, again, record, found)
             if answer is None:
                 return  # asked once more
         elif isinstance(outcome, Candidate):
@@ -165,19 +173,16 @@ class LayerCalls:
         self._answers[place] = answer
         self._look()
 
-    def _read(self, place: int, again: Begin | None, record: CallRecord, completion: Completion) -> Candidate | None:
-        """Return the answer with its value; ``None`` if it cannot be read and is asked for once more."""
-        text = completion.text.strip()
-        value = None if self._parse is None else self._parse(text)
-        found = self._candidate(text, record.agent, completion.finish_reason, value, record.prompt)
-        if self._parse is None or value is not None:
+    def _readable(self, place: int, again: Again | None, record: CallRecord, found: Candidate) -> Candidate | None:
+        """Return the answer; ``None`` if its value could not be read and it is asked for once more."""
+        if self._parse is None or found.value is not None:
             return found
         if again is None or not self._may_repeat:
             self.n_unparsed += 1
             return found
         self._answers[place] = found
         record.repeat()
-        self._ask(place, again, None)
+        self._ask(place, partial(again, found.text), None)
         return None
 
     def _fail(self, error: BaseException) -> None:

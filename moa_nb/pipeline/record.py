@@ -102,8 +102,8 @@ class CallRecord:
         self._earlier, self.call = self.call, None
         self.state = "waiting"
 
-    def answered(self, completion: Completion, error: MoaError | None) -> None:
-        """The call is over and was paid for; ``error`` says why its text is no answer."""
+    def answered(self, completion: Completion, error: MoaError | None, value: Any = None) -> None:
+        """The call is over and was paid for; ``error`` says why its text is no answer, ``value`` what was read from it."""
         is_cached = completion.cached
         self._end(
             Call(
@@ -131,6 +131,7 @@ class CallRecord:
                 parameters=self._parameters(),
                 template=None if self.template is None else self.template.name,
                 template_digest=None if self.template is None else self.template.digest,
+                value=value,
             )
         )
 
@@ -191,8 +192,8 @@ class CallRecord:
 class LayerRecord:
     """One layer while it goes on."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, *, aside: bool = False) -> None:
+        self.name, self.aside = name, aside
         self.calls: list[CallRecord] = []
 
 
@@ -222,9 +223,9 @@ class RunRecord:
         self.seconds = _since(clock)
         """Returns the seconds since the run began."""
 
-    def layer(self, name: str) -> LayerRecord:
-        """Return a new layer at the end."""
-        record = LayerRecord(name)
+    def layer(self, name: str, *, aside: bool = False) -> LayerRecord:
+        """Return a new layer at the end; its calls are answers to the question, unless they stand ``aside``."""
+        record = LayerRecord(name, aside=aside)
         self.layers.append(record)
         return record
 
@@ -250,7 +251,7 @@ class RunRecord:
             if not record.calls:
                 continue
             calls = tuple([call.cut() for call in record.calls])
-            layer = Layer(record.name, calls)
+            layer = Layer(record.name, calls, record.aside)
             layers.append(layer)
             for call in calls:
                 if call.finish_reason == "length":

@@ -59,6 +59,8 @@ class Call:
     template: str | None = None
     """The template that quoted the references; ``None`` when the agent saw only the conversation."""
     template_digest: str | None = None
+    value: Any = None
+    """What was read from the text: a filled form, a vote, a verdict; ``None`` where nothing was to be read, or could be."""
 
     @property
     def ok(self) -> bool:
@@ -72,6 +74,8 @@ class Layer:
 
     name: str
     calls: tuple[Call, ...] = ()
+    aside: bool = False
+    """Whether its calls are no answers to the question: verdicts, critiques, choices among answers."""
 
     @property
     def n_ok(self) -> int:
@@ -157,7 +161,8 @@ class Result:
     def from_record(cls, record: Mapping[str, Any]) -> Result:
         """Return the run that ``to_record`` made plain data of."""
         layers = tuple(
-            Layer(layer["name"], tuple(_call(call) for call in layer["calls"])) for layer in record["layers"]
+            Layer(layer["name"], tuple(_call(call) for call in layer["calls"]), layer.get("aside", False))
+            for layer in record["layers"]
         )
         rest = {key: value for key, value in record.items() if key not in {"layers", "notes", "conversation"}}
         turns = tuple(Message(**turn) for turn in record["conversation"])

@@ -10,7 +10,9 @@ from pydantic import AfterValidator
 
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Question
+from moa_nb.pipeline.forms import Form
 from moa_nb.pipeline.parse import Parser, parser
+from moa_nb.pipeline.settling import as_form, filled
 from moa_nb.pipeline.similarity import medoid
 from moa_nb.pipeline.spec import Agent, Params
 from moa_nb.pipeline.vote import check_tie, plurality
@@ -49,17 +51,17 @@ class Voting(Params):
             return "label:" + "|".join(self.answer)
         return self.answer if isinstance(self.answer, str) else None
 
-    def opening(self, agents: Iterable[Agent], *, own_template: bool = True) -> list[Question]:
+    def opening(self, ask: Ask, agents: Iterable[Agent], *, own_template: bool = True) -> list[Question]:
         """Return the question to each agent: the conversation, and how to state the answer where a vote reads it.
 
-        An agent's own template stands in place of the user's latest message, unless it is for something else.
+        A form that the task wants is in the conversation already. An agent's own template stands in place of the user's latest message, unless it is for something else.
 
         Raises:
             PipelineError: ties go to an agent that is not among them.
         """
         asked = list(agents)
         check_tie(self.tie, [agent.label for agent in asked])
-        told = "consistency/open" if self.form else None
+        told = "consistency/open" if self.form and ask.task.form is None else None
         values = {"form": self.form}
         return [
             Question(
@@ -79,6 +81,8 @@ def elected(answers: Sequence[Candidate], params: Voting, ask: Ask) -> Candidate
     Where no value can win, since nothing could be read or a tie abstains, the text is that of the answer that is
     most like the others, and the value ``None``.
     """
+    if ask.task.form is not None:
+        return _filled_in(answers, ask.task.form, ask)
     if params.answer is None:
         return most_alike(answers)
     agents = [answer.agent for answer in answers]
@@ -96,6 +100,18 @@ def elected(answers: Sequence[Candidate], params: Voting, ask: Ask) -> Candidate
         unread = f", {vote.n_unparsed} could not be read" if vote.n_unparsed else ""
         ask.flag(f"{n_agree} of {n_read} answers agree{' (a tie)' if vote.tied else ''}{unread}")
     return answers[vote.winner]
+
+
+def _filled_in(answers: Sequence[Candidate], form: Form, ask: Ask) -> Candidate:
+    """Return the form in which each field is what most answers say: an answer as it is where it says the same."""
+    read = filled(answers)
+    if not read:
+        ask.flag("no answer fills in the form", degraded=True)
+        return answers[0]
+    ask.flag(agreement=form.agreement([answer.value for answer in answers]))
+    value = form.voted(read)
+    same = next((answer for answer in answers if answer.value == value), None)
+    return as_form(form, answers[0], value) if same is None else same
 
 
 def most_alike(answers: Sequence[Candidate]) -> Candidate:

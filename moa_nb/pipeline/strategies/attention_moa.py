@@ -89,7 +89,7 @@ async def _reviews(ask: Ask, layer: str, own: Sequence[tuple[Agent, Candidate]])
         agent, mine = own[critic]
         see = [mine] if critic == target else [mine, own[target][1]]
         questions.append(Question(agent, see=see, template="attention/critique", place="alone", own_template=False))
-    critiques = await _each(ask, f"{layer}: critiques", questions)
+    critiques = await _each(ask, f"{layer}: critiques", questions, aside=True)
     reviews: list[list[Candidate]] = [[] for _ in own]
     for (_, target), critique in zip(pairs, critiques, strict=True):
         if critique is not None:
@@ -114,10 +114,10 @@ async def _residual(params: AttentionMoa, ask: Ask, layer: str, answers: Sequenc
     """Return the better answer that the aggregator makes of all layers'; ``None`` if the newest is no improvement."""
     (aggregator,) = ask.agents([params.aggregator])
     question = Question(aggregator, see=answers, template="attention/residual", own_template=False)
-    (said,) = await _each(ask, f"{layer}: residual", [question], parse=improvement)
+    (said,) = await _each(ask, f"{layer}: residual", [question], parse=improvement, aside=True)
     if said is None or said.value is None:
         return answers[-1]
-    return replace(said, text=said.value, value=None) if said.value else None
+    return replace(said, text=said.value, value=ask.read(said.value)) if said.value else None
 
 
 async def _each(ask: Ask, name: str, questions: Sequence[Question], **more: Any) -> list[Candidate | None]:

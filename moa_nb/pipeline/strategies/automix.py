@@ -105,7 +105,7 @@ async def _verdicts(
         for draw in range(1, params.draws + 1)
     ]
     try:
-        found = await ask.each(name, questions, parse=correct)
+        found = await ask.each(name, questions, parse=correct, aside=True)
     except Unanswered:
         ask.flag(f"{name} failed, and the answer counts as rejected", degraded=True)
         return []

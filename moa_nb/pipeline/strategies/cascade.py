@@ -118,7 +118,14 @@ async def _score(task: Task, scorer: Agent, ask: Ask, name: str, answer: Candida
             return None if ask.choices is not None else float(said)
         values = {"conversation": task.conversation}
         found = await ask.one(
-            name, scorer, see=[answer], template="cascade/score", place="alone", values=values, parse=probability
+            name,
+            scorer,
+            see=[answer],
+            template="cascade/score",
+            place="alone",
+            values=values,
+            parse=probability,
+            aside=True,
         )
     except (Unanswered, TypeError, ValueError) as error:
         ask.flag(f"{name} failed, and the answer counts as rejected: {error}", degraded=True)

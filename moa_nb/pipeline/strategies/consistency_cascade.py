@@ -63,7 +63,7 @@ async def consistency_cascade(task: Task, params: ConsistencyCascade, ask: Ask) 
         if number == len(tiers):
             return await ask.one(f"tier {number}", agent, parse=read), None
         drawn = [
-            Question(agent.changed(name=f"{agent.label} {draw}"), template=way)
+            Question(agent.changed(name=f"{agent.label} {draw}"), template=None if task.form else way)
             for draw, way in enumerate((way for way in params.ways for _ in range(params.samples)), start=1)
         ]
         answers = await ask.each(f"tier {number}", drawn, parse=read)

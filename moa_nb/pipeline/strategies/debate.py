@@ -54,7 +54,7 @@ async def debate(task: Task, params: Debate, ask: Ask) -> Candidate:
 async def begin(params: Debate, ask: Ask) -> tuple[list[Agent], list[Candidate]]:
     """Return who answered in the first round, and what; an agent's own template is not for that round."""
     agents = ask.agents(params.proposers)
-    found = await ask.each("round 1", params.opening(agents, own_template=False), parse=params.parse)
+    found = await ask.each("round 1", params.opening(ask, agents, own_template=False), parse=params.parse)
     pairs = [(agent, answer) for agent, answer in zip(agents, found, strict=True) if answer is not None]
     return [agent for agent, _ in pairs], [answer for _, answer in pairs]
 

@@ -38,9 +38,9 @@ async def ice(task: Task, params: Ice, ask: Ask) -> Candidate:
     and for free text the threshold of similarity, a lexical one.
     """
     agents, answers = await begin(params, ask)
-    form = {"form": params.form}
+    form = {"form": None if ask.task.form else params.form}
     number = 1
-    while number < params.rounds and len(answers) > 1 and ask.decide("another round", not _agree(answers, params)):
+    while number < params.rounds and len(answers) > 1 and ask.decide("another round", not _agree(answers, params, ask)):
         questions = [
             Question(agent, see=[answers[at], *others(answers, at)], template="ice/revise", place="user", values=form)
             for at, agent in enumerate(agents)
@@ -50,16 +50,16 @@ async def ice(task: Task, params: Ice, ask: Ask) -> Candidate:
             break
         answers = revised
         number += 1
-    if _agree(answers, params):
+    if _agree(answers, params, ask):
         ask.flag(converged=True, stop_reason="consensus")
     else:
         ask.flag(f"no consensus after {number} round{'s' * (number > 1)}", converged=False)
     return elected(answers, params, ask)
 
 
-def _agree(answers: Sequence[Candidate], params: Ice) -> bool:
+def _agree(answers: Sequence[Candidate], params: Ice, ask: Ask) -> bool:
     if len(answers) < 2:
         return False
-    if params.answer is None:
+    if params.answer is None and ask.task.form is None:
         return similarity_of_all([answer.text for answer in answers]) >= params.similarity
     return unanimous([answer.value for answer in answers])

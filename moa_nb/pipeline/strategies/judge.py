@@ -129,7 +129,7 @@ async def _judged(
     ]
     said: Sequence[Candidate | None]
     try:
-        said = await ask.each("verdicts", questions, parse=parse)
+        said = await ask.each("verdicts", questions, parse=parse, aside=True)
     except Unanswered as error:
         ask.flag(f"no verdict: {error}", degraded=True)
         said = [None] * len(questions)

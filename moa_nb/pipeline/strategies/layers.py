@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from moa_nb.errors import PipelineError
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Task
+from moa_nb.pipeline.settling import settled, unanimous
 from moa_nb.pipeline.similarity import medoid
 from moa_nb.pipeline.spec import Agent, Layer, Params
 from moa_nb.pipeline.strategies import strategy
@@ -92,22 +93,30 @@ async def layers(task: Task, params: Layers, ask: Ask) -> Candidate:
 
     With one layer it is a single model, with one model sampled n times it is Self-MoA (Li et al.
     2025, arXiv 2502.00674). ``layers[:-1]`` propose, ``layers[-1]`` aggregates. With ``residual`` a layer's
-    references are y_l-1 and the medoid of those of the layer before, so that what was right early is not lost.
+    references are y_l-1 and the medoid of those of the layer before, so that what was right early is not lost. A form
+    is filled in field by field: where all of y_L-1 agree on each, the aggregator is not asked; where they agree on some,
+    these stand.
     """
     answers: list[Candidate] = []
+    read: list[Candidate] = []
     references: list[Candidate] = []
     for number, layer in enumerate(params.layers, start=1):
         carried = _best(references) if params.residual else []
         references = [*answers, *carried]
-        answers = await ask.layer(
-            layer.name or f"layer {number}",
-            layer.members,
-            see=references,
-            template="carried" if carried else None,
-            min_ok=layer.min_ok,
-            patience=layer.patience,
+        if number == len(params.layers) and (sure := unanimous(ask, answers)) is not None:
+            return sure
+        read, answers = (
+            answers,
+            await ask.layer(
+                layer.name or f"layer {number}",
+                layer.members,
+                see=references,
+                template="carried" if carried else None,
+                min_ok=layer.min_ok,
+                patience=layer.patience,
+            ),
         )
-    return answers[0]
+    return settled(ask, answers[0], read)
 
 
 def _best(references: list[Candidate]) -> list[Candidate]:

@@ -176,7 +176,13 @@ async def _classified(params: Route, router: Agent, ask: Ask) -> Word:
     """Return the name of the way that a model classifies the question for."""
     values = {"ways": [{"name": name, "about": params.about.get(name, "")} for name in params.names]}
     said = await ask.one(
-        "routing", router, template="route/classify", place="alone", values=values, parse=parser(params.names)
+        "routing",
+        router,
+        template="route/classify",
+        place="alone",
+        values=values,
+        parse=parser(params.names),
+        aside=True,
     )
     return None if said.value is None else str(said.value)
 

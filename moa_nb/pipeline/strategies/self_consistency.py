@@ -46,5 +46,5 @@ async def self_consistency(task: Task, params: SelfConsistency, ask: Ask) -> Can
     What cannot be read abstains. The paper draws up to 40 samples at temperature 0.7; 9 is ours. Free text has no
     equals to count: there the sample that is most like the others is the answer, which takes no call either.
     """
-    samples = await ask.each("samples", params.opening(ask.agents(params.proposers)), parse=params.parse)
+    samples = await ask.each("samples", params.opening(ask, ask.agents(params.proposers)), parse=params.parse)
     return elected([sample for sample in samples if sample is not None], params, ask)

@@ -94,6 +94,7 @@ async def _choice(params: Smoa, ask: Ask, number: int, answers: list[Candidate])
             place="alone",
             values={"keep": keep},
             parse=choice_among(len(answers), keep),
+            aside=True,
         )
         if isinstance(said.value, Choice):
             return said.value

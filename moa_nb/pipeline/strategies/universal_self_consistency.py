@@ -54,6 +54,7 @@ async def universal_self_consistency(task: Task, params: UniversalSelfConsistenc
             template="consistency/choose",
             place="alone",
             parse=partial(index, n=len(answers)),
+            aside=True,
         )
         chosen = choice.value
     except Unanswered as error:
