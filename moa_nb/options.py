@@ -11,9 +11,14 @@ from moa_nb.errors import nearest
 if TYPE_CHECKING:
     from moa_nb.pipeline.spec import Pipeline
 
-__all__ = ["CacheMode", "RunOptions", "refuse_unknown", "spelled_out"]
+__all__ = ["CacheMode", "Mode", "RunOptions", "refuse_unknown", "spelled_out"]
 
 CacheMode = Literal["use", "refresh", "off"]
+
+Mode = Literal["live", "batch"]
+
+_DEFAULTS = {"cache": "use", "mode": "live"}
+"""Of options that are never ``None``."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -37,6 +42,8 @@ class RunOptions(TypedDict, total=False):
     """For the whole run: dollars (``math.inf`` agrees to any), or a text such as ``"200 calls"`` or ``"50k tokens"``."""
     cache: CacheMode
     """``use`` answers from the store where it can; ``refresh`` asks and keeps; ``off`` asks and keeps nothing."""
+    mode: Mode
+    """``batch`` hands the calls in together through the service's Batch API: half the price, within a day."""
 
 
 def spelled_out(function: _F) -> _F:
@@ -44,7 +51,7 @@ def spelled_out(function: _F) -> _F:
     signature = inspect.signature(function)
     own = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
     known = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default="use" if name == "cache" else None)
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_DEFAULTS.get(name))
         for name in RunOptions.__annotations__
     ]
     function.__signature__ = signature.replace(parameters=[*own, *known])  # type: ignore[attr-defined]  # shown by inspect

@@ -261,6 +261,17 @@ def test_a_run_is_deleted_and_its_costs_stay(store: Store) -> None:
         kept.delete(store, ["20250101-secret"])
 
 
+def test_a_run_that_goes_on_is_deleted(store: Store) -> None:
+    """Its recipe and its questions are gone from then on; that it is listed again at its end is said."""
+    row = RunRow("on", time.time(), "frame", "moa", "running", "t", 0, 0, 0, 0, 0, 0.0, 0.0, 1.0)
+    store.add_run(row, [], None)
+    store.keep_recipe("on", {"version": "1"})
+    assert "it goes on, and is listed again when it ends" in kept.delete(store, ["on"])
+    store.add_run(replace(row, state="done"), [paid()], None)
+    assert (store.recipe("on"), [run.state for run in store.runs()]) == (None, ["done"])
+    assert "goes on" not in kept.delete(store, ["on"])
+
+
 def test_a_run_is_deleted_with_its_answers(store: Store) -> None:
     """Only the answers that no other listed run used go with it; their neighbours on the disk stay."""
     put(store, "lab:a", *range(20))

@@ -110,8 +110,9 @@ def test_services_speak_a_known_format(name: str) -> None:
     service = services()[name]
     assert service.wire in WIRES
     spellings = [service.fields, *service.models.values()]
-    fields = {"max_tokens", "temperature", "top_p", "seed", "stream_options", "system"}
+    fields = {"max_tokens", "temperature", "top_p", "seed", "stream_options", "system", "schema"}
     assert all(spelling.keys() <= fields for spelling in spellings)
+    assert all(spelling.get("schema", "") in {"json_object", ""} for spelling in spellings)
 
 
 @pytest.mark.parametrize(
@@ -124,9 +125,11 @@ def test_services_speak_a_known_format(name: str) -> None:
         ("openai:openai-omni", {"max_tokens": "max_completion_tokens"}),
         ("azure:gpt-5-mini", {"max_tokens": "max_completion_tokens"}),
         ("azure:mine", {}),
-        ("gemini:gemma-3-27b-it", {"system": ""}),
+        ("gemini:gemma-3-27b-it", {"system": "", "schema": ""}),
         ("mistral:mistral-small-latest", {"seed": "random_seed", "stream_options": ""}),
         ("groq:openai/gpt-oss-20b", {}),
+        ("groq:llama-3.3-70b-versatile", {"schema": "json_object"}),
+        ("deepseek:deepseek-chat", {"schema": "json_object"}),
     ],
 )
 def test_spellings(model: str, spelling: dict[str, str]) -> None:

@@ -457,8 +457,9 @@ def test_rows_in_flight_are_bounded(lab: ChatServer) -> None:
     release = threading.Event()
     lab.on("alpha", lambda body: Reply(echo(body), delay=0.0 if release.is_set() else 0.5))
     run = frame.moa.start.synthesize("q")
-    task = run._rows.task
-    object.__setattr__(run._rows, "task", lambda position: rendered.append(position) or task(position))
+    rows = run._execution.questions
+    task = rows.task
+    object.__setattr__(rows, "task", lambda position: rendered.append(position) or task(position))
     assert lab.wait_until(lambda: lab.count("alpha") >= 4)
     time.sleep(0.2)
     assert len(rendered) <= 100 + 1 + 1 + 6  # the forecast rendered each row, and the longest again; q0 is cached

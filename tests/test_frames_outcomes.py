@@ -20,7 +20,8 @@ from moa_nb.frames import texts as module
 from moa_nb.frames.outcome import Outcome, Outcomes
 from moa_nb.frames.progress import Progress, Spent
 from moa_nb.frames.rows import Rows
-from moa_nb.frames.run import FrameRun, _tail
+from moa_nb.frames.execution import _tail
+from moa_nb.frames.run import FrameRun
 from moa_nb.frames.texts import TEXT, Texts
 from moa_nb.pipeline import strategies
 from moa_nb.pipeline.ask import Ask
@@ -94,6 +95,7 @@ OUTCOMES = st.builds(
     n_cached=st.integers(0, 99),
     degraded=st.booleans(),
     unreported=st.integers(0, 9),
+    agreement=st.none() | st.floats(0, 1),
     error_kind=st.just("row"),
     error=st.sampled_from(["too long", "refused"]),
 )
@@ -186,7 +188,7 @@ def test_rows_are_the_same_question_unless_somebody_looks_at_what_tells_them_apa
 def test_columns_that_share_a_name_trouble_only_who_asks_for_them(lab: ChatServer) -> None:
     """A frame with two columns of one name works as long as nobody needs either."""
     frame = pd.DataFrame([["a", 1, 2]], columns=["q", "n", "n"])
-    rows = Rows.of(frame, "q", instruction=None, template=None, na="skip")
+    rows = Rows.of(frame, "q", template=None, na="skip")
     task = rows.task(0)
     assert task is not None
     assert dict(task.values) == {"q": "a"}

@@ -29,7 +29,7 @@ from moa_nb.engine import engine
 from moa_nb.store import Store, StoreWarning, index, place, schema, writer
 from moa_nb.store.completions import completion as read
 from moa_nb.store.completions import pack, unpack
-from moa_nb.store.runs import RunRow
+from moa_nb.store.runs import LedgerRow, RunRow
 from moa_nb.testing import ChatServer, Reply
 
 Lab = Callable[..., None]
@@ -611,8 +611,38 @@ def test_an_older_file_is_migrated(tmp_path: Path) -> None:
     assert asked(path, "PRAGMA user_version") == schema.VERSION
     assert asked(
         path, "SELECT GROUP_CONCAT(name) FROM (SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1)"
-    ) == ("blocks,ledger,marks,places,runs")
+    ) == ("batches,blocks,ledger,marks,places,questions,recipes,runs")
     store.close()
+
+
+def test_a_file_of_version_two_is_migrated(tmp_path: Path) -> None:
+    """Its answers and runs stay where they are; runs may go on now, and have recipes."""
+    path = tmp_path / "store.sqlite"
+    store = Store(path)
+    put(store, *range(20))
+    run = RunRow("r2", time.time(), "cell", "moa", "done", "Why?", 4, 1, 0, 10, 5, 0.5, 0.0, 1.5)
+    store.add_run(run, [LedgerRow("lab:a", 4, 1, 10, 5, 0.5, 0.0, 0)], {"text": "x"})
+    store.close()
+    connection = sqlite3.connect(path)
+    for statement in (
+        *(f"DROP TABLE {name}" for name in ("recipes", "questions", "batches")),
+        "ALTER TABLE runs DROP COLUMN process",
+        "PRAGMA user_version=2",
+    ):
+        connection.execute(statement)
+    connection.commit()
+    connection.close()
+    store = Store(path)
+    assert all(store.get(key(number)) is not None for number in range(20))
+    assert store.runs() == [run]
+    assert store.run_record("r2") == {"text": "x"}
+    store.add_run(replace(run, id="r3", state="running"), [], None)
+    store.keep_recipe("r3", {"version": "1"})
+    assert (store.recipe("r3"), store.recipe("r2")) == ({"version": "1"}, None)
+    assert {run.id: run.state for run in store.runs()} == {"r2": "done", "r3": "running"}
+    assert store.complaint() is None
+    store.close()
+    assert asked(path, "PRAGMA user_version") == schema.VERSION
 
 
 def test_many_processes_migrate_one_file(server: ChatServer) -> None:

@@ -29,7 +29,7 @@ FRAME = pd.DataFrame(
         "vip": [True, False, False],
     }
 )
-ROW = Rows.of(FRAME, "q", instruction=None, template=None, na="skip").task(0)
+ROW = Rows.of(FRAME, "q", template=None, na="skip").task(0)
 
 registered = pytest.mark.skipif("call" not in Ask.__dataclass_fields__, reason="functions by name need Ask.call")
 

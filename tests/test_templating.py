@@ -275,7 +275,7 @@ def test_a_column_may_be_named_as_something_of_jinjas() -> None:
     frame = pd.DataFrame({"range": ["near", "far"], "a": ["x", "y"]})
     said = []
     for data, template in ((frame, "{{ range }}"), (frame[["a"]], "{{ a }}{{ range(2) | sum }}")):
-        task = Rows.of(data, None, instruction=None, template=template, na="skip").task(1)
+        task = Rows.of(data, None, template=template, na="skip").task(1)
         assert task is not None
         said.append(task.conversation[0].content)
     assert said == ["far", "y1"]

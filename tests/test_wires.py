@@ -363,6 +363,7 @@ fields = st.sampled_from(
         *("candidates", "parts", "thought", "finishReason", "usageMetadata", "promptFeedback", "blockReason"),
         *("promptTokenCount", "details", "retryDelay", "code", "status", "data", "models", "name", "id", "x_groq"),
         *("prompt_tokens", "completion_tokens", "prompt_tokens_details", "completion_tokens_details", "total_tokens"),
+        *("response_format", "json_schema", "output_config", "format", "generationConfig", "responseJsonSchema"),
     ]
 )
 words = st.sampled_from(
@@ -393,7 +394,9 @@ def test_strange_answers(name: str, tree: object) -> None:
     wire.next_page("https://lab.example/models", data)
     wire.status(data)
     wire.refused(data, "unsupported parameter: 'temperature', system role, developer instruction is not enabled")
-    wire.spelt(data, {"system": "", "max_tokens": "", "model": "name"})
+    wire.refused(data, "json_schema is not supported")
+    wire.spelt(data, {"system": "", "max_tokens": "", "model": "name", "schema": "json_object"})
+    wire.spelt(data, {"schema": ""})
 
 
 # Streams ----------------------------------------------------------------------------------------

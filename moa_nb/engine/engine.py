@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import functools
 import os
 import secrets
 import threading
@@ -25,9 +26,11 @@ from moa_nb.errors import MoaError, SetupError
 from moa_nb.gateway import Gateway, Http
 from moa_nb.options import RunOptions, refuse_unknown, spelled_out
 from moa_nb.pipeline.candidate import Task
+from moa_nb.pipeline.forms import Form
 from moa_nb.pipeline.layer import Ticket
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.result import Result
+from moa_nb.pipeline.settling import finished
 from moa_nb.settings import Settings, services_with_keys
 from moa_nb.store import Store, StoreWarning
 from moa_nb.store.runs import LedgerRow, RunRow
@@ -194,15 +197,15 @@ class Engine:
             if text:
                 warnings.warn(text, StoreWarning, stacklevel=4)
 
-    async def plan(self, options: Options) -> Plan:
-        """Return the checked plan of a run.
+    async def plan(self, options: Options, form: Form | None = None) -> Plan:
+        """Return the checked plan of a run, whose answers fill in a ``form`` where there is one.
 
         Raises:
             SetupError: something is wrong or missing; nothing was sent.
         """
         settings = configuration.current()
         gateway = self.gateway(settings)
-        return make_plan(options, settings, await self.cast(settings, gateway), gateway)
+        return make_plan(options, settings, await self.cast(settings, gateway), gateway, form)
 
     def new_record(self, plan: Plan, task: Task, run_id: str | None = None) -> RunRecord:
         """Return the record of a run that is about to begin; its name is new if ``None``."""
@@ -237,6 +240,8 @@ class Engine:
             MoaError: with the finished layers as its ``result``.
         """
         begin, budget, cache = plan.gateway.begin, plan.budget, plan.cache
+        if plan.mode == "batch":
+            begin = functools.partial(begin, mode="batch")
         sign = 1 if is_early_first else -1
 
         def complete(
@@ -248,6 +253,7 @@ class Engine:
         collector.slow_down()
         try:
             final = await plan.strategy.run(task, plan.pipeline.params, ask)
+            final = finished(task, final)
         except MoaError as error:
             stop_reason = "budget" if error.kind == "budget" else "failed"
             error.result = record.finish(error=str(error), stop_reason=stop_reason, flags=ask.flags)
@@ -450,7 +456,7 @@ def run(
         values: what else the template may use.
         **options: ``pipeline`` (a name or a ``Pipeline``), ``models`` (who proposes, as
             ``provider:model``), ``aggregator``, ``samples``, ``layers``, ``temperature``,
-            ``max_tokens``, ``budget`` (dollars), ``cache`` (``use``, ``refresh``, ``off``).
+            ``max_tokens``, ``budget`` (dollars), ``cache`` (``use``, ``refresh``, ``off``), ``mode`` (``live``, ``batch``).
 
     Raises:
         SetupError: something is wrong or missing; nothing was sent.

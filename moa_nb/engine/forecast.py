@@ -237,12 +237,13 @@ class _Walk:
             most = min(most, prompt)
         usage = Usage(prompt, most if is_long else 1, estimated=True)
         rule = self.gateway.price(request.model)
+        cost = None if rule is None else rule.cost(usage)
         text = f"[the answer of {name}, up to {most} tokens]" + " ~" * max(most - 10, 0) if is_long else "~"
         return Completion(
             text=text,
             model=request.model,
             usage=usage,
-            cost=None if rule is None else rule.cost(usage),
+            cost=None if cost is None else cost * self.gateway.share(request.model, self.plan.mode),
             attempts=0,
         )
 

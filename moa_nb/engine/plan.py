@@ -17,11 +17,12 @@ from moa_nb.errors import PipelineError, SetupError, nearest
 from moa_nb.gateway import Budget, Gateway
 from moa_nb.gateway.budget import Unit
 from moa_nb.gateway.route import no_price
-from moa_nb.options import CacheMode
+from moa_nb.options import CacheMode, Mode
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.ask import Ask, Complete
 from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.fitting import Room
+from moa_nb.pipeline.forms import Form
 from moa_nb.pipeline.prompt import quoting
 from moa_nb.pipeline.record import RunRecord
 from moa_nb.pipeline.spec import Agent, Pipeline, Resolver, Roles
@@ -49,6 +50,7 @@ class Options:
     budget: float | str | None = None
     """Dollars for the whole run (``math.inf`` agrees to any), or a text: ``"200 calls"``, ``"50k tokens"``."""
     cache: CacheMode = "use"
+    mode: Mode = "live"
 
     def __post_init__(self) -> None:
         """Refuse what is of the wrong type, whoever wrote it.
@@ -71,12 +73,14 @@ class Options:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, kind)):
                 raise _wrong(name, what, value)
-        if self.cache not in _CACHE_MODES:
-            msg = f"cache cannot be {self.cache!r:.80}; {nearest(str(self.cache), _CACHE_MODES)}"
-            raise SetupError(msg)
+        for name, known in _WORDS.items():
+            word = getattr(self, name)
+            if word not in known:
+                msg = f"{name} cannot be {word!r:.80}; {nearest(str(word), known)}"
+                raise SetupError(msg)
 
 
-_CACHE_MODES: tuple[str, ...] = get_args(CacheMode)
+_WORDS: dict[str, tuple[str, ...]] = {"cache": get_args(CacheMode), "mode": get_args(Mode)}
 
 _NUMBERS: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
     ("samples", Integral, "a whole number"),
@@ -101,6 +105,7 @@ class Plan:
     """Who is asked for a declaration of agents."""
     why: str
     cache: CacheMode
+    mode: Mode
     budget: Budget | None
     load: Callable[[str], templating.Template]
     models: tuple[str, ...]
@@ -143,8 +148,8 @@ class Plan:
         return self.settings.max_tokens if self.budget else None
 
 
-def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway) -> Plan:
-    """Return the plan of a run; nothing is sent.
+def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway, form: Form | None = None) -> Plan:
+    """Return the plan of a run, whose answers fill in a ``form`` where there is one; nothing is sent.
 
     Raises:
         SetupError: a name, key, template, option or price is wrong or missing.
@@ -173,6 +178,8 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
     models = tuple(dict.fromkeys(agent.model for agent in agents))
     for one in presets.within(pipeline, pipelines):
         _refuse_sentences(one, resolve)
+    if form is not None:
+        _refuse_offline(models)
     load = functools.cache(templating.load)
     for name in dict.fromkeys(agent.template or "synthesize" for agent in agents):
         # Rendered once on nothing: what is wrong with it shows before anything is paid.
@@ -180,6 +187,8 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
     for agent in agents:
         if agent.function is None:
             _check_model(agent.model, gateway)
+    if options.mode == "batch":
+        _check_batches(options, settings, models, gateway)
     budget = _budget(settings.budget if options.budget is None else options.budget, models, gateway)
     return Plan(
         settings,
@@ -187,6 +196,7 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
         resolve,
         cast.why,
         options.cache,
+        options.mode,
         budget,
         load,
         models,
@@ -197,6 +207,24 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
         tuple(agents),
         Room(gateway.context, settings.max_tokens, settings.references, settings.max_ref_chars),
     )
+
+
+def _check_batches(options: Options, settings: Settings, models: Sequence[str], gateway: Gateway) -> None:
+    """Return nothing if batches can be made, and found again by another session.
+
+    Raises:
+        SetupError: they cannot.
+    """
+    if options.cache == "off" or settings.store == "none":
+        what = "cache='off'" if options.cache == "off" else "store='none'"
+        msg = f"mode='batch' finds its answers again in the store, which {what} leaves out: leave one of the two out"
+        raise SetupError(msg)
+    if not any(map(gateway.has_batches, models)):
+        msg = (
+            f"mode='batch' needs a service with a Batch API, and none of {', '.join(models)} is at one: take models of"
+            " openai or anthropic, or leave mode='batch' out"
+        )
+        raise SetupError(msg)
 
 
 def _refuse_sentences(pipeline: Pipeline, resolve: Resolver) -> None:
@@ -210,6 +238,17 @@ def _refuse_sentences(pipeline: Pipeline, resolve: Resolver) -> None:
                     f" text: name a model or a function for {role}, or take a pipeline without judges, such as moa-lite"
                 )
                 raise SetupError(msg)
+
+
+def _refuse_offline(models: Iterable[str]) -> None:
+    """Return nothing unless an agent that only picks sentences from the text were to fill in a form."""
+    for model in models:
+        if _is_offline(model):
+            msg = (
+                f"{model} only picks sentences from your text, and can fill in no form: name models or functions, as in"
+                " models=['openai:gpt-4o-mini']; synthesize and summarize work offline"
+            )
+            raise SetupError(msg)
 
 
 def _refuse_too_many(agents: Iterable[Agent], roles: Roles) -> None:

@@ -12,6 +12,7 @@ from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.layer import Outcome
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.result import Result
+from moa_nb.pipeline.settling import finished
 
 __all__ = ["replay"]
 
@@ -33,9 +34,12 @@ async def replay(plan: Plan, task: Task, gateway: Gateway) -> Result:
             raise ServiceError(msg)
         return known
 
-    ask = plan.ask(task, remember, record)
     try:
-        final = await plan.strategy.run(task, plan.pipeline.params, ask)
+        ask = plan.ask(task, remember, record)
+    except MoaError as error:  # it was more than an agent can read
+        return record.finish(error=str(error), stop_reason=error.kind)
+    try:
+        final = finished(task, await plan.strategy.run(task, plan.pipeline.params, ask))
     except MoaError as error:
         return record.finish(error=str(error), stop_reason=error.kind, flags=ask.flags)
     return record.finish(final.text, value=final.value, flags=ask.flags)

@@ -43,11 +43,13 @@ class Outcome(NamedTuple):
     degraded: bool = False
     unreported: int = 0
     """Attempts that may be billed beside what is reported: then ``cost`` is 'at least'."""
+    agreement: float | None = None
+    """How far its agents agree, in [0, 1]; ``None`` where one answers alone, or nobody has looked yet."""
     error_kind: str | None = None
     error: str | None = None
 
     @classmethod
-    def of(cls, result: Result) -> Outcome:
+    def of(cls, result: Result, agreement: float | None = None) -> Outcome:
         """Return the outcome of a finished run."""
         cost: float | None = 0.0
         prompt = written = None
@@ -76,6 +78,7 @@ class Outcome(NamedTuple):
             n_cached,
             result.degraded,
             unreported,
+            agreement,
         )
 
     @classmethod
@@ -101,7 +104,14 @@ class Outcome(NamedTuple):
 
     def as_duplicate(self) -> Outcome:
         """Return the outcome of a row with the same prompt, which took nothing."""
-        return Outcome(self.text, "duplicate", degraded=self.degraded, error_kind=self.error_kind, error=self.error)
+        return Outcome(
+            self.text,
+            "duplicate",
+            degraded=self.degraded,
+            agreement=self.agreement,
+            error_kind=self.error_kind,
+            error=self.error,
+        )
 
 
 _UNKNOWN = -1
@@ -116,8 +126,11 @@ _COLUMNS = {
     "n_cached": ("i", 0),
     "degraded": ("b", 0),
     "unreported": ("i", 0),
+    "agreement": ("d", _UNKNOWN),
 }
 """The numbers of an outcome, in its order; one that is not known is negative."""
+
+_AGREEMENT = [*_COLUMNS].index("agreement")
 
 
 class Outcomes:
@@ -136,6 +149,8 @@ class Outcomes:
         self.cost: float | None = 0.0
         self._leaders: dict[bytes, int] = {}
         self._followers: dict[int, list[int]] = {}
+        self._alone: set[int] = set()
+        """Rows in which one agent answered, who agrees with nobody."""
 
     def __len__(self) -> int:
         return len(self._states)
@@ -202,6 +217,21 @@ class Outcomes:
             self.n_skipped += state == "skipped"
             for follower in followers:
                 self.settle(follower, outcome.as_duplicate())
+
+    @property
+    def uncompared(self) -> Iterator[int]:
+        """The positions of answered rows of which nobody knows yet how far their agents agree; duplicates left out."""
+        agreement = self._columns[_AGREEMENT]
+        for position, state in enumerate(self._states):
+            if STATES[state] == "done" and agreement[position] < 0 and position not in self._alone:
+                yield position
+
+    def compare(self, position: int, agreement: float | None) -> None:
+        """Return nothing; keep how far the agents of a row agree, ``None`` where one answered alone."""
+        if agreement is None:
+            self._alone.add(position)
+        else:
+            self._columns[_AGREEMENT][position] = agreement
 
     def answered(self) -> Outcomes:
         """Return a copy that has only the rows that need no more asking, and whose sums begin at nothing."""

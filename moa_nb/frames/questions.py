@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from moa_nb.engine import Plan
 from moa_nb.pipeline import presets
@@ -12,7 +12,7 @@ from moa_nb.pipeline.strategies import find
 
 __all__ = ["Digest", "digest_of"]
 
-Digest = Callable[[Task], bytes]
+Digest = Callable[[Sequence[Task]], bytes]
 """What tells a row's question from others: rows with the same are asked once."""
 
 
@@ -25,13 +25,15 @@ def digest_of(plan: Plan) -> Digest:
     """
     has_columns = _uses_columns(plan)
 
-    def digest(task: Task) -> bytes:
-        parts = [message.content for message in task.conversation]
-        # A part that is not there is told from an empty one by their number.
-        parts += [part for part in (task.material, task.reference_answer) if part is not None]
-        parts.append(f"{task.material is None}{task.reference_answer is None}")
-        if has_columns:
-            parts.append(repr(dict(task.values)))
+    def digest(tasks: Sequence[Task]) -> bytes:
+        parts: list[str] = []
+        for task in tasks:
+            parts += [message.content for message in task.conversation]
+            # A part that is not there is told from an empty one by their number.
+            parts += [part for part in (task.material, task.reference_answer) if part is not None]
+            parts.append(f"{task.material is None}{task.reference_answer is None}")
+            if has_columns:
+                parts.append(repr(dict(task.values)))
         # The lengths tell apart where one part ends and the next begins.
         text = "\0".join([*map(str, map(len, parts)), *parts])
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

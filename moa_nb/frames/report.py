@@ -11,10 +11,11 @@ import pandas as pd
 
 from moa_nb.frames.outcome import STATES, Outcomes
 from moa_nb.frames.texts import series
+from moa_nb.pipeline.agreement import proposals
 from moa_nb.pipeline.result import Result
 from moa_nb.store.runs import LedgerRow
 
-__all__ = ["Tally", "layer_texts", "report", "said"]
+__all__ = ["Tally", "column", "doubtful", "errors", "layer_texts", "report", "review", "said"]
 
 _NUMBERS = {
     "n_calls": "Int64",
@@ -24,6 +25,7 @@ _NUMBERS = {
     "seconds": "Float64",
     "n_cached": "Int64",
     "degraded": "boolean",
+    "agreement": "Float64",
 }
 
 
@@ -31,18 +33,28 @@ _NUMBERS = {
 
 
 def report(outcomes: Outcomes, index: pd.Index[Any]) -> pd.DataFrame:
-    """Return a row for each row: state, calls, tokens, dollars, seconds, cached, degraded, error."""
+    """Return a row for each row: state, calls, tokens, dollars, seconds, cached, degraded, agreement, error."""
     states = outcomes.states
     states[states == 0] = STATES.index("not asked")
     columns: dict[str, Any] = {
         "state": pd.Categorical.from_codes(states, pd.Index(STATES)).remove_unused_categories(),
         **{name: _nullable(outcomes.column(name), dtype) for name, dtype in _NUMBERS.items()},
     }
-    errors = dict(outcomes.errors)
     for place, name in enumerate(("error_kind", "error")):
-        said = [errors[position][place] if position in errors else None for position in range(len(outcomes))]
-        columns[name] = series(said, index)
+        columns[name] = errors(outcomes, index, place)
     return pd.DataFrame(columns, index=index)
+
+
+def column(outcomes: Outcomes, name: str, index: pd.Index[Any]) -> pd.Series[Any]:
+    """Return one of the numbers of the report."""
+    return pd.Series(_nullable(outcomes.column(name), _NUMBERS[name]), index=index, name=name)
+
+
+def errors(outcomes: Outcomes, index: pd.Index[Any], place: int = 1) -> pd.Series[Any]:
+    """Return why each row has no answer; with ``place=0`` the kind of each error."""
+    known = dict(outcomes.errors)
+    said = [known[position][place] if position in known else None for position in range(len(outcomes))]
+    return series(said, index, ("error_kind", "error")[place])
 
 
 def _nullable(numbers: np.ndarray[Any, Any], dtype: Any) -> Any:
@@ -69,6 +81,44 @@ def layer_texts(results: Sequence[Mapping[Agent, str | None]], index: pd.Index[A
 def said(result: Result) -> dict[Agent, str | None]:
     """Return what each agent said; ``None`` where it failed."""
     return {(layer.name, call.agent): call.text if call.ok else None for layer in result.layers for call in layer.calls}
+
+
+# What a person should look at --------------------------------------------------------------------
+
+
+def doubtful(outcomes: Outcomes, below: float) -> list[int]:
+    """Return the rows that failed, are degraded, or whose agents agree less than ``below``; the least agreed on first."""
+    agreement, degraded = outcomes.column("agreement"), outcomes.column("degraded")
+    is_low = (agreement >= 0) & (agreement < below)
+    has_failed = outcomes.states == STATES.index("failed")
+    places = np.flatnonzero(is_low | (degraded > 0) | has_failed)
+    # One that failed agrees with nothing; degraded ones of a single agent come last.
+    ranks = np.where(has_failed, -1.0, np.where(agreement < 0, 2.0, agreement))
+    return [int(place) for place in places[np.argsort(ranks[places], kind="stable")]]
+
+
+def review(
+    outcomes: Outcomes, index: pd.Index[Any], places: Sequence[int], results: Sequence[Result | None]
+) -> pd.DataFrame:
+    """Return a row for each of ``places``: where it is, how far it is agreed on, why to look, and who said what."""
+    said: list[dict[str, Any]] = []
+    for place, result in zip(places, results, strict=True):
+        outcome = outcomes[place]
+        assert outcome is not None
+        why = outcome.error or ("degraded: " + "; ".join(result.notes) if outcome.degraded and result else "")
+        said.append(
+            {"position": place, "agreement": outcome.agreement, "why": why or "disagreement", "answer": outcome.text}
+            | ({} if result is None else {call.agent: call.text if call.ok else None for call in proposals(result)})
+        )
+    fixed = ["position", "agreement", "why", "answer"]
+    names = list(dict.fromkeys([*fixed, *(name for row in said for name in row)]))
+    rows = index.take(places)
+    made = {name: series([row.get(name) for row in said], rows) for name in names[2:]}
+    numbers = {
+        "position": pd.array([row["position"] for row in said], dtype="Int64"),
+        "agreement": pd.array([row["agreement"] for row in said], dtype="Float64"),
+    }
+    return pd.DataFrame({**numbers, **made}, index=rows)
 
 
 # Sums --------------------------------------------------------------------------------------------

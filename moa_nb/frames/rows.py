@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Hashable, ItemsView, Iterator, Mapping, ValuesView
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,43 +12,77 @@ import pandas as pd
 from moa_nb import templating
 from moa_nb.chat import Message
 from moa_nb.engine.plan import prompt_template
-from moa_nb.errors import SetupError, TemplateError, UnknownName, nearest
+from moa_nb.errors import SetupError, TemplateError
+from moa_nb.frames.cells import Column, Frame, Mask, Row, Watched
 from moa_nb.pipeline.candidate import Task
+from moa_nb.pipeline.forms import Form
 from moa_nb.settings import fence_secret
 
-__all__ = ["MissingPolicy", "Rows"]
+__all__ = ["Asking", "MissingPolicy", "Questions", "Rows", "check_missing"]
 
 MissingPolicy = Literal["skip", "pass", "raise"]
 
-_Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
-_WRITES_TO_COPIES = int(pd.__version__.partition(".")[0]) >= 3
-"""Whether a shallow copy stays as it is when its frame is changed later."""
+class Questions(Protocol):
+    """What a run asks: for each position of an index the tasks that are known before anything is answered."""
 
-_STRETCH = 1024
-"""Rows whose cells are converted together."""
+    @property
+    def index(self) -> pd.Index[Any]:
+        """Of what the run hands out."""
+
+    @property
+    def name(self) -> Hashable:
+        """The name of the resulting Series; ``None`` where it has none."""
+
+    def __len__(self) -> int: ...
+
+    def tasks(self, position: int) -> tuple[Task, ...]:
+        """Return what is asked at a position; nothing where there is no text, and it is to be left missing.
+
+        Raises:
+            TemplateError: a template fails on what stands there.
+            SetupError: something is missing that may not be.
+        """
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What is asked of a text: a prompt template that quotes it as ``text``, and what else the template says."""
+
+    template: templating.Template
+    says: Mapping[str, Any]
+
+    @classmethod
+    def named(cls, name: str, **says: Any) -> Asking:
+        """Return the asking of one of the templates of ``templates/prompts/``."""
+        return cls(templating.load(name), says)
+
+    def of(self, secret: bytes, **texts: str) -> str:
+        """Return the prompt that quotes these texts, between marks that their authors cannot guess."""
+        own = [value for value in self.says.values() if isinstance(value, str)]
+        # In whatever order texts are shown, the mark is the same: swapped pairs differ in nothing else.
+        fence = templating.fence(sorted([*own, *texts.values()]), secret)
+        return self.template.render({**self.says, **texts, "fence": fence})
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The texts of a frame, and how each becomes a prompt. ``task(i)`` is the i-th row's.
-
-    What the rows say is settled when they are made: a frame that is changed while a run goes on does
-    not change the run.
-    """
+    """The texts of a frame, and how each becomes a prompt. ``task(i)`` is the i-th row's."""
 
     index: pd.Index[Any]
     name: Hashable
     """The name of the resulting Series; ``None`` for a template over several columns."""
     na: MissingPolicy
-    lacking: _Mask
+    lacking: Mask
     """Whether a row lacks a value that is used."""
     prompt: Callable[[int], _Prompt]
     """What a row says."""
-    frame: _Frame
+    frame: Frame
     """All columns, for pipelines that look at them."""
-    reference: _Column | None
+    reference: Column | None = None
     """The reference answers; ``None`` where there are none."""
+    form: Form | None = None
+    """What each answer must be; ``None``: free text."""
 
     @classmethod
     def of(
@@ -57,57 +90,47 @@ class Rows:
         data: pd.DataFrame | pd.Series[Any],
         column: Hashable,
         *,
-        instruction: str | None,
-        template: str | None,
-        na: MissingPolicy,
+        template: str | None = None,
+        asking: Asking | None = None,
+        na: MissingPolicy = "skip",
         reference: Hashable = None,
+        form: Form | None = None,
     ) -> Rows:
-        """Return the rows of a frame or a series.
+        """Return the rows of a frame or a series: a column's texts, or a template's over the columns.
 
         Raises:
             SetupError: no such column, a template that does not fit, or missing text with ``na="raise"``.
         """
-        if na not in {"skip", "pass", "raise"}:
-            msg = f"na is 'skip', 'pass' or 'raise', not {na!r}"
-            raise SetupError(msg)
-        if instruction is not None and template is not None:
-            msg = "give an instruction or a template, not both: a template has room for the instruction"
-            raise SetupError(msg)
-        if instruction is not None and not instruction.strip():
-            msg = "the instruction is empty: leave it out to send each text as it is"
-            raise SetupError(msg)
         if isinstance(data, pd.Series) and column is not None and column != data.name:
             msg = f"a Series has no column {column!r}: leave the column out"
             raise SetupError(msg)
         if isinstance(data, pd.Series) and reference is not None:
             msg = "a Series has no column with reference answers: take the frame, and name both columns"
             raise SetupError(msg)
-        data = data.copy(deep=not _WRITES_TO_COPIES)
-        frame = _Frame(data)
+        frame = Frame(data)
         text = frame.text if column is None else frame.named(column)
         name = data.name if isinstance(data, pd.Series) else column
         prompt: Callable[[int], _Prompt]
         if template is not None:
-            prompt, lacking = _templated(frame, text, prompt_template(template), len(data.index))
+            prompt, lacking = _templated(frame, text, prompt_template(template), len(frame.index))
         elif text is None:
             msg = f"which column? Give its name (there are: {', '.join(frame.names)}) or a template"
             raise SetupError(msg)
         else:
-            lacking = text.lacking
-            prompt = _AsItIs(text)
-            if instruction is not None:
-                prompt = _Instructed(text, instruction, templating.load("instruct"), fence_secret())
+            prompt, lacking = _AsItIs(text), text.lacking
+        if asking is not None:
+            prompt = _Asked(prompt, asking, fence_secret())
+        check_missing(lacking, na, frame.index)
         answers = None if reference is None else frame.named(reference)
-        return cls(data.index, name, na, lacking, prompt, frame, answers)
-
-    def __post_init__(self) -> None:
-        if self.na == "raise" and self.lacking.any():
-            first = self.index[int(np.argmax(self.lacking))]
-            msg = f"{int(self.lacking.sum())} rows have no text, the first at {first!r}: na='skip' leaves them missing"
-            raise SetupError(msg)
+        return cls(frame.index, name, na, lacking, prompt, frame, answers, form)
 
     def __len__(self) -> int:
         return len(self.index)
+
+    def tasks(self, position: int) -> tuple[Task, ...]:
+        """Return the row's only task; none when it is to be left missing."""
+        task = self.task(position)
+        return () if task is None else (task,)
 
     def task(self, position: int) -> Task | None:
         """Return the task of a row; ``None`` when it has no text and is to be left missing.
@@ -131,13 +154,32 @@ class Rows:
         ):
             return None
         return Task(
-            (Message("user", said.text),), said.material, _Row(self.frame, position), self._reference_answer(position)
+            (Message("user", said.text),),
+            said.material,
+            Row(self.frame, position),
+            self._reference_answer(position),
+            self.form,
         )
 
     def _reference_answer(self, position: int) -> str | None:
         if self.reference is None or self.reference.lacking[position]:
             return None
         return str(self.reference[position])
+
+
+def check_missing(lacking: Mask, na: MissingPolicy, index: pd.Index[Any]) -> None:
+    """Return nothing if what rows lack may be missing.
+
+    Raises:
+        SetupError: no such policy, or missing text with ``na="raise"``.
+    """
+    if na not in {"skip", "pass", "raise"}:
+        msg = f"na is 'skip', 'pass' or 'raise', not {na!r}"
+        raise SetupError(msg)
+    if na == "raise" and lacking.any():
+        first = index[int(np.argmax(lacking))]
+        msg = f"{int(lacking.sum())} rows have no text, the first at {first!r}: na='skip' leaves them missing"
+        raise SetupError(msg)
 
 
 # What a row says ---------------------------------------------------------------------------------
@@ -154,7 +196,7 @@ class _Prompt(NamedTuple):
     """There is an instruction, but nothing to work on."""
     lacks: bool = False
     """A value that was looked up is missing."""
-    columns: tuple[_Column, ...] = ()
+    columns: tuple[Column, ...] = ()
     """What was looked up in ``row``."""
 
 
@@ -162,26 +204,24 @@ class _Prompt(NamedTuple):
 class _AsItIs:
     """The row's text alone."""
 
-    text: _Column
+    text: Column
 
     def __call__(self, position: int) -> _Prompt:
         return _Prompt(str(self.text[position]))
 
 
 @dataclass(frozen=True)
-class _Instructed:
-    """An instruction, and below it the row's text between marks that its author cannot guess."""
+class _Asked:
+    """What is asked of the row's text, which stands below it between marks."""
 
-    text: _Column
-    instruction: str
-    template: templating.Template
+    said: Callable[[int], _Prompt]
+    asking: Asking
     secret: bytes
 
     def __call__(self, position: int) -> _Prompt:
-        text = str(self.text[position])
-        fence = templating.fence([self.instruction, text], self.secret)
-        values = {"instruction": self.instruction, "text": text, "fence": fence}
-        return _Prompt(self.template.render(values), text, is_empty=not text.strip())
+        said = self.said(position)
+        prompt = self.asking.of(self.secret, text=said.text)
+        return said._replace(text=prompt, material=said.text, is_empty=not said.text.strip())
 
 
 @dataclass(frozen=True)
@@ -189,8 +229,8 @@ class _Templated:
     """A template over the row's columns."""
 
     template: templating.Template
-    columns: Mapping[str, _Column]
-    frame: _Frame | None
+    columns: Mapping[str, Column]
+    frame: Frame | None
     """What ``row`` looks into; ``None`` where the template does not use it."""
 
     def __call__(self, position: int) -> _Prompt:
@@ -198,7 +238,7 @@ class _Templated:
         seen, absent = dict(values), list[str]()
         if self.frame is None:
             return _Prompt(self.template.render(values), _longest(values))
-        values["row"] = _Watched(self.frame, position, seen, absent)
+        values["row"] = Watched(self.frame, position, seen, absent)
         try:
             text = self.template.render(values)
         except TemplateError:
@@ -210,8 +250,8 @@ class _Templated:
 
 
 def _templated(
-    frame: _Frame, text: _Column | None, template: templating.Template, n_rows: int
-) -> tuple[_Templated, _Mask]:
+    frame: Frame, text: Column | None, template: templating.Template, n_rows: int
+) -> tuple[_Templated, Mask]:
     """Return what rows say by a template, and which of them lack a value that it uses.
 
     Raises:
@@ -229,7 +269,7 @@ def _templated(
     return prompt, _with_row(prompt, lacking)
 
 
-def _with_row(prompt: _Templated, lacking: _Mask) -> _Mask:
+def _with_row(prompt: _Templated, lacking: Mask) -> Mask:
     """Return which rows lack a value, the columns included that the template takes from ``row``.
 
     Raises:
@@ -249,164 +289,3 @@ def _with_row(prompt: _Templated, lacking: _Mask) -> _Mask:
 
 def _longest(values: Mapping[str, Any]) -> str | None:
     return max((value for value in values.values() if isinstance(value, str)), key=len, default=None)
-
-
-class _Row(Mapping[str, Any]):
-    """One row by column name, read when it is looked into; ``None`` for a missing cell.
-
-    All it has beside a mapping is private: in a template ``row.any_name`` is a column.
-    """
-
-    def __init__(self, frame: _Frame, position: int) -> None:
-        self._frame, self._position = frame, position
-
-    def __getitem__(self, name: object) -> Any:
-        if name not in self._frame.names:
-            raise KeyError(name)
-        return self._cell(str(name))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._frame.names
-
-    def _cell(self, name: str) -> Any:
-        column = self._frame[name]
-        return None if column.lacking[self._position] else column[self._position]
-
-    def _all(self) -> dict[str, Any]:
-        return {name: self._cell(name) for name in self}
-
-    # Going over all columns is not a look-up: one empty column must not leave every row out.
-    def items(self) -> ItemsView[str, Any]:
-        return self._all().items()
-
-    def values(self) -> ValuesView[Any]:
-        return self._all().values()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._frame.unique)
-
-    def __len__(self) -> int:
-        return len(self._frame.unique)
-
-    def __repr__(self) -> str:
-        return repr(self._all())
-
-
-class _Watched(_Row):
-    """One row as ``row`` in a template, where a missing cell is empty text.
-
-    Args:
-        frame: the columns.
-        position: which row.
-        seen: keeps what was looked up by name.
-        absent: keeps the names that were looked up and are not there.
-    """
-
-    def __init__(self, frame: _Frame, position: int, seen: dict[str, Any], absent: list[str]) -> None:
-        super().__init__(frame, position)
-        self._seen, self._absent = seen, absent
-
-    def __getitem__(self, name: object) -> Any:
-        key = str(name)
-        if key not in self._frame.names:
-            self._absent.append(key)
-            raise KeyError(key)
-        self._seen[key] = value = self._cell(key)
-        return value
-
-    def _cell(self, name: str) -> Any:
-        return self._frame[name][self._position]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._frame.names)  # one that several columns have is refused
-
-
-# Columns and cells -------------------------------------------------------------------------------
-
-
-class _Frame:
-    """The columns of a frame or a series by the names that templates know."""
-
-    def __init__(self, data: pd.DataFrame | pd.Series[Any]) -> None:
-        self._data = data
-        self.has_row = isinstance(data, pd.DataFrame)
-        labels = list(data.columns) if isinstance(data, pd.DataFrame) else [] if data.name is None else [data.name]
-        self._counts = Counter(map(str, labels))
-        self.names = {str(label): position for position, label in enumerate(labels)}
-        """Where each name stands; templates know every name as a text."""
-        self.unique = [name for name in self.names if self._counts[name] == 1]
-        self._columns: dict[str, _Column] = {}
-
-    @property
-    def text(self) -> _Column | None:
-        """A series' own texts."""
-        return _Column(self._data) if isinstance(self._data, pd.Series) else None
-
-    def named(self, column: Hashable) -> _Column:
-        """Return a column by its label.
-
-        Raises:
-            SetupError: there is none, or there are several.
-        """
-        if isinstance(self._data, pd.Series):
-            return _Column(self._data)
-        try:
-            is_there = column in self._data.columns
-        except TypeError:
-            msg = f"one column is asked at a time, not {column!r}: a template takes several"
-            raise SetupError(msg) from None
-        if not is_there:
-            raise self.unknown(str(column))
-        found = self._data[column]
-        if isinstance(found, pd.DataFrame):
-            msg = f"the frame has {found.shape[1]} columns named {column!r}: rename one"
-            raise SetupError(msg)
-        return _Column(found)
-
-    def __getitem__(self, name: str) -> _Column:
-        known = self._columns.get(name)
-        if known is None:
-            if self._counts[name] > 1:
-                msg = f"the frame has {self._counts[name]} columns named {name!r}: rename one"
-                raise SetupError(msg)
-            data = self._data
-            series = data if isinstance(data, pd.Series) else data.iloc[:, self.names[name]]
-            known = self._columns[name] = _Column(series)
-        return known
-
-    def unknown(self, name: str) -> UnknownName:
-        """Return the error of a name that no column has."""
-        return UnknownName(f"the frame has no column {name!r}; {nearest(name, self.names)}")
-
-
-@dataclass
-class _Column:
-    """A column's cells as templates see them: Python values, missing ones as empty text.
-
-    They are converted a stretch of rows at a time, since rows are asked for in order and a whole
-    column of Python objects may take more memory than the frame.
-    """
-
-    series: pd.Series[Any]
-    lacking: _Mask = field(init=False)
-    """Whether a cell is missing."""
-    _latest: tuple[int, list[Any]] = field(init=False, default=(-1, []), repr=False)
-
-    def __post_init__(self) -> None:
-        self.lacking = self.series.isna().to_numpy(dtype=bool)
-
-    def __getitem__(self, position: int) -> Any:
-        stretch, offset = divmod(position, _STRETCH)
-        number, cells = self._latest
-        if number != stretch:
-            cells = self._stretch(stretch * _STRETCH)
-            self._latest = (stretch, cells)
-        return cells[offset]
-
-    def _stretch(self, start: int) -> list[Any]:
-        part = self.series.array[start : start + _STRETCH]
-        cells = part.to_numpy().tolist() if isinstance(part, pd.arrays.NumpyExtensionArray) else part.tolist()
-        lacking = self.lacking[start : start + _STRETCH]
-        return (
-            ["" if missing else cell for cell, missing in zip(cells, lacking, strict=True)] if lacking.any() else cells
-        )

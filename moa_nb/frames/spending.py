@@ -10,8 +10,11 @@ from moa_nb.engine.forecast import Estimate, Figures, most, price
 from moa_nb.engine.plan import Plan
 from moa_nb.errors import SpendingNotAgreed, Unanswered
 from moa_nb.frames.questions import Digest
-from moa_nb.frames.rows import Rows
+from moa_nb.frames.rows import Questions
+from moa_nb.frames.verbs import Verb
 from moa_nb.gateway import Gateway
+from moa_nb.pipeline.candidate import Task
+from moa_nb.pipeline.result import Result
 from moa_nb.settings import Settings
 from moa_nb.tokens import most_tokens
 
@@ -27,16 +30,18 @@ _SPARE = 1.05
 """What is asked for beside the estimate: attempts that fail, prompts that were counted short."""
 
 
-async def agree(plan: Plan, rows: Rows, positions: Iterable[int], digest: Digest, gateway: Gateway) -> None:
+async def agree(
+    plan: Plan, verb: Verb, questions: Questions, positions: Iterable[int], digest: Digest, gateway: Gateway
+) -> None:
     """Return nothing if a run that nobody gave a budget may take what its rows would.
 
     Raises:
         SpendingNotAgreed: with the estimate, and the ``budget=`` to pass.
     """
-    longest_first = await _questions(rows, positions, digest)
-    if not longest_first or await _is_clearly_fine(plan, rows, longest_first, gateway):
+    longest_first = await _unlike(questions, positions, digest)
+    if not longest_first or await _is_clearly_fine(plan, questions, longest_first, gateway):
         return
-    parts = await _priced(plan, rows, longest_first, gateway)
+    parts = await _priced(plan, verb, questions, longest_first, gateway)
     estimate = _together(plan.pipeline.name, parts)
     if _is_fine(estimate.high, plan.settings):
         return
@@ -60,23 +65,27 @@ async def agree(plan: Plan, rows: Rows, positions: Iterable[int], digest: Digest
     raise SpendingNotAgreed(msg)
 
 
-async def forecast(plan: Plan, rows: Rows, positions: Iterable[int], digest: Digest, gateway: Gateway) -> Estimate:
+async def forecast(
+    plan: Plan, verb: Verb, questions: Questions, positions: Iterable[int], digest: Digest, gateway: Gateway
+) -> Estimate:
     """Return what the rows at ``positions`` would take: equal ones count once, cached answers nothing.
 
     Every row is rendered, which is quick, and none is kept; of many, a sample is priced.
     """
-    parts = await _priced(plan, rows, await _questions(rows, positions, digest), gateway)
+    longest_first = await _unlike(questions, positions, digest)
+    parts = await _priced(plan, verb, questions, longest_first, gateway)
     return _together(plan.pipeline.name, parts)
 
 
-async def _questions(rows: Rows, positions: Iterable[int], digest: Digest) -> list[int]:
+async def _unlike(questions: Questions, positions: Iterable[int], digest: Digest) -> list[int]:
     """Return one row for each question, the longest first."""
     sizes: dict[bytes, tuple[int, int]] = {}
     for number, position in enumerate(positions, start=1):
         try:
-            task = rows.task(position)
-            if task is not None:
-                sizes.setdefault(digest(task), (-most_tokens(task.question), position))
+            tasks = questions.tasks(position)
+            if tasks:
+                size = sum(most_tokens(task.question) for task in tasks)
+                sizes.setdefault(digest(tasks), (-size, position))
         except Exception:  # noqa: S110 - whatever it is, the row will fail of it without being sent
             pass
         if number % _TURN == 0:
@@ -84,12 +93,13 @@ async def _questions(rows: Rows, positions: Iterable[int], digest: Digest) -> li
     return [position for _, position in sorted(sizes.values())]
 
 
-async def _is_clearly_fine(plan: Plan, rows: Rows, longest_first: list[int], gateway: Gateway) -> bool:
+async def _is_clearly_fine(plan: Plan, questions: Questions, longest_first: list[int], gateway: Gateway) -> bool:
     """Return whether it would be fine if every row took as much as the longest, and nothing were cached."""
-    task = rows.task(longest_first[0])
-    assert task is not None
+    tasks = questions.tasks(longest_first[0])
+    if len(tasks) > 1:
+        return False  # those that depend on answers are only known to an estimate
     try:
-        bound = await most(plan, task, gateway)
+        bound = await most(plan, tasks[0], gateway)
     except Unanswered:
         return False
     return bound is not None and _is_fine(bound.times(len(longest_first)), plan.settings)
@@ -100,14 +110,23 @@ def _is_fine(figures: Figures, settings: Settings) -> bool:
     return figures.n_unpriced <= settings.ask_above_calls and figures.priced <= settings.ask_above
 
 
-async def _priced(plan: Plan, rows: Rows, longest_first: list[int], gateway: Gateway) -> list[tuple[float, Estimate]]:
+async def _priced(
+    plan: Plan, verb: Verb, questions: Questions, longest_first: list[int], gateway: Gateway
+) -> list[tuple[float, Estimate]]:
     """Return what a sample of the rows would take, each with the number of rows that it stands for."""
     parts: list[tuple[float, Estimate]] = []
     for position, weight in _sample(longest_first):
-        task = rows.task(position)
-        assert task is not None
         try:
-            parts.append((weight, await price(plan, task, gateway)))
+            priced: list[Estimate] = []
+
+            async def answer(task: Task, priced: list[Estimate] = priced) -> Result:
+                estimate = await price(plan, task, gateway)
+                assert estimate.result is not None
+                priced.append(estimate)
+                return estimate.result
+
+            await verb.answer(questions.tasks(position), answer)
+            parts += [(weight, estimate) for estimate in priced]
         except Unanswered:
             continue  # the row will fail of it without being sent
         await asyncio.sleep(0)

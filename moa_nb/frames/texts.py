@@ -6,7 +6,7 @@ once, by the run and by every Series made of it, and many answers are a few obje
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
@@ -36,6 +36,10 @@ class Texts:
         text = self._stretches[position // _STRETCH][position % _STRETCH]
         said: str | None = text if text is None or isinstance(text, str) else text.as_py()
         return said
+
+    def __iter__(self) -> Iterator[str | None]:
+        for stretch in [*self._stretches]:
+            yield from stretch if isinstance(stretch, list) else stretch.to_pylist()
 
     def __setitem__(self, position: int, text: str | None) -> None:
         number, place = divmod(position, _STRETCH)

@@ -17,12 +17,13 @@ from moa_nb.gateway.prices import FREE
 from moa_nb.gateway.refusal import error_of, said, without_keys
 from moa_nb.gateway.retry import Fault, RetryPolicy
 from moa_nb.gateway.route import Route, authorized
+from moa_nb.options import Mode
 from moa_nb.providers.wire import WIRES
 from moa_nb.settings import Provider, Settings
 
-__all__ = ["Attempts", "Call", "Watch"]
+__all__ = ["UNPAID", "Attempts", "Call", "Watch", "paid_of", "worst_of"]
 
-_UNPAID = frozenset({"rate limit", "server", "unreachable", "moved", "final"})
+UNPAID = frozenset({"rate limit", "server", "unreachable", "moved", "final"})
 """Faults of calls that no service bills."""
 
 _SLOWER = 2.0
@@ -46,6 +47,9 @@ class Call:
     """What equal calls share; ``None`` where answers must not be shared."""
     cut_key: bytes | None
     """Where an answer is kept that the budget's own ceiling cut off."""
+    mode: Mode = "live"
+    is_kept: bool = False
+    """Whether its answer is in the store already."""
     worst: float = 0.0
     """The most that an attempt can take of the budget."""
     tokens: int = 0
@@ -106,7 +110,7 @@ class Attempts:
         """
         route = call.route
         if call.budget is not None:
-            call.worst = _worst(call, call.budget)
+            call.worst = worst_of(call, call.budget)
         call.tokens = len(call.body) // 4 + (call.request.sampling.max_tokens or 0)
         call.asked = self._clock()
         is_hedged = self._settings.hedge and call.watch is None
@@ -147,7 +151,7 @@ class Attempts:
                 answered = await exchange(self._http, route, body, headers, seconds, call.watch, self._clock)
                 completion = self._served(call, answered, began)
                 is_said = answered.completion.cost is not None or not completion.usage.estimated
-                paid = _paid(budget, completion) if budget is not None and is_said else None
+                paid = paid_of(budget, completion) if budget is not None and is_said else None
                 return completion  # noqa: TRY300 - an ``else`` would be outside of what must be settled
             except Failed as failed:
                 paid = self._faulted(call, failed.fault, began)
@@ -179,7 +183,7 @@ class Attempts:
         except (OutOfOrder, TimeoutError):
             fault = call.fault or call.route.fault
             assert fault is not None
-            raise await self._error(call, fault) from None
+            raise await self.error(call, fault) from None
 
     @property
     def _longest(self) -> float:
@@ -198,7 +202,7 @@ class Attempts:
             call.route.retries.asked()
         remaining = self._settings.deadline - (began - call.sent)
         if call.fault is not None and remaining <= 0:
-            raise await self._error(call, call.fault, is_late=True)
+            raise await self.error(call, call.fault, is_late=True)
         call.attempts += 1
         if call.watch is not None:
             call.watch.sent(call.attempts)
@@ -239,7 +243,7 @@ class Attempts:
             limiter.faulted(seconds)
             if limiter.failing_seconds >= self._longest:
                 limiter.give_up()
-        if fault.kind in _UNPAID:
+        if fault.kind in UNPAID:
             return 0.0
         call.may_be_billed()
         return None
@@ -264,9 +268,9 @@ class Attempts:
             ever_answered=base_url in self._answering,
         )
         if decision.wait_seconds is None:
-            raise await self._error(call, fault)
+            raise await self.error(call, fault)
         if now + decision.wait_seconds - call.sent > self._settings.deadline:
-            raise await self._error(call, fault, is_late=True)
+            raise await self.error(call, fault, is_late=True)
         if fault.retry_after_seconds:
             call.patience += decision.wait_seconds
         if fault.kind == "rate limit":
@@ -275,7 +279,16 @@ class Attempts:
         call.slowed += slowed
         return decision.wait_seconds + slowed
 
-    async def _error(self, call: Call, fault: Fault, *, is_late: bool = False) -> MoaError:
+    def answered(self, base_url: str) -> None:
+        """Return nothing; a server is there, so that its silence later on is not a wrong address."""
+        self._answering.add(base_url)
+
+    def ever_answered(self, base_url: str) -> bool:
+        """Return whether a server has answered anybody in this session."""
+        return base_url in self._answering
+
+    async def error(self, call: Call, fault: Fault, *, is_late: bool = False) -> MoaError:
+        """Return the error that a call ends with."""
         route = call.route
         return error_of(
             route,
@@ -322,7 +335,7 @@ class Attempts:
         raise ServiceError(msg)
 
 
-def _worst(call: Call, budget: Budget) -> float:
+def worst_of(call: Call, budget: Budget) -> float:
     """Return the most that one attempt can take of a budget."""
     match budget.unit:
         case "dollars":
@@ -333,7 +346,7 @@ def _worst(call: Call, budget: Budget) -> float:
             return 1
 
 
-def _paid(budget: Budget, completion: Completion) -> float | None:
+def paid_of(budget: Budget, completion: Completion) -> float | None:
     """Return what a served attempt took of a budget; ``None`` where the service did not say."""
     match budget.unit:
         case "dollars":

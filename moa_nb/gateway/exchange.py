@@ -12,7 +12,7 @@ from moa_nb.gateway.retry import Fault, FaultKind
 from moa_nb.gateway.route import Route
 from moa_nb.providers.wire import Answer, Stream
 
-__all__ = ["Exchange", "Watch", "exchange"]
+__all__ = ["Exchange", "Watch", "exchange", "parsed"]
 
 
 class Watch(Protocol):
@@ -54,7 +54,7 @@ async def exchange(
     carrier = route.wire.bridge or http()
     if watch is None:
         answer = await carrier.post(route.url, headers, body, seconds)
-        return Exchange(_parsed(route, answer, headers), None, answer.headers)
+        return Exchange(parsed(route, answer, headers), None, answer.headers)
     first: float | None = None
     stream = route.wire.new_stream()
 
@@ -69,7 +69,7 @@ async def exchange(
 
     answer = await carrier.stream(route.stream_url, headers, body, seconds, on_events)
     if not answer.is_stream:
-        return Exchange(_parsed(route, answer, headers), first, answer.headers)
+        return Exchange(parsed(route, answer, headers), first, answer.headers)
     name = route.provider.name
     if stream.error is not None:
         status = None if stream.has_begun else route.wire.status(stream.error)
@@ -83,7 +83,12 @@ async def exchange(
     return Exchange(stream.completion(), first, answer.headers)
 
 
-def _parsed(route: Route, answer: Answer, headers: dict[str, str]) -> Completion:
+def parsed(route: Route, answer: Answer, headers: dict[str, str]) -> Completion:
+    """Return the completion of a whole answer.
+
+    Raises:
+        Failed: it is an error, or no answer at all.
+    """
     if answer.status != 200:
         raise Failed(fault_from(route.wire, answer, headers))
     name = route.provider.name

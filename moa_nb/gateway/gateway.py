@@ -13,6 +13,7 @@ from typing import Any, Literal
 from moa_nb.chat import Completion, Request
 from moa_nb.errors import BudgetExceeded, MoaError, RowError
 from moa_nb.gateway.attempts import Attempts, Call
+from moa_nb.gateway.batches import Batches
 from moa_nb.gateway.budget import Budget
 from moa_nb.gateway.exchange import Watch
 from moa_nb.gateway.flight import Flight, Flights, Outcome, Ticket
@@ -21,7 +22,9 @@ from moa_nb.gateway.limits import Limiter, Priority
 from moa_nb.gateway.prices import Price
 from moa_nb.gateway.retry import RetryPolicy
 from moa_nb.gateway.route import Route, make_route
+from moa_nb.options import Mode
 from moa_nb.providers import functions
+from moa_nb.providers.batches import HALF
 from moa_nb.settings import Provider, Settings
 from moa_nb.store import Store
 
@@ -67,6 +70,7 @@ class Gateway:
         )
         self._routes: dict[str, Route] = {}
         self._flights = Flights()
+        self._batches = Batches(store, self._attempts, self._http, clock=clock, sleep=sleep)
         self.verified: set[str] = set()
         """Models that have given an answer in this session, so that their setup is right."""
 
@@ -98,6 +102,14 @@ class Gateway:
         """Return the price rule of a model; ``None`` when nobody knows it."""
         return self.route(model).price
 
+    def has_batches(self, model: str) -> bool:
+        """Return whether calls to a model can go out in batches."""
+        return self._batches.takes(self.route(model))
+
+    def share(self, model: str, mode: Mode) -> float:
+        """Return the part of the live price that a call takes."""
+        return HALF if mode == "batch" and self.has_batches(model) else 1.0
+
     def context(self, model: str) -> int | None:
         """Return the tokens that a model can read and write; ``None`` when nobody knows."""
         return self.route(model).context
@@ -113,6 +125,7 @@ class Gateway:
         budget: Budget | None = None,
         cache: CacheMode = "use",
         watch: Watch | None = None,
+        mode: Mode = "live",
     ) -> Completion | Ticket:
         """Return the completion at once where the store has it; else a ticket, and ``on_end`` gets it later.
 
@@ -124,6 +137,7 @@ class Gateway:
             budget: what it is paid from.
             cache: whether the store is asked, and told.
             watch: who wants to know how it goes on; its answer is then streamed.
+            mode: whether it may wait for a batch, where its service takes them.
 
         Raises:
             SetupError: the model or a parameter is wrong.
@@ -137,7 +151,7 @@ class Gateway:
             request = route.bounded(request)
             body = route.body(request)
             cut_key = route.key(request, body)
-        call = Call(request, route, body, priority, budget, watch, key, cut_key)
+        call = Call(request, route, body, priority, budget, watch, key, cut_key, mode)
         if key is not None and cut_key is not None:
             known = None
             if cache == "use":
@@ -154,6 +168,8 @@ class Gateway:
             flight.is_kept = is_kept
             ticket = Ticket(flight, on_end)
             flight.task = asyncio.get_running_loop().create_task(self._fly(flight, call))
+            if call.mode == "batch" and not self._batches.takes(call.route):
+                self._batches.wait_for(flight.task)
             return ticket
         flight.is_kept |= is_kept
         paid_from = flight.call.budget
@@ -239,13 +255,15 @@ class Gateway:
             return
         key = call.cut_key if completion.finish_reason == "length" else call.key
         landed = functools.partial(flight.land, completion)
-        if key is None or not flight.is_kept or not completion.text.strip():
+        if key is None or call.is_kept or not flight.is_kept or not completion.text.strip():
             landed()
         else:
             self.store.put_soon(key, completion, landed, call.request.model)
 
     async def _ask(self, call: Call) -> Completion:
-        if call.route.is_service:
+        if call.mode == "batch" and self._batches.takes(call.route):
+            completion = await self._batches.ask(call)
+        elif call.route.is_service:
             completion = await self._attempts.ask(call)
         elif call.route.provider.name == "offline":
             completion = await self._ask_offline(call.request)

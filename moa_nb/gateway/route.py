@@ -100,6 +100,8 @@ class Route:
             request.sampling.max_tokens,
             request.sampling.temperature,
         ]
+        if request.schema is not None:
+            parts.append(request.schema.json)
         try:
             return orjson.dumps(parts)
         except TypeError:

@@ -163,8 +163,8 @@ def _seconds(text: str) -> float:
 def delete(store: Store, words: Sequence[str]) -> str:
     """Return what of a run was deleted: ``RUN [--with-answers]``.
 
-    The run and its record go; what it cost stays in the ledger. With its answers go those that no other listed run
-    used as well.
+    The run, its record and its rows' questions go; what it cost stays in the ledger. With its answers go those that no
+    other listed run used as well.
 
     Raises:
         UsageError: an option that is not there.
@@ -174,6 +174,7 @@ def delete(store: Store, words: Sequence[str]) -> str:
     parser.add_argument("run")
     parser.add_argument("--with-answers", action="store_true")
     options = parser.read(words)
+    run = store.run(options.run)
     n = store.delete_answers(options.run) if options.with_answers else 0
     if not store.delete_run(options.run):
         msg = f"no run {options.run!r}; {nearest(options.run, [run.id for run in store.runs()])}"
@@ -183,7 +184,10 @@ def delete(store: Store, words: Sequence[str]) -> str:
         answers = "; which answers it used is not known: %moa cache clear deletes all"
     elif options.with_answers:
         answers = f", and {count(n, 'answer')} that no other run used"
-    return f"deleted the run {options.run}{answers}; its costs stay in %moa costs"
+    goes_on = ""
+    if run is not None and run.state == "running":
+        goes_on = "; it goes on, and is listed again when it ends, without its questions: stop() it to end it"
+    return f"deleted the run {options.run}{answers}; its costs stay in %moa costs{goes_on}"
 
 
 # How sizes and places are written ----------------------------------------------------------------

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from moa_nb.errors import RowError
 from moa_nb.pipeline.ask import Ask
-from moa_nb.pipeline.candidate import Candidate
+from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.forms import Form
 
-__all__ = ["as_form", "filled", "settled", "unanimous"]
+__all__ = ["as_form", "filled", "finished", "settled", "unanimous"]
 
 
 def filled(answers: Sequence[Candidate]) -> list[Mapping[str, Any]]:
@@ -54,6 +55,20 @@ def settled(ask: Ask, final: Candidate, answers: Sequence[Candidate]) -> Candida
         if all(final.value[name] == one for name, one in agreed.items())
         else as_form(form, final, {**final.value, **agreed})
     )
+
+
+def finished(task: Task, final: Candidate) -> Candidate:
+    """Return the final answer; where the task wants a form, with its fields as JSON for a text.
+
+    Raises:
+        RowError: it does not fill in the form.
+    """
+    if task.form is None:
+        return final
+    if final.value is None:
+        msg = f"the answer of {final.agent} does not fit the schema: {task.form.mistakes(final.text)}"
+        raise RowError(msg)
+    return as_form(task.form, final, final.value)
 
 
 def as_form(form: Form, answer: Candidate, value: Mapping[str, Any]) -> Candidate:

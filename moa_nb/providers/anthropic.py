@@ -13,6 +13,7 @@ import orjson
 
 from moa_nb.chat import Completion, Request, Usage
 from moa_nb.providers.shared import count, dumps, loads, loads_all, name, table, temperature, turns
+from moa_nb.providers.structured import output_config
 
 __all__ = ["MAX_TOKENS", "PATH", "VERSION", "Stream", "body", "headers", "parse", "streamed"]
 
@@ -54,8 +55,8 @@ def body(request: Request, model: str) -> bytes:
     Raises:
         TypeError: an extra field that is not JSON.
     """
-    sampling = request.sampling
-    fields: dict[str, Any] = {"model": model, "max_tokens": sampling.max_tokens or MAX_TOKENS}
+    sampling, form = request.sampling, output_config(request)
+    fields: dict[str, Any] = {"model": model, "max_tokens": sampling.max_tokens or MAX_TOKENS, **form}
     system = [message.content for message in request.messages if message.role == "system"]
     if system:
         fields["system"] = "\n\n".join(system)
@@ -67,6 +68,7 @@ def body(request: Request, model: str) -> bytes:
     if sampling.stop:
         fields["stop_sequences"] = sampling.stop
     fields.update(sampling.extra)
+    fields.update(form)  # which has what the user configures beside it
     return dumps(fields)
 
 

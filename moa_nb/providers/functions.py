@@ -11,8 +11,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from moa_nb.chat import Completion, Request
 from moa_nb.errors import MoaError, RowError, UnknownName, nearest
+from moa_nb.providers.shared import dumps
 
 __all__ = ["Function", "agent", "answer", "call", "find", "in_daemon_thread", "of", "registered", "registration"]
 
@@ -35,6 +38,9 @@ def agent(name: str | None = None, *, version: str | None = None) -> Callable[[C
     The function takes the prompt, and by name whatever else it wants: ``messages``, ``references``
     (the answers of earlier agents), ``prompt``, ``request``. It returns a text, or a ``Completion``. It may be
     ``async``. Its answers are kept only under a ``version``, which you change with the function.
+
+    Where fields are asked for, it can take their JSON schema, a dict, as ``schema``, and may return them as they are:
+    a dict, a list, a number, a bool, ``None``, a dataclass or a pydantic model.
 
     >>> @agent("shout")
     ... def shout(prompt):
@@ -86,16 +92,44 @@ async def answer(request: Request, run_in_thread: Callable[..., Awaitable[Any]])
     """Return what the function answers; a sync one runs in a thread, so that it blocks nobody.
 
     Raises:
-        RowError: it raised, or returned something that is not a text.
+        RowError: it raised, or returned something that is not a text, nor JSON where the request has a schema.
     """
     function = of(request)
     value = await _guarded(function, _call(function.call, request, run_in_thread))
     if isinstance(value, Completion):
         return value
-    if not isinstance(value, str):
+    text = value if isinstance(value, str) else _text(function, value, request)
+    return Completion(text=text, model=request.model, finish_reason="stop", cost=0.0)
+
+
+def _text(function: Function, value: Any, request: Request) -> str:
+    """Return what a function returned as JSON, for a request that asks for that.
+
+    Raises:
+        RowError: it does not, or there is no JSON for it.
+    """
+    if request.schema is None:
         msg = f"function {function.name!r} returned {type(value).__name__}; an agent returns a text"
         raise RowError(msg)
-    return Completion(text=value, model=request.model, finish_reason="stop", cost=0.0)
+    from pydantic_core import to_jsonable_python
+
+    try:
+        return dumps(to_jsonable_python(value, fallback=_plain)).decode()
+    except (TypeError, ValueError) as error:
+        msg = f"function {function.name!r} returned {type(value).__name__}, which is no JSON: {error}"
+        raise RowError(msg) from None
+
+
+def _plain(value: Any) -> Any:
+    """Return numpy's numbers and arrays as Python's.
+
+    Raises:
+        TypeError: it is none of them.
+    """
+    to_list = getattr(value, "tolist", None)
+    if not callable(to_list):
+        raise TypeError(type(value).__name__)
+    return to_list()
 
 
 async def call(function: str | Callable[..., Any], *arguments: Any, **offered: Any) -> Any:
@@ -145,6 +179,8 @@ async def _call(call: Callable[..., Any], request: Request, run_in_thread: Calla
         "references": request.references,
         "request": request,
     }
+    if request.schema is not None:
+        offered["schema"] = orjson.loads(request.schema.json)
     wanted = _taken(call)
     named = {name: offered[name] for name in wanted if name in offered}
     positional = () if wanted and wanted[0] in offered else (offered["prompt"],)

@@ -13,9 +13,10 @@ from urllib.parse import quote
 import orjson
 
 from moa_nb.chat import Completion, Request, Usage
-from moa_nb.providers import openai_chat
+from moa_nb.providers import openai_chat, structured
 from moa_nb.providers.shared import count, dumps, loads, loads_all, name, page, table, temperature, turns
 from moa_nb.providers.spelling import SYSTEM
+from moa_nb.providers.structured import SCHEMA, generation_config
 
 __all__ = [
     "Stream",
@@ -68,8 +69,8 @@ def body(request: Request, model: str) -> bytes:  # noqa: ARG001 - as the other 
     Raises:
         TypeError: an extra field that is not JSON.
     """
-    sampling = request.sampling
-    fields: dict[str, Any] = {}
+    sampling, form = request.sampling, generation_config(request)
+    fields: dict[str, Any] = {"generationConfig": form} if form else {}
     system = [message.content for message in request.messages if message.role == "system"]
     if system:
         fields["systemInstruction"] = {"parts": [{"text": "\n\n".join(system)}]}
@@ -81,7 +82,7 @@ def body(request: Request, model: str) -> bytes:  # noqa: ARG001 - as the other 
         "seed": sampling.seed,
         "stopSequences": sampling.stop or None,
     }
-    config = {field: value for field, value in asked.items() if value is not None}
+    config = form | {field: value for field, value in asked.items() if value is not None}
     if config:
         fields["generationConfig"] = config
     for field, value in sampling.extra:
@@ -252,17 +253,20 @@ _INSTRUCTION_REFUSED = re.compile(r"(developer|system).{0,3}instruction is not",
 
 def refused(body: bytes, message: str) -> dict[str, str]:
     """Return the spelling without what ``message`` refuses of the body; empty if that cannot be had."""
-    has_system = "systemInstruction" in table(loads(body))
-    return {SYSTEM: ""} if has_system and _INSTRUCTION_REFUSED.search(message) else {}
+    fields = table(loads(body))
+    has_system = "systemInstruction" in fields and _INSTRUCTION_REFUSED.search(message)
+    return {SYSTEM: ""} if has_system else structured.refused(fields, message)
 
 
 def spelt(body: bytes, spelling: Mapping[str, str]) -> bytes:
-    """Return the body in a model's own spelling: without the system's words apart, or without parts of its config.
+    """Return the body in a model's own spelling: without the system's words apart, or with other parts of its config.
 
     >>> spelt(b'{"contents":[],"generationConfig":{"seed":1,"topP":1}}', {"seed": ""})
     b'{"contents":[],"generationConfig":{"topP":1}}'
     """
     fields = table(loads(body))
+    if SCHEMA in spelling:
+        fields = structured.weakened(fields, spelling[SCHEMA])
     contents, instruction = fields.get("contents"), table(fields.get("systemInstruction"))
     if SYSTEM in spelling and instruction and contents:
         first = {**contents[0], "parts": [*instruction["parts"], *contents[0]["parts"]]}

@@ -13,6 +13,7 @@ import orjson
 
 from moa_nb.chat import Completion, Request, Usage
 from moa_nb.providers.shared import count, dollars, dumps, loads, loads_all, name, table, temperature
+from moa_nb.providers.structured import response_format
 
 __all__ = ["PATH", "Stream", "body", "parse", "said", "status", "streamed"]
 
@@ -45,7 +46,8 @@ def body(request: Request, model: str) -> bytes:
         TypeError: an extra field that is not JSON.
     """
     sampling = request.sampling
-    fields: dict[str, Any] = {"model": model, "messages": [message.to_dict() for message in request.messages]}
+    fields: dict[str, Any] = {"model": model, **response_format(request)}
+    fields["messages"] = [message.to_dict() for message in request.messages]
     if sampling.temperature is not None:
         fields["temperature"] = temperature(sampling.temperature)
     if sampling.max_tokens is not None:

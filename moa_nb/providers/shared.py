@@ -40,8 +40,8 @@ class Answer(NamedTuple):
     """Whether it was a stream, whose events went elsewhere: ``body`` is empty."""
 
 
-def dumps(fields: Mapping[str, Any]) -> bytes:
-    r"""Return a body's bytes, the same for equal fields in equal order.
+def dumps(fields: Any) -> bytes:
+    r"""Return what is sent as bytes of JSON, the same for equal fields in equal order.
 
     Raises:
         TypeError: a field that is not JSON.

@@ -1,7 +1,8 @@
 """What one service calls otherwise than its format does, or does not take: a table, known beforehand or learned.
 
 A spelling names fields of a body and what stands in their place; an empty name leaves the field out. The field
-``system`` is the role of the system's words: left out, they go ahead of the first turn.
+``system`` is the role of the system's words: left out, they go ahead of the first turn. The field ``schema`` is the
+means by which a form is asked for.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+from moa_nb.providers import structured
 from moa_nb.providers.refusals import refuses
 from moa_nb.providers.shared import dumps, loads, table
+from moa_nb.providers.structured import SCHEMA
 
 __all__ = ["SYSTEM", "refused", "spelt"]
 
@@ -44,6 +47,8 @@ def spelt(body: bytes, spelling: Mapping[str, str]) -> bytes:
     for field, instead in spelling.items():
         if field == SYSTEM:
             fields = _system_as(instead, fields)
+        elif field == SCHEMA:
+            fields = structured.weakened(fields, instead)
         elif field in fields:
             value = fields.pop(field)
             if instead:
@@ -57,9 +62,11 @@ def refused(body: bytes, message: str) -> dict[str, str]:
     >>> refused(b'{"temperature":1}', "'temperature' is not supported")
     {'temperature': ''}
     """
-    if not refuses(message):
-        return {}
     fields = table(loads(body))
+    # First, since a schema's own fields may be called as those of a body.
+    weaker = structured.refused(fields, message)
+    if weaker or not refuses(message):
+        return weaker
     if _SYSTEM_REFUSED.search(message):
         return {SYSTEM: ""} if _system_as("", fields) != fields else {}
     for field, instead in _INSTEAD.items():

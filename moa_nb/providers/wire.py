@@ -100,7 +100,8 @@ class Wire(NamedTuple):
     refused: Callable[[bytes, str], dict[str, str]]
     """Body and the message that refused it -> the spelling that does without; empty if there is none.
 
-    Only what shapes the drawing is left out or renamed; a ``stop`` or a bound on the length is never lost."""
+    Only what shapes the drawing, or says what the messages say too, is left out or renamed; a ``stop`` or a bound on
+    the length is never lost."""
     spelt: Callable[[bytes, Mapping[str, str]], bytes]
     """Body and a spelling -> the body with its fields as a service calls them."""
     bridge: Bridge | None = None

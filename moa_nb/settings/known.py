@@ -25,6 +25,7 @@ class Service:
     prices: str | None = None
     local: bool = False
     concurrency: int | None = None
+    batch: bool = False
     mark: tuple[str, str] | None = None
     proposers: tuple[str, ...] = ()
     aggregator: str | None = None

@@ -54,6 +54,8 @@ class ProviderSettings(_Strict):
     tokens_per_minute: int | None = Field(None, ge=1)
     headers: Mapping[str, str] = Field(default_factory=dict, repr=False)
     """Sent with each request; some services take their key here."""
+    batch: bool | None = None
+    """Whether it has a Batch API as OpenAI's or Anthropic's is; as the service at this address does, else not."""
 
     @field_validator("key_env")
     @classmethod
@@ -279,6 +281,15 @@ class Provider:
     def key_header(self) -> str | None:
         """The header that its key stands in, where that is not its format's."""
         return self.service.key_header if self.service else None
+
+    @property
+    def has_batches(self) -> bool:
+        """Whether it has a Batch API: as configured, else where its address is that of a service which has one."""
+        configured = self.settings.batch if self.settings else None
+        if configured is not None:
+            return configured
+        service = self.service
+        return service is not None and service.batch and self.base_url == service.base_url.rstrip("/")
 
     def spelling(self, model: str) -> dict[str, str]:
         """Return what it calls a request's fields for a model, where its format calls them otherwise."""

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from moa_nb.chat import Completion
-from moa_nb.store import ledger, place, runs, schema, upkeep
+from moa_nb.errors import SetupError
+from moa_nb.store import batches, ledger, place, recipes, runs, schema, upkeep
 from moa_nb.store.index import Index
-from moa_nb.store.writer import Write, Writer
+from moa_nb.store.writer import Note, Write, Writer
 
 __all__ = ["Store", "StoreWarning"]
 
@@ -49,6 +50,8 @@ class Store:
         self._complaints: list[str] = []
         self._memory: dict[bytes, _Kept] = {}
         self._writer: Writer | None = None
+        self._noted: threading.Event | None = None
+        """Of the latest note."""
         self._index: Index | None = None
         connection = None if path is None else self._open(path)
         if connection is not None:
@@ -158,6 +161,28 @@ class Store:
             self._memory[write.key] = _Kept(_as_cached(write.completion), write.model, time.time())
         self._fail(error, "written")
 
+    def _note(self, write: Callable[[sqlite3.Connection], None]) -> None:
+        """Return at once; ``write`` is called on the writer's thread, once what was put before is committed."""
+        if self._index is None:
+            self._do(write)
+        elif not self._is_broken:
+            self._noted = threading.Event()
+            (self._writer or self._start()).put(Note(functools.partial(self._try, write), self._noted))
+
+    def _try(self, action: Callable[[sqlite3.Connection], _T], connection: sqlite3.Connection) -> _T | None:
+        """Return what ``action`` returns; whatever goes wrong but the file itself is said, and costs nobody a run."""
+        try:
+            return action(connection)
+        except (sqlite3.Error, OSError):
+            raise
+        except Exception as error:
+            self._complaints.append(f"the store cannot keep this run ({type(error).__name__}: {error})")
+        return None
+
+    def _await_notes(self) -> None:
+        if self._noted is not None:
+            self._noted.wait()
+
     # Runs -------------------------------------------------------------------------------------
 
     def add_run(
@@ -167,7 +192,9 @@ class Store:
         record: dict[str, Any] | None,
         keys: bytes | None = None,
     ) -> None:
-        """Return nothing; keep a run and what its models took.
+        """Return nothing; keep a run and what its models took, over what was kept of it before.
+
+        One that begins is kept as ``running``, and is ``interrupted`` once this process is gone.
 
         Args:
             run: its row.
@@ -176,6 +203,10 @@ class Store:
             keys: of the answers that it used, one after another; ``None``: not known.
         """
         self._do(lambda connection: runs.insert(connection, run, rows, record, keys))
+
+    def run(self, run_id: str) -> runs.RunRow | None:
+        """Return a run as it is listed; ``None`` if there is no such run."""
+        return self._do(lambda connection: runs.one(connection, run_id))
 
     def runs(self, limit: int = 50) -> list[runs.RunRow]:
         """Return the latest runs, newest first."""
@@ -186,7 +217,7 @@ class Store:
         return self._do(lambda connection: runs.record(connection, run_id))
 
     def delete_run(self, run_id: str) -> bool:
-        """Return whether there was such a run; it and its record are gone. What it cost stays in the ledger."""
+        """Return whether there was such a run; it, its record and its recipe are gone. What it cost stays in the ledger."""
         return bool(self._do(lambda connection: runs.delete(connection, run_id)))
 
     def delete_answers(self, run_id: str) -> int | None:
@@ -208,6 +239,101 @@ class Store:
     def savings(self) -> ledger.Savings:
         """Return what cached answers would have taken, over all notebooks."""
         return self._do(ledger.savings) or ledger.Savings(0, 0, 0.0)
+
+    # Recipes ----------------------------------------------------------------------------------
+
+    def keep_recipe(self, run_id: str, record: dict[str, Any]) -> None:
+        """Return nothing; keep what a run that begins is made of. The run itself is added before.
+
+        Args:
+            run_id: its name.
+            record: plain data.
+        """
+        self._do(lambda connection: recipes.keep(connection, run_id, recipes.pack(record)))
+
+    def keep_questions(self, run_id: str, first: int, packed: Callable[[bytes | None], bytes]) -> None:
+        """Return at once; questions of a run that has a recipe are kept by the writer's thread.
+
+        Args:
+            run_id: whose.
+            first: the position of the first of these rows.
+            packed: makes the bytes, called on that thread with what is kept there already (``None``: nothing is).
+        """
+        self._note(lambda connection: recipes.keep_questions(connection, run_id, first, packed))
+
+    def copy_questions(self, earlier: str, run_id: str) -> None:
+        """Return at once; the questions of an earlier run are kept as those of another that has a recipe, too."""
+        self._note(lambda connection: recipes.copy_questions(connection, earlier, run_id))
+
+    def finish_recipe(self, run_id: str, packed: Callable[[], bytes]) -> None:
+        """Return at once; keep how the rows of a run ended, after all of its questions.
+
+        Args:
+            run_id: whose.
+            packed: makes the bytes, as ``pack_rows`` does; called on the writer's thread.
+        """
+        self._note(lambda connection: recipes.finish(connection, run_id, packed()))
+
+    def recipe(self, run_id: str) -> Any:
+        """Return the record that ``keep_recipe`` was given; ``None`` if there is none.
+
+        Raises:
+            SetupError: it is damaged.
+        """
+        data = self._do(lambda connection: recipes.recipe(connection, run_id))
+        try:
+            return None if data is None else recipes.unpack(data)
+        except ValueError as error:
+            raise _unreadable(run_id, error) from None
+
+    def run_rows(self, run_id: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return what ``pack_rows`` was given when the run ended; ``None`` where it has no recipe or no end.
+
+        Raises:
+            SetupError: it is damaged.
+        """
+        self._await_notes()
+        data = self._do(lambda connection: recipes.rows(connection, run_id))
+        try:
+            return None if data is None else recipes.unpack_rows(data)
+        except ValueError as error:
+            raise _unreadable(run_id, error) from None
+
+    def questions(self, run_id: str, position: int) -> recipes.Stretch | None:
+        """Return the kept questions among which a row's may be; ``None`` where no row up to it has any."""
+        self._await_notes()
+        return self._do(lambda connection: recipes.stretch(connection, run_id, position))
+
+    # Batches ----------------------------------------------------------------------------------
+
+    @property
+    def keeps_batches(self) -> bool:
+        """Whether what is written outlives this process."""
+        return self._index is not None and not self._is_broken
+
+    def add_batch(self, row: batches.BatchRow) -> bool:
+        """Return whether a batch that is about to be handed in is on disk."""
+        return self.keeps_batches and bool(self._do(lambda connection: batches.add(connection, row)))
+
+    def give_batch_id(self, mark: str, batch: str) -> bool:
+        """Return whether the id that the service gave a batch is on disk."""
+        return bool(self._do(lambda connection: batches.give_id(connection, mark, batch)))
+
+    def close_batch(self, mark: str) -> bool:
+        """Return whether a batch is closed; it is not where its answers could not be written."""
+        return self.keeps_batches and bool(self._do(lambda connection: batches.close(connection, mark)))
+
+    def batch(self, mark: str) -> batches.BatchRow | None:
+        """Return an open batch; ``None`` where it is closed."""
+        return self._do(lambda connection: batches.get(connection, mark))
+
+    def open_batches(self) -> list[batches.BatchRow]:
+        """Return the batches whose answers are still to come, oldest first."""
+        return self._do(batches.under_way) or []
+
+    def batch_ids(self) -> frozenset[str]:
+        """Return the ids of all batches that this store knows, open and closed."""
+        return self._do(batches.ids) or frozenset()
 
     # Upkeep -----------------------------------------------------------------------------------
 
@@ -238,7 +364,7 @@ class Store:
         before = time.time() - seconds
 
         def delete(connection: sqlite3.Connection) -> int:
-            return upkeep.delete_where(connection, before=before) + upkeep.delete_runs(connection, before)
+            return upkeep.delete_where(connection, before=before) + runs.delete_before(connection, before)
 
         return self._delete(delete)[0]
 
@@ -256,11 +382,9 @@ class Store:
             return None
         try:
             with self._lock:
-                return action(self._connection)
+                return self._try(action, self._connection)
         except (sqlite3.Error, OSError) as error:
             self._fail(error, "used")
-        except Exception as error:  # a run is worth more than its entry in the list
-            self._complaints.append(f"the store cannot keep this run ({type(error).__name__}: {error})")
         return None
 
     def close(self) -> None:
@@ -272,6 +396,10 @@ class Store:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _unreadable(run_id: str, error: ValueError) -> SetupError:
+    return SetupError(f"what is kept of the run {run_id} cannot be read ({error}); %moa delete {run_id} deletes it")
 
 
 def _resolve(done: asyncio.Future[None]) -> None:

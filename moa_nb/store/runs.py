@@ -7,15 +7,17 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
+from moa_nb.store import recipes
 from moa_nb.store.index import split
+from moa_nb.store.processes import may_live, this_process
 from moa_nb.store.schema import transaction
 
-__all__ = ["LedgerRow", "RunRow", "delete", "insert", "only_used_by", "read", "record"]
+__all__ = ["LedgerRow", "RunRow", "delete", "delete_before", "insert", "one", "only_used_by", "read", "record"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class RunRow:
     """``cell``, ``text`` or ``frame``."""
     pipeline: str
     state: str
-    """``done``, ``stopped`` or ``failed``."""
+    """``running``, ``done``, ``stopped`` or ``failed``; ``interrupted`` where the process that ran it is gone."""
     title: str
     """The beginning of what was asked."""
     calls: int
@@ -62,7 +64,7 @@ class RunRow:
 
 
 _COLUMNS = ",".join(RunRow.__slots__)
-_INSERT_RUN = f"INSERT OR REPLACE INTO runs ({_COLUMNS}, keys, record) VALUES ({','.join('?' * 16)})"  # noqa: S608 - own names
+_INSERT_RUN = f"INSERT OR REPLACE INTO runs ({_COLUMNS}, keys, record, process) VALUES ({','.join('?' * 17)})"  # noqa: S608 - own names
 _INSERT_LEDGER = f"INSERT INTO ledger VALUES ({','.join('?' * 12)})"  # noqa: S608 - marks only
 
 
@@ -73,14 +75,18 @@ def insert(
     record: dict[str, Any] | None,
     keys: bytes | None = None,
 ) -> None:
-    """Return nothing; write a run, its ledger rows and its record in one transaction, over an earlier state of it."""
+    """Return nothing; write a run, its ledger rows and its record in one transaction, over an earlier state of it.
+
+    One that goes on is written under the mark of this process.
+    """
     packed = None if record is None else zlib.compress(_dumps(record), 6)
     values = [getattr(run, name) for name in RunRow.__slots__]
     values = [value.encode("utf-8", "replace").decode() if isinstance(value, str) else value for value in values]
+    process = this_process() if run.state == "running" else None
     day = time.strftime("%Y-%m-%d", time.localtime(run.at))
     rows = [[run.id, day, run.pipeline, *(getattr(row, name) for name in LedgerRow.__slots__)] for row in ledger]
     with transaction(connection):
-        connection.execute(_INSERT_RUN, [*values, keys, packed])
+        connection.execute(_INSERT_RUN, [*values, keys, packed, process])
         connection.execute("DELETE FROM ledger WHERE run = ?", [run.id])
         connection.executemany(_INSERT_LEDGER, rows)
 
@@ -95,8 +101,21 @@ def _dumps(record: dict[str, Any]) -> bytes:
 
 def read(connection: sqlite3.Connection, limit: int) -> list[RunRow]:
     """Return the latest runs, newest first."""
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM runs ORDER BY at DESC LIMIT ?", [limit])  # noqa: S608 - own names
-    return [RunRow(*row) for row in rows]
+    rows = connection.execute(f"SELECT process, {_COLUMNS} FROM runs ORDER BY at DESC LIMIT ?", [limit])  # noqa: S608 - own names
+    return [_listed(*row) for row in rows]
+
+
+def one(connection: sqlite3.Connection, run_id: str) -> RunRow | None:
+    """Return a run as it is listed; ``None`` if there is no such run."""
+    found = connection.execute(f"SELECT process, {_COLUMNS} FROM runs WHERE id = ?", [run_id]).fetchone()  # noqa: S608 - own names
+    return None if found is None else _listed(*found)
+
+
+def _listed(process: str | None, *values: Any) -> RunRow:
+    run = RunRow(*values)
+    if run.state != "running" or may_live(process, run.at):
+        return run
+    return replace(run, state="interrupted")
 
 
 def record(connection: sqlite3.Connection, run_id: str) -> dict[str, Any] | None:
@@ -120,5 +139,16 @@ def only_used_by(connection: sqlite3.Connection, run_id: str) -> set[bytes] | No
 
 
 def delete(connection: sqlite3.Connection, run_id: str) -> bool:
-    """Return whether there was such a run; it and its record are gone. What it cost stays in the ledger."""
-    return connection.execute("DELETE FROM runs WHERE id = ?", [run_id]).rowcount > 0
+    """Return whether there was such a run; it, its record and its recipe are gone. What it cost stays in the ledger."""
+    with transaction(connection):
+        n = connection.execute("DELETE FROM runs WHERE id = ?", [run_id]).rowcount
+        recipes.delete_unlisted(connection)
+    return n > 0
+
+
+def delete_before(connection: sqlite3.Connection, at: float) -> int:
+    """Return how many runs that began before a time were deleted, as ``delete`` does."""
+    with transaction(connection):
+        n = connection.execute("DELETE FROM runs WHERE at < ?", [at]).rowcount
+        recipes.delete_unlisted(connection)
+    return n

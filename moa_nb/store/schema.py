@@ -55,7 +55,8 @@ CREATE TABLE runs (
     saved    REAL,
     seconds  REAL NOT NULL,
     keys     BLOB,
-    record   BLOB
+    record   BLOB,
+    process  TEXT
 );
 CREATE INDEX runs_at ON runs (at);
 CREATE TABLE ledger (
@@ -171,12 +172,14 @@ def _migrate(connection: sqlite3.Connection) -> None:
         found = _version(connection)  # another process may have done it while this one waited
         if found == VERSION:
             return
+        if found == 2:
+            connection.execute("ALTER TABLE runs ADD COLUMN process TEXT")
         if found == 1:
             for table in ("runs", "ledger"):
                 connection.execute(f"ALTER TABLE {table} RENAME TO old_{table}")
             for index in ("runs_at", "ledger_run"):
                 connection.execute(f"DROP INDEX {index}")
-        for statement in ((_TABLES if found < 2 else "") + _NEW_IN_THREE).split(";"):  # noqa: PLR2004 - a version
+        for statement in ((_TABLES if found < 2 else "") + _NEW_IN_THREE).split(";"):
             connection.execute(statement)
         if found == 1:
             from_version_one(connection)

@@ -11,7 +11,7 @@ from moa_nb.store.completions import repack, unpack
 from moa_nb.store.index import prefix, split
 from moa_nb.store.schema import transaction
 
-__all__ = ["Cleared", "Held", "Holding", "delete_keys", "delete_runs", "delete_where", "held", "shrink", "size"]
+__all__ = ["Cleared", "Held", "Holding", "delete_keys", "delete_where", "held", "shrink", "size"]
 
 _BUSY = 2000
 """Milliseconds to wait for other kernels before the space is left to be used again."""
@@ -131,11 +131,6 @@ def _rewrite(connection: sqlite3.Connection, block: int, known: bytes, keys: Col
 def keys_of(known: bytes) -> set[bytes]:
     """Return the keys of a block."""
     return set(split(known))
-
-
-def delete_runs(connection: sqlite3.Connection, before: float) -> int:
-    """Return how many runs that began before a time were deleted, with their records; the ledger keeps what they cost."""
-    return connection.execute("DELETE FROM runs WHERE at < ?", [before]).rowcount
 
 
 def shrink(connection: sqlite3.Connection) -> None:

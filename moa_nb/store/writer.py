@@ -1,4 +1,4 @@
-"""The thread that commits completions, all that have come since its last commit together."""
+"""The thread that commits completions, all that have come since its last commit together, and what nobody waits for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from moa_nb.chat import Completion
 from moa_nb.store import index, schema
 from moa_nb.store.completions import blocks, pack
 
-__all__ = ["Write", "Writer"]
+__all__ = ["Note", "Write", "Writer"]
 
 _GROUP = 512
 """The most completions of one commit."""
@@ -35,8 +35,17 @@ class Write(NamedTuple):
     kept: Callable[[], None]
 
 
+class Note(NamedTuple):
+    """What is written beside the completions, and nobody waits for."""
+
+    write: Callable[[sqlite3.Connection], None]
+    """Called on the writer's thread, where it may take its time."""
+    over: threading.Event
+    """Set when it is written, or cannot be."""
+
+
 class Writer:
-    """Commits what ``put`` is given, then calls each ``kept`` on its loop.
+    """Commits what ``put`` is given, then calls each ``kept`` on its loop; notes are written when nobody waits.
 
     Args:
         path: the store's file.
@@ -46,7 +55,7 @@ class Writer:
     def __init__(self, path: Path, failed: Callable[[Exception, Sequence[Write]], None]) -> None:
         self._path, self._failed = path, failed
         self._unsorted = 0
-        self._writes: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self._writes: queue.SimpleQueue[Write | Note | None] = queue.SimpleQueue()
         self.put = self._writes.put
         self._thread = threading.Thread(target=self._work, name="moa-nb-store", daemon=True)
         self._thread.start()
@@ -62,36 +71,54 @@ class Writer:
         while (first := self._writes.get()) is not None:
             if time.monotonic() - committed_at < _BUSY_SECONDS:
                 time.sleep(_GATHER_SECONDS)
-            group = [first, *self._waiting()]
+            group, notes = self._waiting(first)
             try:
                 if connection is None:
                     connection, _ = schema.connect(self._path)
                     self._unsorted = index.unsorted(connection)
-                commit(connection, group)
+                if group:
+                    commit(connection, group)
             except Exception as error:  # whatever it is, those who wait for this group must be woken
                 self._failed(error, group)
             else:
                 self._unsorted += len(group)
             _wake(group)
+            for note in notes:
+                self._write(connection, note)
             committed_at = time.monotonic()
-            del first, group  # not held while there is nothing to do
+            del first, group, notes  # not held while there is nothing to do
             if connection is not None and self._unsorted >= index.TAIL:
                 self._sort_in(connection)
         if connection is not None:
             connection.close()
 
-    def _waiting(self) -> list[Write]:
-        found: list[Write] = []
-        while len(found) < _GROUP:
+    def _waiting(self, first: Write | Note) -> tuple[list[Write], list[Note]]:
+        """Return the first and what else waits: a group of completions, and the notes among them."""
+        group, notes = list[Write](), list[Note]()
+        one: Write | Note | None = first
+        while one is not None:
+            if isinstance(one, Note):
+                notes.append(one)
+            else:
+                group.append(one)
+            if len(group) == _GROUP:
+                break
             try:
-                write = self._writes.get_nowait()
+                one = self._writes.get_nowait()
             except queue.Empty:
                 break
-            if write is None:
-                self._writes.put(None)
-                break
-            found.append(write)
-        return found
+        if one is None:
+            self._writes.put(None)
+        return group, notes
+
+    def _write(self, connection: sqlite3.Connection | None, note: Note) -> None:
+        try:
+            if connection is not None:
+                note.write(connection)
+        except (sqlite3.Error, OSError) as error:
+            self._failed(error, ())
+        finally:
+            note.over.set()
 
     def _sort_in(self, connection: sqlite3.Connection) -> None:
         try:

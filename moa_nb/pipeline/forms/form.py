@@ -39,7 +39,12 @@ class Form:
     @functools.cached_property
     def json_schema(self) -> dict[str, Any]:
         """The model's JSON schema, with its bounds."""
-        return self.model.model_json_schema()
+        schema = self.model.model_json_schema()
+        if "$ref" not in schema:
+            return schema
+        # A model that holds itself: services want the root to be the object.
+        root: dict[str, Any] = schema["$defs"][schema["$ref"].rpartition("/")[2]]
+        return {**root, "$defs": schema["$defs"]}
 
     @functools.cached_property
     def schema(self) -> Schema | None:

@@ -1,0 +1,264 @@
+"""Groups: one text about many, read in parts and gathered where they are too long to be read at once."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+
+from moa_nb import templating
+from moa_nb.chat import Message
+from moa_nb.engine import Plan
+from moa_nb.errors import RowError, SetupError
+from moa_nb.frames.cells import Column, Frame
+from moa_nb.frames.rows import Asking, MissingPolicy, check_missing
+from moa_nb.frames.verbs import Answer, Part, Verb, joined, side_by_side
+from moa_nb.pipeline.candidate import Task
+from moa_nb.pipeline.result import Result
+from moa_nb.settings import fence_secret
+from moa_nb.tokens import count_tokens
+
+__all__ = ["ALL", "Groups", "Summarize", "packed", "pieces"]
+
+ALL = "all"
+"""The only group where nothing says how to group."""
+
+_READABLE = 6000
+"""Tokens of material in one prompt where nobody knows what the models can read."""
+
+_LEAST = 200
+"""Tokens of material in one prompt; with less room there is nothing to summarize."""
+
+_OWN_WORDS = 1000
+"""Tokens that the words of the templates may have, and the marks between the texts."""
+
+_MARK = 12
+"""Tokens of the mark before each text."""
+
+_CHARACTERS = 16
+"""Of a token at the most, in a text whose tokens are worth counting; of longer ones a piece is shorter than it might be."""
+
+_END = re.compile(r"\n\s*\n|[.!?…][\"'”’)\]]*\s+|[。！？]|\s+")
+"""Where a text may be cut."""
+
+
+@dataclass(frozen=True)
+class Summarize(Verb):
+    """One text for each group. Where a group is read in parts, their summaries are gathered, as often as it takes."""
+
+    kind: ClassVar[str] = "summarize"
+
+    instruction: str = "Summarize the texts."
+    room: int = _READABLE
+    """Tokens of material in one prompt."""
+
+    async def answer(self, tasks: Sequence[Task], ask: Answer) -> Result:
+        """Return the summary of a group: of its only part, or gathered from those of its parts."""
+        prefixes = [f"part {number} › " for number in range(1, len(tasks) + 1)] if len(tasks) > 1 else [""]
+        parts: list[Part] = await side_by_side(prefixes, tasks, ask)
+        latest, level = parts, 0
+        while len(latest) > 1:
+            level += 1
+            gathered = [
+                _task(self.asking, texts) for texts in packed([result.text for _, _, result in latest], self.room)
+            ]
+            if len(gathered) >= len(latest):
+                msg = (
+                    f"the summaries of {len(latest)} parts do not fit into {self.room:,} tokens, two at a time: lower"
+                    " max_tokens, or take a model with a larger context"
+                )
+                error = RowError(msg)
+                error.result = joined(parts)
+                raise error
+            names = [f"gathered {level}.{number} › " for number in range(1, len(gathered) + 1)]
+            latest = await side_by_side(names if len(gathered) > 1 else ["gathered › "], gathered, ask, before=parts)
+            parts = [*parts, *latest]
+        return joined(parts) if len(parts) > 1 else parts[0][2]
+
+    @property
+    def asking(self) -> Asking:
+        """How summaries are gathered."""
+        return Asking.named("rows/gather", instruction=self.instruction)
+
+    def fitted(self, questions: Any, plan: Plan) -> tuple[Summarize, Groups]:
+        """Return the verb and its groups in prompts that each agent of the plan can read."""
+        room = _room(plan)
+        return replace(self, room=room), questions.within(room)
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the verb as plain data."""
+        return {**super().to_record(), "instruction": self.instruction, "room": self.room}
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The texts of a column by group, as questions for one text about each group. Every row is read once."""
+
+    index: pd.Index[Any]
+    """The groups."""
+    name: Hashable
+    text: Column
+    members: tuple[np.ndarray[Any, Any], ...]
+    """The positions of each group's rows, in order."""
+    instruction: str
+    room: int = _READABLE
+    _packed: dict[int, tuple[Task, ...]] = field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def of(
+        cls,
+        data: pd.DataFrame | pd.Series[Any],
+        column: Hashable,
+        *,
+        by: Any,
+        instruction: str,
+        na: MissingPolicy,
+    ) -> Groups:
+        """Return the groups of a frame or a series.
+
+        Args:
+            data: the rows.
+            column: the column with the texts.
+            by: what ``groupby`` takes; ``None``: all rows are one group. Rows whose group is missing are one of their own.
+            instruction: what to do with the texts of a group.
+            na: whether texts may be missing.
+
+        Raises:
+            SetupError: no such column, or missing text with ``na="raise"``.
+        """
+        if not instruction.strip():
+            msg = "the instruction is empty: leave it out to have the texts summarized"
+            raise SetupError(msg)
+        if isinstance(data, pd.Series) and column is not None and column != data.name:
+            msg = f"a Series has no column {column!r}: leave the column out"
+            raise SetupError(msg)
+        frame = Frame(data)
+        text = frame.text if column is None else frame.named(column)
+        if text is None:
+            msg = f"which column? Give its name (there are: {', '.join(frame.names)})"
+            raise SetupError(msg)
+        check_missing(text.lacking, na, data.index)
+        name = data.name if isinstance(data, pd.Series) else column
+        index, members = _grouped(data, by)
+        return cls(index, name, text, members, instruction)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def within(self, room: int) -> Groups:
+        """Return the same groups in prompts of at most ``room`` tokens of material."""
+        return replace(self, room=room, _packed={})
+
+    def tasks(self, position: int) -> tuple[Task, ...]:
+        """Return a task for each part of a group; none where it has no text."""
+        known = self._packed.get(position)
+        if known is None:
+            texts = (str(self.text[row]) for row in self.members[position] if not self.text.lacking[row])
+            parts = list(packed([text for text in texts if text.strip()], self.room))
+            asking = Asking.named("rows/summarize", instruction=self.instruction, part=len(parts) > 1)
+            known = tuple(_task(asking, part) for part in parts)
+            self._packed[position] = known
+        return known
+
+
+def _task(asking: Asking, texts: Sequence[str]) -> Task:
+    fence = templating.fence([asking.says["instruction"], *texts], fence_secret())
+    prompt = asking.template.render({**asking.says, "texts": texts, "fence": fence})
+    return Task((Message("user", prompt),), "\n\n".join(texts))
+
+
+def _grouped(data: pd.DataFrame | pd.Series[Any], by: Any) -> tuple[pd.Index[Any], tuple[np.ndarray[Any, Any], ...]]:
+    """Return the groups in their order, and the positions of each one's rows."""
+    if by is None:
+        return pd.Index([ALL]), (np.arange(len(data.index)),)
+    try:
+        positions = pd.Series(np.arange(len(data.index)), index=data.index)
+        keys = [data[one] if isinstance(data, pd.DataFrame) and _is_column(data, one) else one for one in _listed(by)]
+        grouped = positions.groupby(keys if len(keys) > 1 else keys[0], dropna=False, observed=True)
+        found = {key: group.to_numpy() for key, group in grouped}
+        index = grouped.size().index
+    except (KeyError, ValueError, TypeError) as error:
+        msg = f"the rows cannot be grouped by {by!r:.60}: {error}"
+        raise SetupError(msg) from None
+    return index, tuple(found.values())
+
+
+def _listed(by: Any) -> list[Any]:
+    return list(by) if isinstance(by, list) else [by]
+
+
+def _is_column(data: pd.DataFrame, one: Any) -> bool:
+    try:
+        return bool(one in data.columns)
+    except TypeError:
+        return False
+
+
+def _room(plan: Plan) -> int:
+    """Return the tokens of material that one prompt may have: what the smallest context leaves beside the answers.
+
+    An agent of a later layer reads the answers of the layer before it too; a quarter of the context is the material's
+    in any case, since answers can be shortened and material cannot.
+    """
+    rooms = [_READABLE]
+    known = [(plan.gateway.context(agent.model), agent.max_tokens or plan.settings.max_tokens) for agent in plan.agents]
+    widest = len(plan.agents)
+    if known and all(context is not None for context, _ in known):
+        rooms = [max(context - widest * answer - _OWN_WORDS, context // 4) for context, answer in known if context]
+    return max(min(rooms), _LEAST)
+
+
+# Parts -------------------------------------------------------------------------------------------
+
+
+def packed(texts: Iterable[str], room: int) -> Iterator[list[str]]:
+    """Yield texts in parts of at most ``room`` tokens, in their order, each once; one that is longer in pieces.
+
+    >>> list(packed(["one two", "three", "four"], 30))
+    [['one two', 'three'], ['four']]
+    """
+    part: list[str] = []
+    left = room
+    for text in texts:
+        for piece in pieces(text, room - _MARK):
+            size = _count(piece) + _MARK
+            if part and size > left:
+                yield part
+                part, left = [], room
+            part.append(piece)
+            left -= size
+    if part:
+        yield part
+
+
+def pieces(text: str, room: int) -> Iterator[str]:
+    """Yield a text, in pieces of at most ``room`` tokens where it is longer; nothing of it is lost but white space.
+
+    They end where a paragraph, a sentence or a word ends, if there is such an end in the last quarter.
+    """
+    longest = room * _CHARACTERS
+    while len(text) > longest or _count(text) > room:
+        n = _longest(text[:longest], room)
+        ends = [match.end() for match in _END.finditer(text, n - n // 4, n)]
+        best = max(ends, default=n)
+        yield text[:best].rstrip()
+        text = text[best:].lstrip()
+    if text:
+        yield text
+
+
+def _longest(text: str, room: int) -> int:
+    """Return the most characters of a beginning of ``text`` that count at most ``room`` tokens; one at least."""
+    low, high = 1, len(text)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if _count(text[:middle]) <= room else (low, middle - 1)
+    return low
+
+
+_count: Callable[[str], int] = functools.partial(count_tokens, model=None)

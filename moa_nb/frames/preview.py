@@ -1,0 +1,32 @@
+"""A preview: a verb on a few rows, with everything that was said, and the price of all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from moa_nb.engine import Estimate
+from moa_nb.frames.run import FrameRun
+from moa_nb.pipeline.result import Result
+
+__all__ = ["Preview"]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A verb on the first rows that have something to ask. A full run finds their answers in the store."""
+
+    run: FrameRun
+    """The finished run over these rows."""
+    results: tuple[Result, ...]
+    """Each row's layers, with what was sent; none for a row that was not asked."""
+    estimate: Estimate
+    """What all rows would take, those shown here being cached."""
+
+    @property
+    def values(self) -> Any:
+        """What the verb returns for these rows."""
+        return self.run.values
+
+    def __repr__(self) -> str:
+        return f"<Preview of {len(self.results)} rows; all rows: {self.estimate}>"
