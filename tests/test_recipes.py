@@ -289,6 +289,21 @@ def test_a_recipe_with_a_key_in_it_is_not_kept(server: ChatServer, lab: Lab) -> 
     assert KEY not in json.dumps(recipe.to_record())
 
 
+def test_a_recipe_without_a_pipeline_is_refused(server: ChatServer, lab: Lab) -> None:
+    """What is damaged but still a record is one line, too; so is a pipeline that no version of today reads."""
+    whole = Recipe.of(plan_of())
+    broken = {
+        "it has no pipeline": {"pipelines": {}},
+        "cannot be read: ": {"pipelines": {"moa-lite": "[["}},
+        "'layers' is missing": {"pipelines": {"moa-lite": "lairs = 1"}},
+    }
+    for said, changes in broken.items():
+        recipe = Recipe.from_record({**whole.to_record(), **changes})
+        with pytest.raises(SetupError, match=said) as raised:
+            recipe.plan(settings.current(), Store(None))
+        assert "\n" not in str(raised.value)
+
+
 # Questions --------------------------------------------------------------------------------------
 
 TEXTS = st.text(st.characters(), max_size=8)  # halves of surrogate pairs included

@@ -12,10 +12,12 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from moa_nb import settings as configuration
+from moa_nb import templating
 from moa_nb.chat import Completion, Message, Request, conversation
 from moa_nb.engine import collector
 from moa_nb.engine.forecast import Estimate, make_estimate
@@ -25,8 +27,9 @@ from moa_nb.engine.roles import Cast, cast
 from moa_nb.errors import MoaError, SetupError
 from moa_nb.gateway import Gateway, Http
 from moa_nb.options import RunOptions, refuse_unknown, spelled_out
+from moa_nb.pipeline.agreement import agreement_of
 from moa_nb.pipeline.candidate import Task
-from moa_nb.pipeline.forms import Form
+from moa_nb.pipeline.forms import Form, form
 from moa_nb.pipeline.layer import Ticket
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.result import Result
@@ -274,7 +277,9 @@ class Engine:
         """Return the result of one run that the store remembers, however it ends."""
         began = time.time()
         try:
-            return await self.answer(plan, task, record, watched=watched)
+            result = await self.answer(plan, task, record, watched=watched)
+            record.result = result.replace(agreement=agreement_of(result, task.form))
+            return record.result
         finally:
             if record.result is not None:
                 self.latest = record.result
@@ -410,11 +415,13 @@ if hasattr(os, "register_at_fork"):
 # What users call ---------------------------------------------------------------------------------
 
 
-def make_task(prompt: Prompt, template: str | None = None, values: Mapping[str, Any] | None = None) -> Task:
-    """Return the task of a prompt; with a template, a text becomes its ``{{ text }}``.
+def make_task(
+    prompt: Prompt, template: str | None = None, values: Mapping[str, Any] | None = None, schema: Any = None
+) -> Task:
+    """Return the task of a prompt; with a template, a text becomes its ``{{ text }}``; with a schema it is told.
 
     Raises:
-        SetupError: the prompt is empty, or the template cannot be rendered.
+        SetupError: the prompt is empty, the template cannot be rendered, or the schema cannot be used.
     """
     if template is not None:
         if not isinstance(template, str):
@@ -437,7 +444,16 @@ def make_task(prompt: Prompt, template: str | None = None, values: Mapping[str, 
             msg = f"a prompt is a text, or messages such as {{'role': 'user', 'content': '...'}}, not {prompt!r:.80}"
             raise SetupError(msg) from None
     check_conversation(task.conversation)
-    return task
+    return task if schema is None else _filling_in(task, form(schema))
+
+
+def _filling_in(task: Task, wanted: Form) -> Task:
+    """Return the task whose latest message of the user says the form that is wanted."""
+    told = templating.load("form").render({"fields": wanted.said})
+    latest = max(place for place, message in enumerate(task.conversation) if message.role == "user")
+    turns = [*task.conversation]
+    turns[latest] = Message("user", f"{turns[latest].content}\n\n{told}")
+    return replace(task, conversation=tuple(turns), material=task.material or task.question, form=wanted)
 
 
 @spelled_out
@@ -446,6 +462,7 @@ def run(
     *,
     template: str | None = None,
     values: Mapping[str, Any] | None = None,
+    schema: Any = None,
     **options: Unpack[RunOptions],
 ) -> Result:
     """Return the result of a pipeline on one text or conversation.
@@ -454,6 +471,8 @@ def run(
         prompt: a text, or messages: ``[{"role": "user", "content": "..."}]``.
         template: Jinja source or a template's name; ``{{ text }}`` is the prompt.
         values: what else the template may use.
+        schema: what the answer must be: a pydantic model, a dict of names to types, or a JSON schema. The fields are
+            then the result's ``value``, as plain data; ``Review(**result.value)`` makes a model of them.
         **options: ``pipeline`` (a name or a ``Pipeline``), ``models`` (who proposes, as
             ``provider:model``), ``aggregator``, ``samples``, ``layers``, ``temperature``,
             ``max_tokens``, ``budget`` (dollars), ``cache`` (``use``, ``refresh``, ``off``), ``mode`` (``live``, ``batch``).
@@ -468,7 +487,7 @@ def run(
     """
     refuse_unknown(run, options)
     engine = current()
-    return engine.finish(_run(engine, make_task(prompt, template, values), Options(**options)))
+    return engine.finish(_run(engine, make_task(prompt, template, values, schema), Options(**options)))
 
 
 @spelled_out
@@ -477,16 +496,17 @@ async def arun(
     *,
     template: str | None = None,
     values: Mapping[str, Any] | None = None,
+    schema: Any = None,
     **options: Unpack[RunOptions],
 ) -> Result:
     """Return what ``run`` returns, awaited: ``await moa.arun("text")`` in a cell or a coroutine."""
     refuse_unknown(arun, options)
     engine = current()
-    return await engine.finish_async(_run(engine, make_task(prompt, template, values), Options(**options)))
+    return await engine.finish_async(_run(engine, make_task(prompt, template, values, schema), Options(**options)))
 
 
 async def _run(engine: Engine, task: Task, options: Options) -> Result:
-    plan = await engine.plan(options)
+    plan = await engine.plan(options, task.form)
     return await engine.answer_and_keep(plan, task, engine.new_record(plan, task), kind="text")
 
 
@@ -496,6 +516,7 @@ def estimate(
     *,
     template: str | None = None,
     values: Mapping[str, Any] | None = None,
+    schema: Any = None,
     **options: Unpack[RunOptions],
 ) -> Estimate:
     """Return what ``run`` would take at most: calls, tokens, dollars, rendered prompts. Nothing is sent.
@@ -505,9 +526,9 @@ def estimate(
     """
     refuse_unknown(estimate, options)
     engine = current()
-    return engine.finish(_estimate(engine, make_task(prompt, template, values), Options(**options)))
+    return engine.finish(_estimate(engine, make_task(prompt, template, values, schema), Options(**options)))
 
 
 async def _estimate(engine: Engine, task: Task, options: Options) -> Estimate:
-    plan = await engine.plan(options)
+    plan = await engine.plan(options, task.form)
     return await make_estimate(plan, task, engine.gateway(plan.settings))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
 import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from moa_nb import templating
+from moa_nb.engine.ingredients import Unkeepable, digest, identity, ingredients, keys, providers
 from moa_nb.engine.plan import Plan
 from moa_nb.errors import MoaError, PipelineError, SetupError, UnknownName
 from moa_nb.gateway import Budget, Gateway
@@ -21,19 +20,13 @@ from moa_nb.gateway.budget import Unit
 from moa_nb.options import CacheMode, Mode
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.fitting import Room
-from moa_nb.pipeline.spec import Agent, Pipeline, Resolver
+from moa_nb.pipeline.spec import Pipeline, Resolver
 from moa_nb.pipeline.strategies import find
 from moa_nb.providers import functions
-from moa_nb.providers.secrecy import secrets
-from moa_nb.settings import ROLES, Provider, ProviderSettings, Settings, fence_secret
+from moa_nb.settings import ProviderSettings, Settings, fence_secret
 from moa_nb.store import Store
 
 __all__ = ["Recipe"]
-
-_PROMPTS, _ENDING = "prompts", ".jinja"
-
-_SHORTEST_KEY = 8
-"""Characters that a key has at least: ``none`` and the like, which local servers are given, stand in many texts."""
 
 
 class Recipe(BaseModel):
@@ -84,19 +77,19 @@ class Recipe(BaseModel):
         """
         bare = cls(version=_version(), why=plan.why)
         try:
-            recipe = bare.model_copy(update=_ingredients(plan, form))
-        except (PipelineError, _Unkeepable) as error:
+            recipe = bare.model_copy(update=ingredients(plan, form))
+        except (PipelineError, Unkeepable) as error:
             return bare.model_copy(update={"reason": str(error)})
         text = json.dumps(recipe.to_record(), ensure_ascii=False)
-        for provider in _providers(plan).values():
-            if any(key in text for key in _keys(provider)):
+        for provider in providers(plan).values():
+            if any(key in text for key in keys(provider)):
                 reason = f"what it was made of holds the key of {provider.name}, and keys are not kept"
                 return bare.model_copy(update={"reason": reason})
         return recipe
 
     def to_record(self) -> dict[str, Any]:
-        """Return the recipe as JSON data; what is as always is left out."""
-        return self.model_dump(mode="json", exclude_defaults=True)
+        """Return the recipe as JSON data."""
+        return self.model_dump(mode="json")
 
     @classmethod
     def from_record(cls, record: Any) -> Recipe:
@@ -134,6 +127,9 @@ class Recipe(BaseModel):
                 msg = f"this run asked the function {name!r}, which is not registered in this session: run the cell with its @moa.agent({name!r}) again"
                 raise SetupError(msg)
         pipelines = {name: _read(name, text) for name, text in self.pipelines.items()}
+        if self.pipeline not in pipelines:
+            msg = "the recipe of this run cannot be read: it has no pipeline"
+            raise SetupError(msg)
         pipeline = pipelines[self.pipeline]
         gateway = self._gateway(settings, store)
         resolve = Resolver(self.roles)
@@ -191,7 +187,7 @@ class Recipe(BaseModel):
             yield f"made with moa-nb {self.version}, looked at with {_version()}"
         for name, (_, was) in self.providers.items():
             try:
-                now = _identity(settings.provider(f"{name}:any"))
+                now = identity(settings.provider(f"{name}:any"))
             except MoaError:
                 now = ""
             if now == was:
@@ -204,7 +200,7 @@ class Recipe(BaseModel):
             today = functions.find(name).version if name in functions.registered() else version
             if today != version:
                 yield f"function {name!r} was of version {version}, and is of {today} now: its answers are not found"
-        if self.fences and self.fences != _digest(fence_secret()):
+        if self.fences and self.fences != digest(fence_secret()):
             yield "the secret of the fences (fence.key) is another one now: answers that read other texts are not found"
 
 
@@ -214,116 +210,6 @@ def _version() -> str:
         return importlib.metadata.version("moa-nb")
     except importlib.metadata.PackageNotFoundError:  # a folder on the path, not installed
         return "?"
-
-
-class _Unkeepable(Exception):
-    """No file can hold it."""
-
-
-def _ingredients(plan: Plan, form: Any) -> dict[str, Any]:
-    """Return what a recipe has beside its reason.
-
-    Raises:
-        _Unkeepable: no file can hold some of it, or the store does not hold the answers.
-        PipelineError: likewise, of a pipeline.
-    """
-    if plan.cache == "off":
-        msg = "cache='off' kept no answers"
-        raise _Unkeepable(msg)
-    settings, budget = plan.settings, plan.budget
-    return {
-        "pipeline": plan.pipeline.name,
-        "pipelines": {one.name: one.to_toml() for one in presets.within(plan.pipeline, plan.pipelines)},
-        "roles": {role: players for role in ROLES if (players := tuple(_players(plan, role)))},
-        "functions": dict(_functions(plan)),
-        "providers": {name: (one.wire, _identity(one)) for name, one in _providers(plan).items()},
-        "contexts": {model: plan.gateway.context(model) for model in plan.models},
-        "templates": dict(_templates()),
-        "max_tokens": settings.max_tokens,
-        "references": settings.references,
-        "max_ref_chars": settings.max_ref_chars,
-        "budget": None if budget is None else (budget.limit, budget.unit),
-        "cache": plan.cache,
-        "mode": plan.mode,
-        "fences": _digest(plan.secret),
-        "form": form,
-    }
-
-
-def _players(plan: Plan, role: str) -> Iterator[str]:
-    """Return the models that fill a role; none where nobody does."""
-    try:
-        agents = plan.resolve([Agent(model=f"${role}")])
-    except PipelineError:
-        return
-    for agent in agents:
-        yield agent.model if agent.function is None else f"function:{_registered(agent.function).name}"
-
-
-def _functions(plan: Plan) -> Iterator[tuple[str, str]]:
-    """Return the functions that answer, with their versions."""
-    for agent in plan.agents:
-        provider, _, name = agent.model.partition(":")
-        if provider != "function":
-            continue
-        known = functions.find(name) if agent.function is None else _registered(agent.function)
-        if known.version is None:
-            msg = f"the answers of the function {known.name!r} are not kept: it has no version (@moa.agent({known.name!r}, version='1'))"
-            raise _Unkeepable(msg)
-        yield known.name, known.version
-
-
-def _registered(call: Callable[..., Any]) -> functions.Function:
-    known = functions.registration(call)
-    if known is None:
-        name = getattr(call, "__name__", type(call).__name__)
-        msg = f"the function {name!r} has no name that a file could hold: register it with @moa.agent({name!r}, version='1')"
-        raise _Unkeepable(msg)
-    return known
-
-
-def _providers(plan: Plan) -> dict[str, Provider]:
-    """Return the providers of a plan by name, functions apart."""
-    found = (plan.gateway.route(model).provider for model in plan.models)
-    return {provider.name: provider for provider in found if provider.name != "function"}
-
-
-def _identity(provider: Provider) -> str:
-    """Return what tells the answers of a provider from those of another of its name."""
-    if provider.name == "offline":
-        from moa_nb.providers import offline
-
-        return offline.VERSION
-    parts = urlsplit(provider.base_url)
-    if "@" in parts.netloc or parts.query:
-        msg = f"the address of {provider.name} may hold a key, and keys are not kept"
-        raise _Unkeepable(msg)
-    return provider.base_url
-
-
-def _keys(provider: Provider) -> list[str]:
-    """Return the keys that a provider is asked with, as far as they lie somewhere."""
-    found = secrets(provider.headers)
-    if not (provider.settings and callable(provider.settings.key)):
-        try:
-            found.append(provider.key() or "")
-        except MoaError:
-            pass  # there is none
-    return [key for key in found if len(key) >= _SHORTEST_KEY]
-
-
-def _templates() -> Iterator[tuple[str, str]]:
-    for file in templating.names(_PROMPTS, ""):
-        try:
-            found = templating.read(_PROMPTS, file)
-        except MoaError:
-            continue  # no template: it is no text
-        if found is not None:
-            yield file, found[0]
-
-
-def _digest(secret: bytes) -> str:
-    return hashlib.blake2b(b"recipe", key=secret[:64], digest_size=8).hexdigest()
 
 
 # Made again -------------------------------------------------------------------------------------
@@ -356,7 +242,7 @@ def _kept_or_named(pipelines: Mapping[str, Pipeline], name: str) -> Pipeline:
 def _loader(sources: Mapping[str, str]) -> Callable[[str], templating.Template]:
     @functools.cache
     def load(name: str) -> templating.Template:
-        source = sources.get(f"{name}{_ENDING}")
+        source = sources.get(f"{name}.jinja")
         if source is None:
             msg = f"this run had no template {name!r}"
             raise UnknownName(msg)

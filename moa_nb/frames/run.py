@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import sys
 import time
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from moa_nb.pipeline.result import Result
 
 if TYPE_CHECKING:
     from moa_nb.frames.accessor import OnError
+    from moa_nb.frames.training import Exported, ExportFormat, ProvenancePlace
     from moa_nb.options import RunOptions
 
 __all__ = ["FrameRun", "RowsFailed"]
@@ -276,6 +278,77 @@ class FrameRun:
             result = self._engine.finish(execution.recall(position))
             if result is not None:
                 yield result
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: ExportFormat = "chat",  # noqa: A002 - what users call it
+        judge: str | Callable[..., object] | None = None,
+        budget: float | str | None = None,
+        min_agreement: float | None = None,
+        min_score: float | None = None,
+        skip_degraded: bool = True,
+        provenance: ProvenancePlace | None = None,
+        overwrite: bool = False,
+    ) -> Exported:
+        """Return what was written to ``path``: the answered rows as training data, JSON lines in UTF-8.
+
+        Prompts that differ only in case and white space count once: the row that agrees most stands, of equals the first.
+
+        Args:
+            path: the file; its folder has to be there.
+            format: ``chat`` (``messages``); ``preference`` (``prompt``, ``chosen``, ``rejected``, as TRL has them);
+                ``openai-preference`` (``input``, ``preferred_output``, ``non_preferred_output``).
+            judge: who says whether the answer is better than each proposal, asked in both orders; ``None``: the run's
+                own verdicts count, where its pipeline judges.
+            budget: what the judge may take; ``None``: what may be spent unasked.
+            min_agreement: rows whose agents agree less, or of which nobody knows, are left out.
+            min_score: answers that the run's judges rate lower (1 to 10), or not at all, are left out.
+            skip_degraded: whether degraded answers are left out.
+            provenance: ``inline``, under that name in each line, or ``beside``, line by line in
+                ``NAME.provenance.jsonl``; ``None``: inline, of ``openai-preference`` beside.
+            overwrite: whether a file that is there is replaced.
+
+        Raises:
+            SetupError: an option that makes no sense here, a file that is there already, or no row is left.
+            SpendingNotAgreed: nobody gave a budget, and the judge would take more than may be spent unasked.
+        """
+        from moa_nb.frames.training import ExportRow, export
+
+        execution = self._execution
+        if execution.verb.kind == "prefer":
+            msg = "prefer asks each row two questions, which are no example to learn from: export a run of synthesize"
+            raise SetupError(msg)
+        if execution.plan is None:
+            msg = "this run has asked nothing yet: wait() for it, and then export"
+            raise SetupError(msg)
+        agreement = self.agreement.tolist()
+
+        async def rows() -> AsyncIterator[ExportRow]:
+            for position, label in enumerate(self._index):
+                result = await execution.recall(position)
+                if result is not None:
+                    agreed = agreement[position]
+                    yield ExportRow(position, label, result, None if pd.isna(agreed) else agreed)
+
+        return self._engine.finish(
+            export(
+                path,
+                rows(),
+                run_id=self.id,
+                pipeline=execution.plan.pipeline,
+                engine=self._engine,
+                format=format,
+                judge=judge,
+                budget=budget,
+                min_agreement=min_agreement,
+                min_score=min_score,
+                skip_degraded=skip_degraded,
+                provenance=provenance,
+                overwrite=overwrite,
+            )
+        )
 
     def retry(self) -> FrameRun:
         """Return a run that is already started, over the rows without an answer; the others stay as they are.

@@ -21,6 +21,7 @@ from moa_nb.gateway.attempts import UNPAID, Attempts, Call, paid_of, worst_of
 from moa_nb.gateway.batch import Batch, Outcome, Seat
 from moa_nb.gateway.batch_service import BatchService
 from moa_nb.gateway.http import Http
+from moa_nb.gateway.retry import Fault
 from moa_nb.gateway.route import Route
 from moa_nb.providers.batches import HALF, batch_api
 from moa_nb.store import Store
@@ -95,6 +96,8 @@ class Batches:
                 outcome = await self._ride(call)
                 if outcome is None:
                     continue
+                if isinstance(outcome, Fault) and outcome.status in {400, 422} and self._learns(call, outcome):
+                    continue
                 call.attempts += 1
                 if isinstance(outcome, Completion):
                     now = self._clock()
@@ -105,10 +108,6 @@ class Batches:
                         attempts=call.attempts,
                         unreported=call.unreported,
                     )
-                if outcome.status in {400, 422} and call.route.learn(
-                    outcome.message, call.sent_body, call.body, is_streamed=False
-                ):
-                    continue
                 call.fault = outcome
                 if outcome.kind in {"final", "moved"} or call.attempts >= _MOST_BATCHES:
                     raise await self._attempts.error(call, outcome)
@@ -117,6 +116,9 @@ class Batches:
         except MoaError as error:
             error.unreported = call.unreported
             raise
+
+    def _learns(self, call: Call, fault: Fault) -> bool:
+        return call.route.learn(fault.message, call.sent_body, call.body, is_streamed=False)
 
     async def _ride(self, call: Call) -> Outcome:
         """Return what one batch brings a call, once the budget lets it go out."""

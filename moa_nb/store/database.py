@@ -218,6 +218,7 @@ class Store:
 
     def delete_run(self, run_id: str) -> bool:
         """Return whether there was such a run; it, its record and its recipe are gone. What it cost stays in the ledger."""
+        self._await_notes()  # a run that goes on from this one may be taking over its questions
         return bool(self._do(lambda connection: runs.delete(connection, run_id)))
 
     def delete_answers(self, run_id: str) -> int | None:

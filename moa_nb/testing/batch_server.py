@@ -286,6 +286,8 @@ class BatchServer(ChatServer):
         ids = [batch["id"] for batch in known]
         rest = known[ids.index(last) + 1 :] if last in ids else known
         shown = rest[: int(query.get("limit", 20))]
+        for batch in shown:
+            self._look(batch)
         return {
             "data": [self._described(batch) for batch in shown],
             "has_more": len(shown) < len(rest),

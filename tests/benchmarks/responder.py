@@ -1,6 +1,6 @@
 """The least that a chat service can be, so that it does not slow down those who are measured.
 
-    python tests/benchmarks/responder.py [--answer BYTES] [--chunks N]
+    python tests/benchmarks/responder.py [--answer BYTES | --text TEXT] [--chunks N]
 
 It answers every request with the same text of as many bytes, plain or, where the request asks for a stream, in as many
 chunks, each a write of its own. ``GET /seen`` returns how many chat requests came, and the bytes of their bodies.
@@ -141,9 +141,10 @@ def main() -> None:
     """Serve."""
     parser = argparse.ArgumentParser(description="a bare chat service on loopback")
     parser.add_argument("--answer", type=int, default=1000, help="bytes of the answer's text (default 1000)")
+    parser.add_argument("--text", help="the answer itself, in place of one of so many bytes")
     parser.add_argument("--chunks", type=int, default=66, help="chunks of a stream (default 66)")
     options = parser.parse_args()
-    service = Service(text(options.answer), options.chunks)
+    service = Service(options.text or text(options.answer), options.chunks)
     try:
         import uvloop
     except ImportError:

@@ -1,0 +1,194 @@
+"""Batches outlive their clients: both sides are killed with -9, and no request is ever in two batches."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WIRES = ("openai", "anthropic")
+
+N_ROWS = 20
+
+CLIENT = f"""
+import asyncio, json, sys
+import moa_nb as moa
+from moa_nb.gateway import batch, batch_service, batches
+
+url, wire = sys.argv[1:]
+batches.QUIET_SECONDS, batch.FIRST_PAUSE, batch.LONGEST_PAUSE = 0.1, 0.05, 0.05
+batch_service._SECONDS, batch.LATE_SECONDS = 3.0, 0.2
+price = {{"prompt_price": 1.0, "completion_price": 1.0}}
+moa.configure(
+    providers={{"lab": {{"base_url": url, "wire": wire, "batch": True}}}}, proposers=["lab:a", "lab:b"], aggregator="lab:z",
+    models={{f"lab:{{name}}": price for name in "abz"}},
+)
+
+async def ask():
+    return await asyncio.gather(*(moa.arun(f"question {{number}}", mode="batch") for number in range({N_ROWS})))
+
+results = asyncio.run(ask())
+print(json.dumps([sum(result.cost for result in results), [result.text for result in results]]))
+"""
+
+
+class World:
+    """A batch server and its clients, each a process of its own."""
+
+    def __init__(self, folder: Path, wire: str) -> None:
+        self._folder, self._wire = folder, wire
+        self.state = folder / "state.json"
+        self._environment = {name: value for name, value in os.environ.items() if not name.startswith("MOA_NB_")}
+        self._environment |= {"MOA_NB_HOME": str(folder / "home"), "PYTHONPATH": str(Path(__file__).parents[1])}
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._started: list[subprocess.Popen[str]] = []
+
+    def _start(self, *command: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self._environment,
+            cwd=self._folder,
+        )
+        self._started.append(process)
+        return process
+
+    def serve(self, *options: str) -> subprocess.Popen[str]:
+        """A server that goes on where the one before it was killed."""
+        command = ("-m", "moa_nb.testing.batch_server", "--port", str(self._port), "--state", str(self.state))
+        process = self._start(*command, *options)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("http")
+        return process
+
+    def ask(self) -> subprocess.Popen[str]:
+        """A client with all the rows."""
+        return self._start("-W", "error", "-c", CLIENT, f"http://127.0.0.1:{self._port}/v1", self._wire)
+
+    def batches(self) -> list[dict[str, Any]]:
+        """The batches that were ever made."""
+        return json.loads(self.state.read_bytes())["batches"] if self.state.exists() else []
+
+    def rows(self) -> list[tuple[str | None, int]]:
+        """Id and openness of each batch that the store knows."""
+        path = self._folder / "home" / "store.sqlite"
+        if not path.exists():
+            return []
+        connection = sqlite3.connect(path)
+        try:
+            return connection.execute("SELECT batch, is_open FROM batches ORDER BY at").fetchall()
+        except sqlite3.OperationalError:
+            return []  # about to be made
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """End every process."""
+        for process in self._started:
+            process.kill()
+            process.communicate()
+
+
+@pytest.fixture(params=WIRES)
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """A world for each kind of service."""
+    made = World(tmp_path, request.param)
+    yield made
+    made.close()
+
+
+def until(holds: Callable[[], object]) -> None:
+    """Return when it holds."""
+    end = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < end, "it never came to hold"
+        time.sleep(0.01)
+
+
+def answers(process: subprocess.Popen[str]) -> tuple[float, list[str]]:
+    """Cost and texts that a client wrote, once it has ended well."""
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    cost, texts = json.loads(out.splitlines()[-1])
+    return cost, texts
+
+
+def check(world: World, texts: list[str]) -> None:
+    """Every row has its own answer, and no request was handed in twice: a batch for each layer and model."""
+    assert len(texts) == N_ROWS
+    assert all(text.startswith("z read ") for text in texts)
+    batches = world.batches()
+    handed_in = Counter(custom_id for batch in batches for custom_id, _ in batch["requests"])
+    assert max(handed_in.values()) == 1
+    assert sorted((batch["model"], len(batch["requests"])) for batch in batches) == [(name, N_ROWS) for name in "abz"]
+    assert not any(is_open for _, is_open in world.rows())
+
+
+def test_a_client_killed_while_it_waits(world: World) -> None:
+    """The next one waits for the same batches, pays once, and reports what they cost."""
+    world.serve("--looks", "8")
+    client = world.ask()
+    until(lambda: sum(batch["looks"] >= 2 for batch in world.batches()) == 2)
+    client.kill()
+    client.communicate()
+    assert [is_open for _, is_open in world.rows()] == [1, 1]
+    cost, texts = answers(world.ask())
+    check(world, texts)
+    assert cost > 0
+    again, same = answers(world.ask())
+    assert same == texts
+    assert again == 0, "the third time all is known"
+    check(world, texts)
+
+
+@pytest.mark.parametrize("lose", ["made", "unmade"])
+def test_a_client_killed_before_it_knows_the_id(world: World, lose: str) -> None:
+    """Between the intent and the id: a batch that was made is found, one that was not is handed in, once."""
+    world.serve("--looks", "3", "--lose", lose)
+    client = world.ask()
+    until(lambda: world.rows() and (lose == "unmade" or world.batches()))
+    client.kill()
+    client.communicate()
+    assert world.rows() == [(None, 1)]
+    assert len(world.batches()) == (lose == "made")
+    _, texts = answers(world.ask())
+    check(world, texts)
+
+
+def test_a_server_killed_while_it_works(world: World) -> None:
+    """A client whose service is gone for a while only waits longer."""
+    server = world.serve("--looks", "6")
+    client = world.ask()
+    until(lambda: any(batch["looks"] >= 2 for batch in world.batches()))
+    server.kill()
+    server.communicate()
+    world.serve("--looks", "6")
+    _, texts = answers(client)
+    check(world, texts)
+
+
+def test_both_killed(world: World) -> None:
+    """What the machine took with it comes back from the store and from the service."""
+    server = world.serve("--looks", "6")
+    client = world.ask()
+    until(lambda: sum(batch["looks"] >= 1 for batch in world.batches()) == 2)
+    for process in (client, server):
+        process.kill()
+        process.communicate()
+    world.serve("--looks", "6")
+    _, texts = answers(world.ask())
+    check(world, texts)
