@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from moa_nb.engine import Estimate, arun, estimate, run
     from moa_nb.errors import MoaError, Unanswered
     from moa_nb.frames import FrameRun
+    from moa_nb.frames.recalled import recall
     from moa_nb.history import last, runs
     from moa_nb.pipeline.ask import Ask
     from moa_nb.pipeline.candidate import Candidate, Question, Task
@@ -39,6 +40,7 @@ __all__ = [
     "configure",
     "estimate",
     "last",
+    "recall",
     "run",
     "runs",
     "strategy",
@@ -67,6 +69,7 @@ _HOMES = {
     "configure": "moa_nb.settings",
     "estimate": "moa_nb.engine",
     "last": "moa_nb.history",
+    "recall": "moa_nb.frames.recalled",
     "run": "moa_nb.engine",
     "runs": "moa_nb.history",
     "strategy": "moa_nb.pipeline.strategies",

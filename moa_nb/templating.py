@@ -28,6 +28,7 @@ from moa_nb import settings
 from moa_nb.errors import MoaError, TemplateError, UnknownName, nearest
 
 __all__ = [
+    "Shelf",
     "Template",
     "fence",
     "is_jinjas",
@@ -277,7 +278,7 @@ def _find_included(name: str) -> tuple[str, str] | None:
     return read("prompts", f"{name}.jinja") or read("prompts", name)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)
 def _globals(environment: jinja2.Environment) -> dict[str, Any]:
     return dict(environment.globals)
 
@@ -371,7 +372,10 @@ def parse(source: str, *, name: str = "text", where: str = "given as text") -> T
     Raises:
         TemplateError: with the line, when it does not parse.
     """
-    environment = _prompt_environment()
+    return _parsed(source, name, where, _prompt_environment())
+
+
+def _parsed(source: str, name: str, where: str, environment: jinja2.Environment) -> Template:
     bare = environment.overlay()
     bare.globals = {}  # else names that Jinja has too would not count as taken from outside
     try:
@@ -392,6 +396,41 @@ def parse(source: str, *, name: str = "text", where: str = "given as text") -> T
         digest,
         compiled,
     )
+
+
+class Shelf:
+    """Prompt templates as they once were; what they include is as it was, too.
+
+    >>> Shelf({"a.jinja": "A{% include 'b' %}", "b.jinja": "B"}).load("a").render({})
+    'AB'
+
+    Args:
+        sources: by file, as ``read`` finds them.
+    """
+
+    def __init__(self, sources: Mapping[str, str]) -> None:
+        self._sources = sources
+        self._environment = _prompt_environment().overlay(loader=jinja2.FunctionLoader(self._find))
+        self._known: dict[str, Template] = {}
+
+    def load(self, name: str) -> Template:
+        """Return the template of a name.
+
+        Raises:
+            UnknownName: there was none; the message names the nearest.
+        """
+        known = self._known.get(name)
+        if known is None:
+            source = self._sources.get(f"{name}.jinja")
+            if source is None:
+                files = [file.removesuffix(".jinja") for file in self._sources]
+                msg = f"there was no template {name!r}; {nearest(name, files)}"
+                raise UnknownName(msg)
+            known = self._known[name] = _parsed(source, name, "as it was", self._environment)
+        return known
+
+    def _find(self, name: str) -> str | None:
+        return self._sources.get(f"{name}.jinja", self._sources.get(name))
 
 
 def load(name: str) -> Template:

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import moa_nb as moa
 from moa_nb import engine, settings
+from moa_nb.engine.engine import make_task
+from moa_nb.engine.plan import Options
 from moa_nb.errors import BudgetExceeded, KeyRejected, RowError, ServiceError, SetupError, UnknownName
 from moa_nb.gateway import batch, batch_service, batches
 from moa_nb.providers import batches as formats
@@ -160,6 +163,20 @@ def test_threads_wait_together(lab: Lab) -> None:
     assert sizes(server) == [("z", 6)]
 
 
+def test_a_frame_goes_out_in_batches(lab: Lab) -> None:
+    """Rows have the answers that they have live, equal ones are asked once, and no request is in two batches."""
+    server = lab()
+    frame = pd.DataFrame({"q": [*(f"question {number}" for number in range(N_ROWS)), "question 1", None]})
+    frame.index += 5
+    answers = frame.moa.synthesize("q", mode="batch", progress=False)
+    assert max(Counter(server.batched).values()) == 1
+    assert Counter(model for model, n in sizes(server) for _ in range(n)) == dict.fromkeys("abz", N_ROWS)
+    assert server.count() == 0
+    paid = moa.last().costs.sum()
+    pd.testing.assert_series_equal(answers, frame.moa.synthesize("q", cache="refresh", progress=False))
+    assert paid == pytest.approx(moa.last().costs.sum() / 2)
+
+
 def test_other_models_go_live(lab: Lab) -> None:
     """Offline agents and functions answer at once; the batch leaves when none of them is under way any more."""
     server = lab()
@@ -240,7 +257,7 @@ def test_a_store_that_cannot_be_written_is_refused(lab: Lab, monkeypatch: pytest
     """A batch that cannot be written down is not handed in."""
     server = lab()
     store = engine.current().store(settings.current())
-    monkeypatch.setattr(store, "add_batch", lambda row: False)
+    monkeypatch.setattr(store, "add_batch", lambda row: None)
     with pytest.raises(ServiceError, match="store cannot be written"):
         moa.run("question", mode="batch", pipeline="single")
     assert server.batches == []
@@ -350,6 +367,34 @@ def test_a_full_queue_makes_smaller_batches(lab: Lab) -> None:
     assert all(result.calls[0].attempts == 1 for result in results)
 
 
+def test_a_batch_that_the_service_forgot_is_handed_in_again(lab: Lab) -> None:
+    """A 404 that stays is believed; its calls are in one more batch."""
+    server = lab()
+    server.held = True
+
+    async def ask() -> Any:
+        asked = asyncio.create_task(moa.arun("question", mode="batch", pipeline="single"))
+        while not server.batches or not server.batches[0]["looks"]:
+            await asyncio.sleep(0.01)
+        server.forget()
+        server.held = False
+        return await asked
+
+    result = asyncio.run(ask())
+    assert result.text == "z on question"
+    assert result.calls[0].attempts == 2
+    assert open_rows() == 0
+
+
+def test_a_call_in_a_batch_has_no_deadline(lab: Lab) -> None:
+    """The seconds of a live call say nothing of one that may take a day."""
+    server = lab(looks=15)
+    moa.configure(timeout=0.05, deadline=0.1, hedge=True)
+    (result,) = ask_all(1, pipeline="single")
+    assert result.text == "z on question 0"
+    assert len(server.batched) == 1
+
+
 @pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("is_made", [True, False])
 def test_a_lost_answer_makes_no_second_batch(lab: Lab, wire: str, is_made: bool) -> None:
@@ -391,6 +436,7 @@ def test_an_interrupted_run_leaves_its_batch_and_finds_it_again(lab: Lab, wire: 
         return await asyncio.gather(*asked, return_exceptions=True)
 
     assert all(isinstance(result, asyncio.CancelledError) for result in asyncio.run(stopped()))
+    assert server.wait_until(lambda: engine.current().latest is not None), "the engine's loop has seen it too"
     assert moa.last().calls[0].unreported == 1, "it may be billed"
     assert open_rows() == 1
     server.held = False
@@ -438,6 +484,35 @@ def test_a_budget_holds_and_reserves_half(lab: Lab) -> None:
     with pytest.raises(BudgetExceeded):
         moa.run("question 1", mode="batch", pipeline="single", max_tokens=100, budget=enough / 10)
     assert [n for _, n in sizes(server)] == [1]
+
+
+def test_what_comes_back_pays_for_the_next_batch(lab: Lab) -> None:
+    """Rows that the worst case leaves no room for wait; what is settled is spent on them, and never more."""
+    server = lab()
+    one = moa.estimate("question 0", pipeline="single", max_tokens=100, budget=1.0, mode="batch").cost
+    assert one is not None
+
+    async def ask() -> list[Any]:
+        plan = await engine.current().plan(Options(pipeline="single", max_tokens=100, budget=4 * one, mode="batch"))
+        assert plan.budget is not None
+
+        async def answer(number: int) -> Any:
+            task = make_task(f"question {number}", None, None)
+            return await engine.current().answer(plan, task, engine.current().new_record(plan, task), row=number)
+
+        results = await asyncio.gather(*map(answer, range(N_ROWS)), return_exceptions=True)
+        assert plan.budget.spent <= plan.budget.limit
+        assert plan.budget.reserved == 0
+        assert plan.budget.spent == pytest.approx(sum(result.cost for result in results))
+        return results
+
+    results = engine.current().finish(ask())
+    assert all(result.text == f"z on question {number}" for number, result in enumerate(results))
+    assert len(server.batches) > 1
+    assert [text_of(body["messages"][-1]) for _, body in server.batches[0]["requests"]][:2] == [
+        "question 0",
+        "question 1",
+    ]
 
 
 def test_what_a_budget_cuts_off_is_kept_apart(lab: Lab) -> None:

@@ -192,3 +192,12 @@ def test_both_killed(world: World) -> None:
     world.serve("--looks", "6")
     _, texts = answers(world.ask())
     check(world, texts)
+
+
+def test_two_clients_at_once(world: World) -> None:
+    """Two notebooks with the same rows share their batches, whichever of them hands them in."""
+    world.serve("--looks", "20")
+    clients = [world.ask(), world.ask()]
+    texts = [answers(client)[1] for client in clients]
+    assert texts[0] == texts[1]
+    check(world, texts[0])

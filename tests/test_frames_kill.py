@@ -147,3 +147,42 @@ def test_an_interrupted_script_keeps_its_rows_and_goes_on(script: Script, log: P
     closed = [record for record in records if record.closed_at is not None]
     assert len(closed) <= 3 * 16
     assert len(records) <= 3 * (N_ROWS + 2) + 3 * 16
+
+
+RECALLED = """
+run = moa.recall(moa.runs()["id"].iloc[0])
+asked = run.values.notna()
+first = run.trace(0)
+print(json.dumps({
+    "state": run.state, "rows": len(run.values), "answered": int(asked.sum()), "values": run.values[asked].tolist()[:2],
+    "prompt": first.calls[-1].prompt[0].content[:17], "texts": [call.text for call in first.calls],
+    "listed": moa.runs()["state"].iloc[0], "calls": int(run.report["n_calls"].sum()),
+    "layers": [list(column) for column in run.layers.columns],
+}))
+"""
+
+
+def test_a_run_of_yesterday_is_there_with_its_traces(script: Script, log: Path) -> None:
+    """Another process, without the frame, has the run's values, report and each row's layers; nothing is sent."""
+    assert json.loads(output(script(RUN))) == N_ROWS
+    n_sent = len(read_log(log))
+    found = json.loads(output(script("del frame\n" + RECALLED)))
+    assert (found["state"], found["rows"], found["answered"]) == ("done", N_ROWS, N_ROWS)
+    assert found["values"] == ["an answer", "an answer"]
+    assert found["texts"] == ["a", "b", "an answer"]
+    assert found["prompt"] == "You are given the"
+    assert found["layers"] == [["layer 1", "alpha"], ["layer 1", "beta"], ["layer 2", "judge"]]
+    assert found["calls"] == 3 * N_ROWS
+    assert len(read_log(log)) == n_sent
+
+
+def test_a_killed_run_is_there_as_far_as_it_came(script: Script, log: Path) -> None:
+    """The run that was killed is listed as interrupted, and its finished rows can be looked at."""
+    process = script(RUN)
+    wait_for(log, N_ROWS * 3 // 2)
+    process.kill()
+    process.communicate()
+    found = json.loads(output(script(RECALLED)))
+    assert found["listed"] == "interrupted"
+    assert 0 < found["answered"] < N_ROWS == found["rows"]
+    assert found["texts"] == ["a", "b", "an answer"]

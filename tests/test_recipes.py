@@ -156,14 +156,20 @@ def test_templates_are_those_of_the_run(server: ChatServer, lab: Lab) -> None:
     """A template that is edited, or gone, does not change a run that used it."""
     prompts = settings.template_folders()[0] / "prompts"
     prompts.mkdir(parents=True)
-    (prompts / "own.jinja").write_text("Mine: {{ references | join(', ') }}")
+    (prompts / "own.jinja").write_text("Mine: {% include 'part' %}{% include 'plain.txt' %}")
+    (prompts / "part.jinja").write_text("{{ references | join(', ') }}")
+    (prompts / "plain.txt").write_text("{% from 'macros' import said %}{{ said(question) }}")
+    (prompts / "macros.jinja").write_text("{% macro said(text) %}; {{ text }}{% endmacro %}")
     pipeline = Pipeline(layers=[["lab:a", "lab:b"], [{"model": "lab:z", "template": "own"}]])
     expected = run(pipeline=pipeline)
     assert any("Mine: answer of a" in message.content for message in expected[0].calls[-1].prompt)
-    (prompts / "own.jinja").write_text("Changed")
+    assert any("answer of b; Shorten: text 0" in message.content for message in expected[0].calls[-1].prompt)
+    for file in [*prompts.iterdir()]:
+        file.write_text("Changed")
     store = another_kernel()
     same(again(store), expected)
-    (prompts / "own.jinja").unlink()
+    for file in [*prompts.iterdir()]:
+        file.unlink()
     same(again(store), expected)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,9 @@ __all__ = ["STRETCH", "QuestionKeeper", "QuestionReader", "pack_questions", "unp
 
 STRETCH = 256
 """Rows whose questions are compressed together: one that is looked up costs the unpacking of all."""
+
+_SOON = 0.2
+"""Seconds after which the questions of a stretch that is not whole are kept."""
 
 _Row = Sequence[Task] | None
 
@@ -115,16 +119,26 @@ class QuestionKeeper:
         columns: whether ``Task.values`` are kept as well.
         earlier: the run of the same rows that this one goes on from: what it asked, and this one does not ask again, is
             kept as its own.
+        loop: on which rows are added; ``None``: only whole stretches are kept before the end.
     """
 
     def __init__(
-        self, store: Store, run_id: str, n_rows: int, *, columns: bool = False, earlier: str | None = None
+        self,
+        store: Store,
+        run_id: str,
+        n_rows: int,
+        *,
+        columns: bool = False,
+        earlier: str | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         self._store, self._run_id, self._n_rows, self._columns = store, run_id, n_rows, columns
         if earlier is not None:
             store.copy_questions(earlier, run_id)
         self._open: dict[int, list[_Row]] = {}
         self._left: dict[int, int] = {}
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
 
     def add(self, position: int, tasks: _Row) -> None:
         """Return nothing; keep what a row asks, once the rows around it are there too. Each row is added once."""
@@ -140,16 +154,24 @@ class QuestionKeeper:
         rows[place] = tasks
         self._left[number] -= 1
         if not self._left[number]:
-            self._keep(number)
+            self._keep(number, self._open.pop(number))
+        elif self._timer is None and self._loop is not None:
+            self._timer = self._loop.call_later(_SOON, self._keep_open)
+
+    def _keep_open(self) -> None:
+        """Keep what has been added so far, for whoever looks at a run that was killed."""
+        self._timer = None
+        for number, rows in self._open.items():
+            self._keep(number, [*rows])
 
     def close(self) -> None:
         """Return nothing; keep what has been added of stretches that are not whole. To be called when the run ends."""
+        if self._timer is not None:
+            self._timer.cancel()
         for number in sorted(self._open):
-            self._keep(number)
+            self._keep(number, self._open.pop(number))
 
-    def _keep(self, number: int) -> None:
-        rows = self._open.pop(number)
-        del self._left[number]
+    def _keep(self, number: int, rows: list[_Row]) -> None:
         self._store.keep_questions(self._run_id, number * STRETCH, partial(_packed_over, rows, self._columns))
 
 

@@ -6,7 +6,7 @@ import functools
 import importlib.metadata
 import json
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -143,7 +143,7 @@ class Recipe(BaseModel):
             cache=self.cache,
             mode=self.mode,
             budget=None if self.budget is None else Budget(*self.budget),
-            load=_loader(self.templates),
+            load=templating.Shelf(self.templates).load,
             models=tuple(dict.fromkeys(agent.model for agent in agents)),
             gateway=gateway,
             strategy=find(pipeline.strategy),
@@ -237,15 +237,3 @@ def _read(name: str, text: str) -> Pipeline:
 def _kept_or_named(pipelines: Mapping[str, Pipeline], name: str) -> Pipeline:
     # A strategy that makes agents as it goes may name a pipeline that no parameter names.
     return pipelines[name] if name in pipelines else presets.load(name)
-
-
-def _loader(sources: Mapping[str, str]) -> Callable[[str], templating.Template]:
-    @functools.cache
-    def load(name: str) -> templating.Template:
-        source = sources.get(f"{name}.jinja")
-        if source is None:
-            msg = f"this run had no template {name!r}"
-            raise UnknownName(msg)
-        return templating.parse(source, name=name, where="as it was when the run began")
-
-    return load

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import pandas as pd
 
+from moa_nb.frames import dask_hook
 from moa_nb.options import refuse_unknown, spelled_out
 
 if TYPE_CHECKING:
@@ -448,7 +449,7 @@ def _become(name: str) -> Callable[..., Any]:
 
 
 def register() -> None:
-    """Return nothing; hang ``moa`` on DataFrame and Series, quietly when it already hangs there."""
+    """Return nothing; hang ``moa`` on DataFrame and Series, quietly when it already hangs there; dask's get theirs too."""
     for kind, decorate in (
         (pd.DataFrame, pd.api.extensions.register_dataframe_accessor),
         (pd.Series, pd.api.extensions.register_series_accessor),
@@ -458,3 +459,4 @@ def register() -> None:
             # Loaded again, as %autoreload does: pandas would warn of a clash with ourselves.
             delattr(kind, "moa")
         decorate("moa")(Accessor)
+    dask_hook.register()

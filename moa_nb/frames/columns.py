@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any, Literal
 
-import orjson
+import numpy as np
 import pandas as pd
 
 from moa_nb.frames.texts import Texts, series
 from moa_nb.pipeline.forms import Form
+from moa_nb.pipeline.forms.schema import Node, choices_of, only_kind
 
 __all__ = ["Nested", "frame"]
 
@@ -23,61 +27,87 @@ def frame(form: Form, texts: Texts, index: pd.Index[Any], *, nested: Nested = "o
     """Return a column for each field of the filled forms that ``texts`` hold as JSON.
 
     Texts are ``str``, labels categories with all that are allowed, numbers and booleans nullable, dates
-    ``datetime64``; lists and objects are Python's own, or Arrow's with ``nested="arrow"``.
+    ``datetime64[us]``, in UTC where one has a zone; decimals, lists and objects are Python's own, lists and objects
+    Arrow's with ``nested="arrow"``. What such a column cannot hold, as a number of more than 64 bits, makes it Python's.
     """
-    filled = [None if text is None else orjson.loads(text) for text in texts]
-    properties = form.json_schema["properties"]
+    filled = [None if text is None else json.loads(text) for text in texts]
     made = [
-        _column(form, node, [None if one is None else one.get(name) for one in filled], index, nested)
-        for name, node in properties.items()
+        _column(node, [None if one is None else one.get(name) for one in filled], nested)
+        for name, node in form.json_schema["properties"].items()
     ]
-    table = pd.DataFrame(dict(enumerate(made)), index=index)
-    table.columns = pd.Index(list(properties))
+    table = pd.DataFrame({place: pd.Series(values, index=index) for place, values in enumerate(made)}, index=index)
+    table.columns = pd.Index(list(form.names))
     return table
 
 
-def _column(
-    form: Form, node: Mapping[str, Any], values: Sequence[Any], index: pd.Index[Any], nested: Nested
-) -> pd.Series[Any]:
-    node = _one_kind(form, node)
-    kind, labels = node.get("type"), node.get("enum", [node["const"]] if "const" in node else None)
-    if labels is not None:
-        return pd.Series(pd.Categorical(values, categories=[one for one in labels if one is not None]), index=index)
-    if kind in _NULLABLE:
-        try:
-            return pd.Series(pd.array(values, dtype=_NULLABLE[str(kind)]), index=index)  # type: ignore[call-overload]  # a dtype by name
-        except (OverflowError, TypeError, ValueError):
-            return pd.Series(values, index=index, dtype=object)  # a whole number beyond 64 bits
-    if kind == "string" and node.get("format") in {"date", "date-time"}:
-        return _dates(values, index)
-    if kind == "string":
-        return series(values, index)
-    if nested == "arrow":
-        import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]  # it says nothing of its types
-
-        return pd.Series(pd.arrays.ArrowExtensionArray(pa.array(values, from_pandas=True)), index=index)
-    return pd.Series(values, index=index, dtype=object)
-
-
-def _one_kind(form: Form, node: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the node that says what a field holds where it holds something."""
-    node = form.resolved(node)
-    branches = [form.resolved(one) for one in node.get("anyOf", ())]
-    branches = [one for one in branches if one.get("type") != "null"]
-    if len(branches) == 1:
-        return _one_kind(form, branches[0])
-    if {one.get("type") for one in branches} == {"integer", "number"}:
-        return {"type": "number"}
-    return node
-
-
-def _dates(values: Sequence[Any], index: pd.Index[Any]) -> pd.Series[Any]:
-    has_zone = any(isinstance(value, str) and value[10:].endswith(("Z", "+00:00")) for value in values)
+def _column(node: Node, values: Sequence[Any], nested: Nested) -> Any:
+    """Return the cells of a field."""
+    kind, labels = only_kind(node), choices_of(node)
+    of = kind.get("type")
     try:
-        made = pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601", utc=has_zone)
-    except (ValueError, TypeError):
-        try:
-            made = pd.to_datetime(pd.Series(values, dtype=object), format="ISO8601", utc=True)
-        except (ValueError, TypeError):  # years that no timestamp holds
-            return series(values, index)
-    return pd.Series(made.array, index=index)
+        if of == "boolean":
+            return pd.array(values, dtype="boolean")
+        if labels:
+            return pd.Categorical(values, categories=labels)
+        if kind.get("format") == "decimal":
+            return _objects([None if one is None else Decimal(one) for one in values])
+        if of in _NULLABLE:
+            return pd.array(values, dtype=_NULLABLE[str(of)])  # type: ignore[call-overload]  # a dtype by name
+        if of == "string" and kind.get("format") in {"date", "date-time"}:
+            return _dates(values)
+    except (OverflowError, TypeError, ValueError):
+        return _objects(values)
+    if of == "string":
+        return series(values, pd.RangeIndex(len(values))).array
+    return _in_arrow(kind, values) if nested == "arrow" else _objects(values)
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray[Any, Any]:
+    made = np.empty(len(values), dtype=object)
+    for place, value in enumerate(values):  # at once, lists of one length would be taken for a table
+        made[place] = value
+    return made
+
+
+def _dates(values: Sequence[Any]) -> pd.DatetimeIndex:
+    moments = [None if value is None else dt.datetime.fromisoformat(value) for value in values]
+    has_zone = any(moment is not None and moment.tzinfo is not None for moment in moments)
+    plain = [
+        moment if moment is None or moment.tzinfo is None else moment.astimezone(dt.UTC).replace(tzinfo=None)
+        for moment in moments
+    ]
+    made = pd.DatetimeIndex(np.array(plain, dtype="datetime64[us]"))
+    return made.tz_localize("UTC") if has_zone else made
+
+
+# Arrow -------------------------------------------------------------------------------------------
+
+
+def _in_arrow(node: Node, values: Sequence[Any]) -> Any:
+    """Return values as Arrow's, of the type that was asked for; Python's own where Arrow has none for them."""
+    import pyarrow as pa  # type: ignore[import-untyped,unused-ignore]  # it says nothing of its types
+
+    kind = _arrow_type(node)
+    try:
+        return _objects(values) if kind is None else pd.arrays.ArrowExtensionArray(pa.array(values, type=kind))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return _objects(values)
+
+
+def _arrow_type(node: Any) -> Any:
+    """Return Arrow's type for a node of a JSON schema; ``None`` where it has none."""
+    import pyarrow as pa
+
+    node = only_kind(node)
+    plain = {"string": pa.string(), "integer": pa.int64(), "number": pa.float64(), "boolean": pa.bool_()}
+    if node.get("format") == "decimal":
+        return pa.string()
+    if node.get("type") in plain:
+        return plain[node["type"]]
+    if node.get("type") == "array" and "items" in node:
+        inner = _arrow_type(node["items"])
+        return None if inner is None else pa.list_(inner)
+    if node.get("properties"):
+        fields = {name: _arrow_type(one) for name, one in node["properties"].items()}
+        return None if None in fields.values() else pa.struct(list(fields.items()))
+    return None

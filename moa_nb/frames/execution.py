@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Coroutine, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from array import array
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from moa_nb.engine import Engine, Estimate, Plan, collector, current
 from moa_nb.engine.engine import new_run_id
 from moa_nb.engine.plan import Options
+from moa_nb.engine.questions import QuestionKeeper
+from moa_nb.engine.recipe import Recipe
 from moa_nb.engine.replay import replay
+from moa_nb.engine.values import pack_value
 from moa_nb.errors import MoaError, RowError, SetupError, TemplateError
-from moa_nb.frames.outcome import Outcome, Outcomes
-from moa_nb.frames.questions import Digest, digest_of
+from moa_nb.frames.index import pack_index
+from moa_nb.frames.outcome import STATES, Outcome, Outcomes
+from moa_nb.frames.questions import Digest, digest_of, uses_columns
 from moa_nb.frames.report import Tally
 from moa_nb.frames.rows import Questions
 from moa_nb.frames.scheduler import run_rows
@@ -25,6 +30,7 @@ from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.record import RunRecord
 from moa_nb.pipeline.result import Result
 from moa_nb.providers import functions
+from moa_nb.store.recipes import pack_rows
 from moa_nb.store.runs import RunRow
 
 if TYPE_CHECKING:
@@ -73,16 +79,43 @@ class Execution:
         self._tail = len(questions)
         """The rows from here on go layer by layer."""
         self._over_budget: MoaError | None = None
+        self.is_over = False
+        """Whether it is of an earlier session, and is only looked at."""
+        self.why_not: str | None = None
+        """Why the rows of such a run cannot be made again; ``None``: they can."""
+        self._recipe: Recipe | None = None
+        self._keeper: QuestionKeeper | None = None
+        """Keeps what the rows ask, for those who look at the run tomorrow."""
+        self._earlier: str | None = None
+        """The run over the same rows that this one goes on from."""
 
     @property
     def seconds(self) -> float:
         """How long it has taken until now, or until its end."""
         return (self.ended or time.time()) - self.began
 
+    @classmethod
+    def over(cls, row: RunRow, verb: Verb, questions: Questions) -> Execution:
+        """Return a run of an earlier session; its outcomes are still to be set, or restored."""
+        execution = cls(verb, questions, {})
+        execution.id, execution.began, execution.ended = row.id, row.at, row.at + row.seconds
+        execution.state = row.state if row.state in get_args(State) else "stopped"  # type: ignore[assignment]  # just checked
+        execution.is_over = True
+        return execution
+
     def again(self) -> Execution:
-        """Return the same over the rows that have no answer; the others stay as they are."""
+        """Return the same over the rows that have no answer; the others stay as they are.
+
+        Raises:
+            SetupError: it is of an earlier session.
+        """
+        if self.is_over:
+            msg = (
+                "this run is of an earlier session: run its verb again on the frame, and only what is missing is asked"
+            )
+            raise SetupError(msg)
         new = Execution(self.verb, self.questions, self.options, on_error=self.on_error)
-        new.plan, new._digest = self.plan, self._digest
+        new.plan, new._digest, new._earlier = self.plan, self._digest, self.id
         new.outcomes = self.outcomes.answered()
         new._kept = {position: result for position, result in self._kept.items() if new.outcomes[position]}
         return new
@@ -99,6 +132,7 @@ class Execution:
         try:
             plan, gateway = await self._prepare()
             await self._agree(plan, gateway)
+            self._keep_beginning(plan)
             # Twice the places: rows wait for their layers, and who is waiting shows the limiter what fewer would do.
             window = 2 * max((gateway.route(model).limiter.most for model in plan.models), default=1)
             if plan.budget is None:
@@ -130,9 +164,7 @@ class Execution:
                 self.state = "failed"
             self.ended = time.time()
             if self.plan is not None:
-                self.engine.store(self.plan.settings).add_run(
-                    self._row(self.plan), self.tally.ledger(), None, bytes(self.tally.keys)
-                )
+                self._keep_end(self.plan)
 
     async def _prepare(self) -> tuple[Plan, Gateway]:
         """Return the checked plan, for which the questions are then fit, and where it asks."""
@@ -167,6 +199,8 @@ class Execution:
         try:
             tasks = self.questions.tasks(position)
             question = self._digest(tasks)
+            if self._keeper is not None:
+                self._keeper.add(position, tasks or None)
         except TemplateError as error:
             # The template parses and its columns exist: what fails here is this row's value.
             return self._end(position, RowError(str(error)))
@@ -281,11 +315,10 @@ class Execution:
 
     async def _replayed(self, plan: Plan, tasks: Sequence[Task]) -> Result:
         """Return a row's run as the store has it; what is not there is an error in it."""
-        # The strategy is deterministic and its requests are byte-identical: what it asked is in the store.
-        gateway = self.engine.gateway(plan.settings)
 
+        # The strategy is deterministic and its requests are byte-identical: what it asked is in the store.
         async def answer(task: Task) -> Result:
-            return await replay(plan, task, gateway)
+            return await replay(plan, task, plan.gateway)
 
         try:
             return await self.verb.answer(tasks, answer)
@@ -294,11 +327,75 @@ class Execution:
                 raise
             return error.result
 
+    async def restore(
+        self, plan: Plan, columns: Mapping[str, array[Any]], errors: Mapping[int, tuple[str | None, str]]
+    ) -> None:
+        """Return when the answers of an earlier run are there again; of one that was killed, those that had come."""
+        self.plan, self._digest = plan, digest_of(plan)
+        texts: list[str | None] = [None] * len(columns["states"])
+        answered: dict[int, Result] = {}
+        for position, number in enumerate(columns["states"]):
+            if STATES[number] not in {"done", "duplicate", ""}:
+                continue
+            tasks = self.questions.tasks(position)
+            result = await self._replayed(plan, tasks) if tasks else None
+            if result is not None and result.error is None:
+                texts[position] = result.text
+                if not number:
+                    answered[position] = result
+        self.outcomes = Outcomes.of(columns, errors, texts)
+        for position, result in answered.items():
+            self.outcomes.settle(position, Outcome.of(result, self._agreement(result)))
+
     async def find_agreement(self) -> None:
         """Return when it is known of each answered row how far its agents agree."""
-        for position in self.outcomes.uncompared:
+        digest = self._digest
+        if digest is None:
+            return
+        known: dict[bytes, float | None] = {}
+        for position in [*self.outcomes.uncompared("done")]:
             result = await self.recall(position)
-            self.outcomes.compare(position, None if result is None else agreement_of(result, self.verb.form))
+            found = None if result is None else agreement_of(result, self.verb.form)
+            self.outcomes.compare(position, found)
+            known[digest(self.questions.tasks(position))] = found
+        for position in [*self.outcomes.uncompared("duplicate")] if known else ():
+            self.outcomes.compare(position, known.get(digest(self.questions.tasks(position))))
+
+    # For tomorrow -----------------------------------------------------------------------------
+
+    def _keep_beginning(self, plan: Plan) -> None:
+        """Return nothing; keep that the run goes on, and what it is made of."""
+        store = self.engine.store(plan.settings)
+        store.add_run(self._row(plan), [], None)
+        self._recipe = Recipe.of(plan, form=self.verb.to_record())
+        store.keep_recipe(self.id, self._recipe.to_record())
+        store.finish_recipe(self.id, self._packed)
+        self._keeper = QuestionKeeper(
+            store,
+            self.id,
+            len(self.questions),
+            columns=uses_columns(plan),
+            earlier=self._earlier,
+            loop=asyncio.get_running_loop(),
+        )
+
+    def _keep_end(self, plan: Plan) -> None:
+        """Return nothing; keep how the run and its rows ended."""
+        store = self.engine.store(plan.settings)
+        if self._keeper is not None:
+            self._keeper.close()
+            store.finish_recipe(self.id, self._packed)
+        store.add_run(self._row(plan), self.tally.ledger(), None, bytes(self.tally.keys))
+
+    def _packed(self) -> bytes:
+        """Return how the rows stand, as the store keeps it: their texts only where they cannot be found again."""
+        header = {
+            "index": pack_index(self.questions.index),
+            "name": pack_value(self.questions.name),
+            "errors": [[position, *error] for position, error in self.outcomes.errors.items()],
+            "texts": [*self.outcomes.texts] if self._recipe is not None and self._recipe.reason is not None else None,
+        }
+        return pack_rows(header, self.outcomes.columns)
 
     def _row(self, plan: Plan) -> RunRow:
         what = "groups" if self.verb.kind == "summarize" else "rows"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
@@ -14,16 +13,17 @@ import pandas as pd
 from moa_nb import templating
 from moa_nb.chat import Message
 from moa_nb.engine import Plan
-from moa_nb.errors import RowError, SetupError
+from moa_nb.errors import SetupError
 from moa_nb.frames.cells import Column, Frame
 from moa_nb.frames.rows import Asking, MissingPolicy, check_missing
 from moa_nb.frames.verbs import Answer, Part, Verb, joined, side_by_side
 from moa_nb.pipeline.candidate import Task
+from moa_nb.pipeline.context import trimmed
 from moa_nb.pipeline.result import Result
 from moa_nb.settings import fence_secret
-from moa_nb.tokens import count_tokens
+from moa_nb.tokens import count_tokens, estimate_error
 
-__all__ = ["ALL", "Groups", "Summarize", "packed", "pieces"]
+__all__ = ["ALL", "Groups", "Room", "Summarize", "packed", "pieces"]
 
 ALL = "all"
 """The only group where nothing says how to group."""
@@ -48,37 +48,73 @@ _END = re.compile(r"\n\s*\n|[.!?…][\"'”’)\]]*\s+|[。！？]|\s+")
 
 
 @dataclass(frozen=True)
+class Room:
+    """How much material one prompt may have."""
+
+    tokens: int
+    model: str | None = None
+    """Whose tokens they are; ``None`` where nobody knows what the models can read."""
+
+    @classmethod
+    def of(cls, plan: Plan, instruction: str) -> Room:
+        """Return what the smallest context leaves beside the instruction and the answers.
+
+        An agent of a later layer reads the answers of the layer before it too; a quarter of the context is the
+        material's in any case, since answers can be shortened and material cannot.
+        """
+        rooms = [
+            cls._of(plan, model, answer)
+            for model, answer in {(agent.model, agent.max_tokens or plan.settings.max_tokens) for agent in plan.agents}
+        ]
+        least = min(rooms, key=lambda room: room.tokens, default=cls(_READABLE))
+        return replace(least, tokens=max(least.tokens - least.count(instruction), _LEAST))
+
+    @classmethod
+    def _of(cls, plan: Plan, model: str, answer: int) -> Room:
+        context = plan.gateway.context(model)
+        if context is None:
+            return cls(_READABLE)
+        left = max(context - len(plan.agents) * answer - _OWN_WORDS, context // 4)
+        return cls(int(left / (1 + estimate_error(model))), model)
+
+    def count(self, text: str) -> int:
+        """Return about how many of its tokens a text has."""
+        return count_tokens(text, self.model)
+
+
+@dataclass(frozen=True)
 class Summarize(Verb):
     """One text for each group. Where a group is read in parts, their summaries are gathered, as often as it takes."""
 
     kind: ClassVar[str] = "summarize"
 
     instruction: str = "Summarize the texts."
-    room: int = _READABLE
-    """Tokens of material in one prompt."""
+    room: Room = Room(_READABLE)
 
     async def answer(self, tasks: Sequence[Task], ask: Answer) -> Result:
         """Return the summary of a group: of its only part, or gathered from those of its parts."""
         prefixes = [f"part {number} › " for number in range(1, len(tasks) + 1)] if len(tasks) > 1 else [""]
         parts: list[Part] = await side_by_side(prefixes, tasks, ask)
         latest, level = parts, 0
+        notes: list[str] = []
         while len(latest) > 1:
             level += 1
-            gathered = [
-                _task(self.asking, texts) for texts in packed([result.text for _, _, result in latest], self.room)
-            ]
-            if len(gathered) >= len(latest):
-                msg = (
-                    f"the summaries of {len(latest)} parts do not fit into {self.room:,} tokens, two at a time: lower"
-                    " max_tokens, or take a model with a larger context"
-                )
-                error = RowError(msg)
-                error.result = joined(parts)
-                raise error
+            summaries = self._readable([result.text for _, _, result in latest], notes)
+            gathered = [_task(self.asking, texts) for texts in packed(summaries, self.room)]
             names = [f"gathered {level}.{number} › " for number in range(1, len(gathered) + 1)]
             latest = await side_by_side(names if len(gathered) > 1 else ["gathered › "], gathered, ask, before=parts)
             parts = [*parts, *latest]
-        return joined(parts) if len(parts) > 1 else parts[0][2]
+        result = joined(parts, notes=notes) if len(parts) > 1 else parts[0][2]
+        return result.replace(degraded=True) if notes else result
+
+    def _readable(self, summaries: Sequence[str], notes: list[str]) -> list[str]:
+        """Return summaries of which each two can be read at once, so that gathering them comes to an end."""
+        half = self.room.tokens // 2 - _MARK
+        short = [trimmed([summary], half, self.room.count)[0] for summary in summaries]
+        n_cut = sum(one is not other for one, other in zip(short, summaries, strict=True))
+        if n_cut:
+            notes.append(f"{n_cut} of {len(short)} summaries were shortened to {half:,} tokens, to be read together")
+        return short
 
     @property
     def asking(self) -> Asking:
@@ -87,12 +123,12 @@ class Summarize(Verb):
 
     def fitted(self, questions: Any, plan: Plan) -> tuple[Summarize, Groups]:
         """Return the verb and its groups in prompts that each agent of the plan can read."""
-        room = _room(plan)
+        room = Room.of(plan, self.instruction)
         return replace(self, room=room), questions.within(room)
 
     def to_record(self) -> dict[str, Any]:
         """Return the verb as plain data."""
-        return {**super().to_record(), "instruction": self.instruction, "room": self.room}
+        return {**super().to_record(), "instruction": self.instruction}
 
 
 @dataclass(frozen=True)
@@ -106,7 +142,7 @@ class Groups:
     members: tuple[np.ndarray[Any, Any], ...]
     """The positions of each group's rows, in order."""
     instruction: str
-    room: int = _READABLE
+    room: Room = Room(_READABLE)
     _packed: dict[int, tuple[Task, ...]] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -150,8 +186,8 @@ class Groups:
     def __len__(self) -> int:
         return len(self.index)
 
-    def within(self, room: int) -> Groups:
-        """Return the same groups in prompts of at most ``room`` tokens of material."""
+    def within(self, room: Room) -> Groups:
+        """Return the same groups in prompts that have room for so much material."""
         return replace(self, room=room, _packed={})
 
     def tasks(self, position: int) -> tuple[Task, ...]:
@@ -199,66 +235,50 @@ def _is_column(data: pd.DataFrame, one: Any) -> bool:
         return False
 
 
-def _room(plan: Plan) -> int:
-    """Return the tokens of material that one prompt may have: what the smallest context leaves beside the answers.
-
-    An agent of a later layer reads the answers of the layer before it too; a quarter of the context is the material's
-    in any case, since answers can be shortened and material cannot.
-    """
-    rooms = [_READABLE]
-    known = [(plan.gateway.context(agent.model), agent.max_tokens or plan.settings.max_tokens) for agent in plan.agents]
-    widest = len(plan.agents)
-    if known and all(context is not None for context, _ in known):
-        rooms = [max(context - widest * answer - _OWN_WORDS, context // 4) for context, answer in known if context]
-    return max(min(rooms), _LEAST)
-
-
 # Parts -------------------------------------------------------------------------------------------
 
 
-def packed(texts: Iterable[str], room: int) -> Iterator[list[str]]:
-    """Yield texts in parts of at most ``room`` tokens, in their order, each once; one that is longer in pieces.
+def packed(texts: Iterable[str], room: Room) -> Iterator[list[str]]:
+    """Yield texts in parts that fit a room, in their order, each once; one that is longer in pieces.
 
-    >>> list(packed(["one two", "three", "four"], 30))
+    >>> list(packed(["one two", "three", "four"], Room(30)))
     [['one two', 'three'], ['four']]
     """
     part: list[str] = []
-    left = room
+    left = room.tokens
     for text in texts:
-        for piece in pieces(text, room - _MARK):
-            size = _count(piece) + _MARK
+        for piece in pieces(text, replace(room, tokens=room.tokens - _MARK)):
+            size = room.count(piece) + _MARK
             if part and size > left:
                 yield part
-                part, left = [], room
+                part, left = [], room.tokens
             part.append(piece)
             left -= size
     if part:
         yield part
 
 
-def pieces(text: str, room: int) -> Iterator[str]:
-    """Yield a text, in pieces of at most ``room`` tokens where it is longer; nothing of it is lost but white space.
+def pieces(text: str, room: Room) -> Iterator[str]:
+    """Yield a text, in pieces that fit a room where it is longer; nothing of it is lost but white space.
 
     They end where a paragraph, a sentence or a word ends, if there is such an end in the last quarter.
     """
-    longest = room * _CHARACTERS
-    while len(text) > longest or _count(text) > room:
+    longest = room.tokens * _CHARACTERS
+    while len(text) > longest or room.count(text) > room.tokens:
         n = _longest(text[:longest], room)
         ends = [match.end() for match in _END.finditer(text, n - n // 4, n)]
         best = max(ends, default=n)
-        yield text[:best].rstrip()
+        if piece := text[:best].rstrip():
+            yield piece
         text = text[best:].lstrip()
     if text:
         yield text
 
 
-def _longest(text: str, room: int) -> int:
-    """Return the most characters of a beginning of ``text`` that count at most ``room`` tokens; one at least."""
+def _longest(text: str, room: Room) -> int:
+    """Return the most characters of a beginning of ``text`` that fit; one at least."""
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if _count(text[:middle]) <= room else (low, middle - 1)
+        low, high = (middle, high) if room.count(text[:middle]) <= room.tokens else (low, middle - 1)
     return low
-
-
-_count: Callable[[str], int] = functools.partial(count_tokens, model=None)

@@ -6,8 +6,8 @@ Many rows are a few columns of numbers, which no collector walks and a report is
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -152,6 +152,38 @@ class Outcomes:
         self._alone: set[int] = set()
         """Rows in which one agent answered, who agrees with nobody."""
 
+    @classmethod
+    def of(
+        cls,
+        columns: Mapping[str, array[Any]],
+        errors: Mapping[int, tuple[str | None, str]],
+        texts: Sequence[str | None],
+    ) -> Outcomes:
+        """Return the outcomes whose ``columns``, errors and texts these are.
+
+        Raises:
+            ValueError: the columns are not those of outcomes, or not of one length.
+        """
+        states = columns["states"]
+        outcomes = cls(len(states))
+        numbers = [
+            columns.get(name, array(code, [nothing]) * len(states)) for name, (code, nothing) in _COLUMNS.items()
+        ]
+        if {len(column) for column in (*numbers, texts)} - {len(states)} or max(states, default=0) >= len(STATES):
+            msg = "the columns of its rows do not fit together"
+            raise ValueError(msg)
+        for position, state in enumerate(states):
+            kind, error = errors.get(position, (None, None))
+            said = [None if column[position] < 0 else column[position] for column in numbers]
+            if state:
+                outcomes.settle(position, Outcome._make([texts[position], STATES[state], *said, kind, error]))
+        return outcomes
+
+    @property
+    def columns(self) -> dict[str, array[Any]]:
+        """The states of all rows by number, and their numbers, negative where they are not known."""
+        return {"states": array("B", bytes(self._states)), **dict(zip(_COLUMNS, self._columns, strict=True))}
+
     def __len__(self) -> int:
         return len(self._states)
 
@@ -218,12 +250,13 @@ class Outcomes:
             for follower in followers:
                 self.settle(follower, outcome.as_duplicate())
 
-    @property
-    def uncompared(self) -> Iterator[int]:
-        """The positions of answered rows of which nobody knows yet how far their agents agree; duplicates left out."""
-        agreement = self._columns[_AGREEMENT]
-        for position, state in enumerate(self._states):
-            if STATES[state] == "done" and agreement[position] < 0 and position not in self._alone:
+    def uncompared(self, state: Literal["done", "duplicate"]) -> Iterator[int]:
+        """Yield the positions of rows in a state of which nobody knows yet how far their agents agree."""
+        number, n_calls, agreement = STATES.index(state), self._columns[0], self._columns[_AGREEMENT]
+        for position, known in enumerate(self._states):
+            # One call agrees with nobody; a duplicate has none of its own.
+            is_open = known == number and agreement[position] < 0 and n_calls[position] != 1
+            if is_open and position not in self._alone:
                 yield position
 
     def compare(self, position: int, agreement: float | None) -> None:

@@ -41,16 +41,18 @@ class Prefer(Verb):
     async def answer(self, tasks: Sequence[Task], ask: Answer) -> Result:
         """Return the same winner of both orders; anything else is a tie (Zheng et al. 2023, arXiv 2306.05685)."""
         assert self.form is not None
-        parts = await side_by_side(["", "swapped › "], tasks, ask)
-        given, swapped = (part.value["better"] if part.value else None for _, _, part in parts)
+        parts = await side_by_side(["", "swapped › "][: len(tasks)], tasks, ask)
+        # Equal texts are asked once: their two orders are the same question.
+        first, second = parts[0][2], parts[-1][2]
+        given, swapped = (part.value["better"] if part.value else None for part in (first, second))
         if given is None or swapped is None:
             return joined(parts)  # nobody was asked: an estimate
-        better = given if given == _SWAPPED[swapped] else TIE
-        said = {"better": better}
-        notes = [] if given == _SWAPPED[swapped] else ["decided by place, and so a tie"]
+        is_sure = given == _SWAPPED[swapped]
+        said = {"better": given if is_sure else TIE}
         # In the second order the letters stand for the other text.
-        votes = [_voted(call) for call in proposals(parts[0][2])]
-        votes += [_SWAPPED.get(str(_voted(call))) for call in proposals(parts[1][2])]
+        votes = [_voted(call) for call in proposals(first)]
+        votes += [_SWAPPED.get(str(_voted(call))) for call in proposals(second)]
+        notes = [] if is_sure else ["decided by place, and so a tie"]
         return joined(parts, self.form.text(said), said, notes=notes, agreement=agreement(votes))
 
     def values(self, texts: Texts, index: pd.Index[Any], name: Hashable) -> pd.Series[Any]:
@@ -123,12 +125,13 @@ class Pairs:
         return len(self.index)
 
     def tasks(self, position: int) -> tuple[Task, ...]:
-        """Return the question in both orders; none where a text is missing, and the row is to be left so."""
+        """Return the question in both orders, of equal texts once; none where a text is missing, and is to be left so."""
         columns = [self.first, self.second, *([] if self.question is None else [self.question])]
         if self.na != "pass" and any(column.lacking[position] for column in columns):
             return ()
-        first, second = str(self.first[position]), str(self.second[position])
-        if self.na != "pass" and not (first.strip() and second.strip()):
+        texts = str(self.first[position]), str(self.second[position])
+        n_blank = sum(not text.strip() for text in texts)
+        if n_blank == len(texts) or (n_blank and self.na != "pass"):
             return ()
         about = {} if self.question is None else {"question": str(self.question[position])}
         return tuple(
@@ -137,5 +140,5 @@ class Pairs:
                 values=Row(self.frame, position),
                 form=self.form,
             )
-            for one, other in ((first, second), (second, first))
+            for one, other in dict.fromkeys([texts, texts[::-1]])
         )

@@ -28,5 +28,11 @@ class Preview:
         """What the verb returns for these rows."""
         return self.run.values
 
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's
+        from moa_nb.frames.figures import previewed
+        from moa_nb.panels.frame_preview import bundle
+
+        return bundle(previewed(self.run._execution, self.results, self.estimate))  # noqa: SLF001 - its own room's
+
     def __repr__(self) -> str:
         return f"<Preview of {len(self.results)} rows; all rows: {self.estimate}>"

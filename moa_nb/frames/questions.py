@@ -10,7 +10,7 @@ from moa_nb.pipeline import presets
 from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.strategies import find
 
-__all__ = ["Digest", "digest_of"]
+__all__ = ["Digest", "digest_of", "uses_columns"]
 
 Digest = Callable[[Sequence[Task]], bytes]
 """What tells a row's question from others: rows with the same are asked once."""
@@ -23,7 +23,7 @@ def digest_of(plan: Plan) -> Digest:
     the pipeline, or one within it, may look at them: where its parameters say ``uses_columns``, and under a strategy
     that is not ours, of which nobody knows.
     """
-    has_columns = _uses_columns(plan)
+    has_columns = uses_columns(plan)
 
     def digest(tasks: Sequence[Task]) -> bytes:
         parts: list[str] = []
@@ -41,6 +41,7 @@ def digest_of(plan: Plan) -> Digest:
     return digest
 
 
-def _uses_columns(plan: Plan) -> bool:
+def uses_columns(plan: Plan) -> bool:
+    """Return whether an answer may depend on columns that the prompt does not hold."""
     pipelines = presets.within(plan.pipeline, plan.pipelines)
     return any(not find(pipeline.strategy).is_ours or pipeline.params.uses_columns for pipeline in pipelines)

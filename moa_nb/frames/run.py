@@ -214,7 +214,7 @@ class FrameRun:
         return reports.column(self._execution.outcomes, "agreement", self._index)
 
     def _compare(self) -> None:
-        if next(self._execution.outcomes.uncompared, None) is not None:
+        if next(self._execution.outcomes.uncompared("done"), None) is not None:
             self._engine.finish(self._execution.find_agreement())
 
     def review(self, below: float = 0.6) -> pd.DataFrame:
@@ -262,6 +262,9 @@ class FrameRun:
             msg = f"no row {position}: there are {n_rows}, counted from 0"
             raise UnknownName(msg)
         position %= n_rows
+        if self._execution.why_not is not None:
+            msg = f"this run cannot be made again: {self._execution.why_not}"
+            raise SetupError(msg)
         result = self._engine.finish(self._execution.recall(position))
         if result is None:
             outcome = self._execution.outcomes[position]

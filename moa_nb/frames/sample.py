@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from moa_nb.errors import MoaError
+from moa_nb.frames.groups import Room
 from moa_nb.frames.rows import Questions
 from moa_nb.pipeline.candidate import Task
 
@@ -53,8 +54,8 @@ class Sample:
     def __len__(self) -> int:
         return len(self.positions)
 
-    def within(self, room: int) -> Sample:
-        """Return the same rows in prompts of at most ``room`` tokens of material, where they are groups."""
+    def within(self, room: Room) -> Sample:
+        """Return the same rows in prompts that have room for so much material, where they are groups."""
         return Sample(self.questions.within(room), self.positions)
 
     def tasks(self, position: int) -> tuple[Task, ...]:

@@ -98,7 +98,7 @@ def classify(
     """Return the verb ``classify`` and its rows."""
     known = _labels(labels)
     kind: Any = Literal[tuple(known)]
-    wanted = form({"labels": list[kind]} if multi else {"label": kind})
+    wanted = form({"labels": set[kind]} if multi else {"label": kind})
     told = None if instruction is None else _words("instruction", instruction, "for our own words")
     asking = Asking.named("rows/classify", instruction=told, labels=known, multi=multi, fields=wanted.said)
     rows = Rows.of(data, column, template=template, asking=asking, na=na, reference=reference, form=wanted)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from moa_nb.gateway.http import Answer, Failed, Http
@@ -23,6 +24,9 @@ _SECONDS = 60.0
 
 _PART = 15_000_000
 """Bytes: what a slow line takes in that time."""
+
+_AROUND = 64
+"""Bytes around all requests, at most."""
 
 _CLOCKS_DIFFER = 3600.0
 """The most seconds by which this machine's clock may be ahead of a service's."""
@@ -121,9 +125,9 @@ class BatchService:
         """
         return self._state(self._json(await self._post(self.api.create(lines, file, mark)))).id
 
-    def submit_seconds(self, n_bytes: int) -> float:
-        """Return the seconds after which a batch of so many bytes has been handed in, or never will be."""
-        return _SECONDS * (1 + n_bytes // _PART)
+    def submit_seconds(self, lines: Sequence[bytes]) -> float:
+        """Return the seconds after which a batch of these requests has been made, or never will be."""
+        return _seconds(0 if self.api.upload is not None else sum(map(len, lines)) + len(lines) + _AROUND)
 
     # Looking ----------------------------------------------------------------------------------
 
@@ -161,21 +165,18 @@ class BatchService:
             Failed: the service does not say.
         """
         is_open = False
-        async for state in self._all():
-            if state.mark or self.api.has_marks:
-                if state.mark == row.mark:
-                    return Search(state.id)
-                continue
-            if (
-                state.id in known
-                or state.n_requests != len(row.keys)
-                or (state.created and state.created < row.at - _CLOCKS_DIFFER)
-            ):
-                continue
-            if not state.is_over:
-                is_open = True
-            elif await self._answers(state, row):
-                return Search(state.id)
+        async with contextlib.aclosing(self._all()) as states:
+            async for state in states:
+                if self.api.has_marks:
+                    if state.mark == row.mark:
+                        return Search(state.id)
+                elif 0 < state.created < row.at - _CLOCKS_DIFFER:
+                    break  # the newest come first
+                elif state.id not in known and state.n_requests == len(row.keys):
+                    if not state.is_over:
+                        is_open = True
+                    elif await self._answers(state, row):
+                        return Search(state.id)
         return Search(None, is_open)
 
     async def _answers(self, state: BatchState, row: BatchRow) -> bool:
@@ -185,7 +186,7 @@ class BatchService:
                 return custom_id in asked
         return False
 
-    async def _all(self) -> AsyncIterator[BatchState]:
+    async def _all(self) -> AsyncGenerator[BatchState, None]:
         """Yield every batch that the service lists."""
         last = ""
         while True:
@@ -205,7 +206,7 @@ class BatchService:
 
     async def _post(self, post: Post) -> bytes:
         headers = {**self.headers, "Content-Type": post.content_type}
-        seconds = self.submit_seconds(len(post.body))
+        seconds = _seconds(len(post.body))
         try:
             answer = await self._http().post(below(self.route.base_url, post.path), headers, post.body, seconds)
             return self._body(answer, headers)
@@ -231,3 +232,8 @@ class BatchService:
             return self.api.state(said)
         except ValueError:
             raise Failed(Fault("malformed", f"{self.route.provider.name} sent no batch")) from None
+
+
+def _seconds(n_bytes: int) -> float:
+    """Return for how long a body of so many bytes may be on its way."""
+    return _SECONDS * (1 + n_bytes // _PART)

@@ -165,7 +165,7 @@ def _openai_result(line: bytes) -> tuple[str, Answer | None]:
 
 _OPENAI = BatchApi(
     most_requests=50_000,
-    most_bytes=200_000_000,
+    most_bytes=199_000_000,  # and what a model's own names of fields add
     has_marks=True,
     line=_openai_line,
     upload=_openai_upload,
@@ -230,7 +230,7 @@ def _anthropic_result(line: bytes) -> tuple[str, Answer | None]:
 
 _ANTHROPIC = BatchApi(
     most_requests=100_000,
-    most_bytes=255_000_000,  # and what stands around them
+    most_bytes=255_000_000,  # likewise
     has_marks=False,
     line=_anthropic_line,
     upload=None,

@@ -50,10 +50,15 @@ class BatchRow:
 
 
 def add(connection: sqlite3.Connection, row: BatchRow) -> bool:
-    """Return that a row is on disk."""
-    keys = b"".join(sent + asked for sent, asked in row.keys)
-    with _lasting(connection):
+    """Return whether a row is on disk; it is not where another process has one of its requests under way."""
+    from moa_nb.store.schema import transaction  # which knows the tables of this module
+
+    with _lasting(connection), transaction(connection):
+        known = {sent for other in under_way(connection) for sent, _ in other.keys}
+        if not known.isdisjoint(sent for sent, _ in row.keys):
+            return False
         connection.execute("DELETE FROM batches WHERE at < ?", [row.at - _FORGOTTEN_SECONDS])
+        keys = b"".join(sent + asked for sent, asked in row.keys)
         connection.execute(
             "INSERT INTO batches VALUES (?, ?, ?, ?, ?, 1, ?)",
             [row.mark, row.at, row.until, row.model, row.batch, keys],
@@ -83,7 +88,9 @@ def get(connection: sqlite3.Connection, mark: str) -> BatchRow | None:
 def under_way(connection: sqlite3.Connection) -> list[BatchRow]:
     """Return the open batches, oldest first."""
     found = connection.execute("SELECT mark, at, until, model, batch, keys FROM batches WHERE is_open ORDER BY at")
-    return [BatchRow(mark, at, until, model, batch, tuple(_pairs(keys))) for mark, at, until, model, batch, keys in found]
+    return [
+        BatchRow(mark, at, until, model, batch, tuple(_pairs(keys))) for mark, at, until, model, batch, keys in found
+    ]
 
 
 def ids(connection: sqlite3.Connection) -> frozenset[str]:

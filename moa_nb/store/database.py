@@ -312,9 +312,12 @@ class Store:
         """Whether what is written outlives this process."""
         return self._index is not None and not self._is_broken
 
-    def add_batch(self, row: batches.BatchRow) -> bool:
-        """Return whether a batch that is about to be handed in is on disk."""
-        return self.keeps_batches and bool(self._do(lambda connection: batches.add(connection, row)))
+    def add_batch(self, row: batches.BatchRow) -> bool | None:
+        """Return whether a batch may be handed in, and is written down; ``None`` where nothing can be written.
+
+        It may not be where another process has one of its requests under way.
+        """
+        return self._do(lambda connection: batches.add(connection, row)) if self.keeps_batches else None
 
     def give_batch_id(self, mark: str, batch: str) -> bool:
         """Return whether the id that the service gave a batch is on disk."""

@@ -80,6 +80,7 @@ class BatchServer(ChatServer):
         if self._state is not None and self._state.exists():
             kept = loads(self._state.read_bytes())
             self._files, self._batches = kept["files"], kept["batches"]
+        self._n_made = len(self._batches)
 
     # what it is told ----------------------------------------------------------------------------
 
@@ -90,6 +91,11 @@ class BatchServer(ChatServer):
     def answer_create(self, reply: Reply, *, is_made: bool = False) -> None:
         """Answer the next request to make a batch with ``reply``; it may be made all the same."""
         self._creates.append((reply, is_made))
+
+    def forget(self) -> None:
+        """Know no batch any more."""
+        self._batches = []
+        self._save()
 
     # what it saw --------------------------------------------------------------------------------
 
@@ -174,8 +180,9 @@ class BatchServer(ChatServer):
         models = {one["model"] for _, one in requests}
         assert len(set(ids)) == len(ids)
         assert all(_CUSTOM_ID.fullmatch(custom_id) for custom_id in ids)
+        self._n_made += 1
         batch = {
-            "id": f"{'msgbatch' if is_anthropic else 'batch'}_{len(self._batches) + 1}",
+            "id": f"{'msgbatch' if is_anthropic else 'batch'}_{self._n_made}",
             "is_anthropic": is_anthropic,
             "created": time.time(),
             "metadata": body.get("metadata"),

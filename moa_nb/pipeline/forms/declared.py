@@ -5,15 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import decimal
 import functools
-import operator
 import re
+import uuid
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.errors import PydanticUserError
+from pydantic_core import SchemaError
 
 from moa_nb.errors import SetupError, nearest
+from moa_nb.pipeline.forms.schema import NO_FIELDS
 
 __all__ = ["model_of"]
 
@@ -23,29 +25,32 @@ _FORMATS: Mapping[str, Any] = {
     "date": dt.date,
     "date-time": dt.datetime,
     "time": dt.time,
+    "duration": dt.timedelta,
+    "uuid": uuid.UUID,
     "decimal": decimal.Decimal,
 }
 
-_BOUNDS: Mapping[str, str] = {
-    "minimum": "ge",
-    "maximum": "le",
-    "exclusiveMinimum": "gt",
-    "exclusiveMaximum": "lt",
-    "multipleOf": "multiple_of",
-    "minLength": "min_length",
-    "maxLength": "max_length",
-    "minItems": "min_length",
-    "maxItems": "max_length",
-    "pattern": "pattern",
+_BOUNDS: Mapping[str, Mapping[str, str]] = {
+    "string": {"minLength": "min_length", "maxLength": "max_length", "pattern": "pattern"},
+    "array": {"minItems": "min_length", "maxItems": "max_length"},
+    "number": {
+        "minimum": "ge",
+        "maximum": "le",
+        "exclusiveMinimum": "gt",
+        "exclusiveMaximum": "lt",
+        "multipleOf": "multiple_of",
+    },
 }
 
 _WORDS = frozenset(
     {"title", "description", "default", "examples", "$comment", "$schema", "$id", "$defs", "definitions"}
+    | {"deprecated", "readOnly", "writeOnly", "discriminator", "contentEncoding", "contentMediaType"}
 )
 """Keywords that say nothing of what is allowed."""
 
-_KNOWN = frozenset({*_WORDS, *_BOUNDS, "type", "format", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "items"})
-_KNOWN |= {"properties", "required", "additionalProperties", "uniqueItems", "discriminator"}
+_KNOWN = frozenset({*_WORDS, *(word for bounds in _BOUNDS.values() for word in bounds)})
+_KNOWN |= {"type", "format", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "items", "prefixItems"}
+_KNOWN |= {"properties", "required", "additionalProperties", "uniqueItems"}
 
 _DEEPEST = 50
 """Levels of a JSON schema: more would be one that refers to itself without end."""
@@ -76,32 +81,52 @@ def model_of(schema: Any) -> type[BaseModel]:
             f" object, not {schema!r:.80}"
         )
         raise SetupError(msg)
-    if not made.model_fields:
-        msg = "the schema has no fields: there is nothing to fill in"
-        raise SetupError(msg)
     return made
 
 
 def _is_json_schema(schema: Mapping[str, Any]) -> bool:
-    return isinstance(schema.get("type"), str) or "$schema" in schema or isinstance(schema.get("properties"), Mapping)
+    """Return whether it is one, and no dict of types with such names."""
+    properties = schema.get("properties")
+    is_object = isinstance(properties, Mapping) and all(isinstance(one, Mapping) for one in properties.values())
+    return is_object or isinstance(schema.get("type"), str) or "$schema" in schema
 
 
 # A dict of types --------------------------------------------------------------------------------
 
 
 def _from_types(types: Mapping[str, Any], name: str) -> type[BaseModel]:
+    if not types:
+        raise SetupError(NO_FIELDS.format(name))
     fields: dict[str, tuple[Any, dict[str, Any]]] = {}
     for field, declared in types.items():
         if not isinstance(field, str) or not field.strip():
             msg = f"a field's name is a text, not {field!r}"
             raise SetupError(msg)
         kind, about = declared if isinstance(declared, tuple) and len(declared) == 2 else (declared, None)
-        if isinstance(kind, Mapping):
-            kind = _from_types(kind, field.title().replace(" ", ""))
-        elif isinstance(kind, list) and kind and all(isinstance(one, str) for one in kind):
-            kind = Literal[tuple(kind)]
-        fields[field] = (kind, {"description": about})
+        fields[field] = (_kind(kind, field), {"description": about})
     return _made(name, fields)
+
+
+def _kind(kind: Any, field: str) -> Any:
+    """Return the type of a field: a dict is an object, a list of texts one of them, a list of one other thing such a list.
+
+    Raises:
+        SetupError: it is no type.
+    """
+    if isinstance(kind, Mapping):
+        return _from_types(kind, _title(field))
+    if isinstance(kind, list) and kind and all(isinstance(one, str) for one in kind):
+        return Literal[tuple(kind)]
+    if isinstance(kind, list) and len(kind) == 1:
+        return list[_kind(kind[0], field)]  # type: ignore[misc]  # made at run time
+    if isinstance(kind, str | list | tuple | int | float):
+        msg = f"the type of field {field!r} is {kind!r:.60}, and should be a type such as float, or a list of labels"
+        raise SetupError(msg)
+    return kind
+
+
+def _title(field: str) -> str:
+    return re.sub(r"\W+", "", field.title()) or "Fields"
 
 
 def _made(name: str, fields: dict[str, tuple[Any, dict[str, Any]]], about: str | None = None) -> type[BaseModel]:
@@ -109,17 +134,16 @@ def _made(name: str, fields: dict[str, tuple[Any, dict[str, Any]]], about: str |
     wanted: dict[str, Any] = {}
     for place, (field, (kind, info)) in enumerate(fields.items()):
         is_plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", field) and not hasattr(BaseModel, field)
-        if is_plain:
+        if is_plain and not re.fullmatch(r"field_\d+", field):
             wanted[field] = (kind, Field(**info))
         else:
             wanted[f"field_{place}"] = (kind, Field(**info, alias=field))
+    config = ConfigDict(extra="ignore", protected_namespaces=(), validate_default=True, regex_engine="python-re")
     try:
-        return create_model(
-            re.sub(r"\W+", "_", name) or "Fields", __config__=ConfigDict(extra="ignore"), __doc__=about, **wanted
-        )
-    except (PydanticUserError, TypeError, ValueError, NameError) as error:
-        first = str(error).splitlines()[0]
-        msg = f"the schema cannot be used: {first}"
+        return create_model(re.sub(r"\W+", "_", name) or "Fields", __config__=config, __doc__=about, **wanted)
+    except (PydanticUserError, SchemaError, TypeError, ValueError, NameError) as error:
+        said = " ".join(str(error).split())
+        msg = f"the schema cannot be used: {said:.200}"
         raise SetupError(msg) from None
 
 
@@ -146,6 +170,8 @@ class _Reader:
         Raises:
             SetupError: it uses what cannot be told as a type.
         """
+        if node is True:
+            return Any
         if not isinstance(node, Mapping):
             msg = f"the JSON schema at {name!r} is {node!r:.40}, and should be an object"
             raise SetupError(msg)
@@ -165,8 +191,8 @@ class _Reader:
     def _readers(self) -> tuple[tuple[str, Callable[[Any, str, int], Any]], ...]:
         return (
             ("$ref", self._referred),
-            ("const", lambda node, _name, _depth: Literal[node["const"]]),
-            ("enum", lambda node, _name, _depth: Literal[tuple(node["enum"])]),
+            ("const", lambda node, name, _depth: _one_of([node["const"]], name)),
+            ("enum", lambda node, name, _depth: _one_of(node["enum"], name)),
             ("anyOf", self._any),
             ("oneOf", lambda node, name, depth: self._any({"anyOf": node["oneOf"]}, name, depth)),
             ("allOf", self._all),
@@ -181,7 +207,7 @@ class _Reader:
         return self.kind(place, name, depth)
 
     def _any(self, node: Mapping[str, Any], name: str, depth: int) -> Any:
-        return functools.reduce(operator.or_, [self.kind(one, name, depth) for one in node["anyOf"]])
+        return _either([self.kind(one, name, depth) for one in node["anyOf"]])
 
     def _all(self, node: Mapping[str, Any], name: str, depth: int) -> Any:
         if len(node["allOf"]) != 1:
@@ -204,26 +230,49 @@ class _Reader:
 
     def _typed(self, node: Mapping[str, Any], name: str, depth: int) -> Any:
         kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]
-        return functools.reduce(operator.or_, [self._one_type(kind, node, name, depth) for kind in kinds])
+        return _either([self._one_type(kind, node, name, depth) for kind in kinds])
 
     def _one_type(self, kind: str, node: Mapping[str, Any], name: str, depth: int) -> Any:
         found: Any
         if kind == "array":
-            inner = self.kind(node.get("items", {}), name, depth)
-            found = list[inner]  # type: ignore[valid-type]  # made at run time
+            found = self._list(node, name, depth)
         elif kind == "object":
             values = node.get("additionalProperties")
             found = dict[str, self.kind(values, name, depth) if isinstance(values, Mapping) else Any]  # type: ignore[misc]  # made at run time
         elif kind in _TYPES:
-            found = _FORMATS.get(node.get("format", ""), str) if kind == "string" else _TYPES[kind]
+            found = _FORMATS.get(node.get("format", ""), _TYPES[kind]) if kind in {"string", "number"} else _TYPES[kind]
         else:
             msg = (
                 f"the JSON schema has the type {kind!r} at {name!r}; {nearest(str(kind), [*_TYPES, 'array', 'object'])}"
             )
             raise SetupError(msg)
-        bounds = {ours: node[theirs] for theirs, ours in _BOUNDS.items() if theirs in node} if kind != "null" else {}
-        return Annotated[found, Field(**bounds)] if bounds else found
+        bounds = (
+            _BOUNDS.get("number" if kind == "integer" else kind, {})
+            if found in {str, int, float, decimal.Decimal} or kind == "array"
+            else {}
+        )
+        said = {ours: node[theirs] for theirs, ours in bounds.items() if theirs in node}
+        return Annotated[found, Field(**said)] if said else found
+
+    def _list(self, node: Mapping[str, Any], name: str, depth: int) -> Any:
+        if node.get("prefixItems"):
+            return tuple[tuple(self.kind(one, name, depth) for one in node["prefixItems"])]  # type: ignore[misc]  # made at run time
+        items = node.get("items", {})
+        inner = self.kind(items, name, depth)
+        is_set = node.get("uniqueItems") and ("enum" in items or items.get("type") in _TYPES)
+        return set[inner] if is_set else list[inner]  # type: ignore[valid-type]  # made at run time
 
 
 def _or_none(kind: Any) -> Any:
-    return kind | None
+    return _either([kind, None])
+
+
+def _either(kinds: list[Any]) -> Any:
+    return Union[tuple(kinds)]  # noqa: UP007 - of as many as there are
+
+
+def _one_of(values: Any, name: str) -> Any:
+    if not isinstance(values, list) or not values or not all(isinstance(one, str | int | None) for one in values):
+        msg = f"the JSON schema allows {values!r:.60} at {name!r}: labels are texts, whole numbers or booleans"
+        raise SetupError(msg)
+    return Literal[tuple(values)]

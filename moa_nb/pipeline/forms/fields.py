@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
+from moa_nb.errors import PipelineError
+from moa_nb.pipeline.forms.schema import Node, choices_of, only_kind
 from moa_nb.pipeline.vote import agreement, plurality, unanimous
 
 __all__ = ["Measure", "agreed", "agreement_of", "measure_of", "voted"]
@@ -26,25 +28,20 @@ class Measure:
     """Those of an object's own fields."""
 
 
-def measure_of(node: Mapping[str, Any], resolve: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> Measure:
+def measure_of(node: Node) -> Measure:
     """Return how agreement on a field of this JSON schema is measured.
 
     Free text by likeness, unbounded or bounded numbers by their spread, objects field by field, all else by votes.
     """
-    node = resolve(node)
-    branches = [resolve(one) for one in node.get("anyOf", ())]
-    branches = [one for one in branches if one.get("type") != "null"]
-    if len(branches) == 1:
-        return measure_of(branches[0], resolve)
-    if "enum" in node or "const" in node:
+    kind = only_kind(node)
+    if choices_of(node):
         return Measure("vote")
-    kind = node.get("type")
-    if kind == "object" and node.get("properties"):
-        return Measure("fields", inner={name: measure_of(one, resolve) for name, one in node["properties"].items()})
-    if kind in {"integer", "number"}:
-        low, high = node.get("minimum"), node.get("maximum")
+    if kind.get("type") == "object" and kind.get("properties"):
+        return Measure("fields", inner={name: measure_of(one) for name, one in kind["properties"].items()})
+    if kind.get("type") in {"integer", "number"}:
+        low, high = kind.get("minimum"), kind.get("maximum")
         return Measure("spread", None if low is None or high is None or high <= low else float(high - low))
-    if kind == "string" and "format" not in node and "pattern" not in node:
+    if kind.get("type") == "string" and "format" not in kind and "pattern" not in kind:
         return Measure("text")
     return Measure("vote")
 
@@ -91,18 +88,20 @@ def agreement_of(values: Sequence[Fields | None], measures: Mapping[str, Measure
     return fmean(_of_field(name, values, measure) for name, measure in measures.items()) if measures else 0.0
 
 
-_EMPTY = "\0empty"
-"""What stands for a field that a filled form leaves empty: it agrees with other empty ones."""
-
-
 def _of_field(name: str, values: Sequence[Fields | None], measure: Measure) -> float:
-    said = [None if value is None else value.get(name) for value in values]
+    said = [value.get(name) for value in values if value is not None]
+    n_empty = said.count(None)
+    if said and (n_empty == len(said) or unanimous(said)):
+        return len(said) / len(values)
+    unread = [None] * (len(values) - len(said))
+    # Those that leave the field empty agree with each other.
+    return max(_measured([*said, *unread], measure), n_empty / len(values)) if values else 0.0
+
+
+def _measured(said: Sequence[Any], measure: Measure) -> float:
     if measure.by == "fields":
-        inner = [one if isinstance(one, Mapping) else None for one in said]
-        return agreement_of(inner, measure.inner or {})
-    n_empty = sum(one is None and value is not None for one, value in zip(said, values, strict=True))
-    if measure.by == "vote" or n_empty:
-        filled = [_EMPTY if one is None and value is not None else one for one, value in zip(said, values, strict=True)]
-        if measure.by == "vote" or n_empty == len(filled):
-            return agreement(filled, "vote")
-    return agreement(said, measure.by, scale=measure.scale)
+        return agreement_of([one if isinstance(one, Mapping) else None for one in said], measure.inner or {})
+    try:
+        return agreement(said, measure.by, scale=measure.scale)
+    except (OverflowError, PipelineError):  # numbers that nothing can be measured with
+        return agreement(said)

@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from moa_nb.chat import Schema
 from moa_nb.errors import SetupError
 from moa_nb.pipeline.forms import fields, shown
 from moa_nb.pipeline.forms.declared import model_of
-from moa_nb.pipeline.parse import parser, structured
+from moa_nb.pipeline.forms.mended import Mender, mender
+from moa_nb.pipeline.forms.schema import choices_of, is_nullable, only_kind, schema_of
+from moa_nb.pipeline.parse import Parser, boolean, label, labels, number, rating, structured
 
 __all__ = ["Form", "form"]
 
@@ -31,20 +33,15 @@ _LONGEST = 60
 class Form:
     """What an answer must be: one JSON object, whose fields a pydantic model knows.
 
-    A filled form is a dict of plain JSON values by field, dates as texts.
+    A filled form is a dict of plain JSON values by field, dates and decimals as texts.
     """
 
     model: type[BaseModel]
 
     @functools.cached_property
     def json_schema(self) -> dict[str, Any]:
-        """The model's JSON schema, with its bounds."""
-        schema = self.model.model_json_schema()
-        if "$ref" not in schema:
-            return schema
-        # A model that holds itself: services want the root to be the object.
-        root: dict[str, Any] = schema["$defs"][schema["$ref"].rpartition("/")[2]]
-        return {**root, "$defs": schema["$defs"]}
+        """The model's JSON schema, with its bounds; only what is within itself is referred to."""
+        return schema_of(self.model)
 
     @functools.cached_property
     def schema(self) -> Schema | None:
@@ -53,7 +50,7 @@ class Form:
         if plain is None:
             return None
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", self.model.__name__)[:_LONGEST] or "answer"
-        return Schema(name, orjson.dumps(plain).decode())
+        return Schema(name, json.dumps(plain, ensure_ascii=False, separators=(",", ":")))
 
     @functools.cached_property
     def said(self) -> str:
@@ -68,13 +65,7 @@ class Form:
     @functools.cached_property
     def measures(self) -> Mapping[str, fields.Measure]:
         """How agreement on each field is measured."""
-        return {name: fields.measure_of(node, self.resolved) for name, node in self.json_schema["properties"].items()}
-
-    def resolved(self, node: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a node of the JSON schema, or what it refers to."""
-        while "$ref" in node:
-            node = self.json_schema["$defs"][node["$ref"].rpartition("/")[2]]
-        return node
+        return {name: fields.measure_of(node) for name, node in self.json_schema["properties"].items()}
 
     # Reading ----------------------------------------------------------------------------------
 
@@ -93,97 +84,102 @@ class Form:
 
     def _read(self, text: str) -> dict[str, Any] | str:
         """Return the filled form, or what is wrong."""
+        said = self._said(text)
+        if isinstance(said, list) and len(said) == 1 and isinstance(said[0], Mapping):
+            said = said[0]
+        if isinstance(said, Mapping):
+            return self.check(said)
+        alone = self._alone(said, text)
+        if alone is not None:
+            return alone
+        return (
+            "the answer is not one JSON object" if isinstance(said, list) else "there is no JSON object in the answer"
+        )
+
+    def _said(self, text: str) -> Any:
+        """Return the JSON of a text: all of it, else the last object that has each field, else what it ends up with."""
         try:
-            said = orjson.loads(text)  # nearly all answers
-        except ValueError:
-            said = structured(text, self.names if len(self.names) == 1 else ())
-        wrong = "there is no JSON object in the answer"
-        if isinstance(said, dict):
-            checked = self.check(said)
-            if isinstance(checked, dict):
-                return checked
-            wrong = checked
-        elif said is not None and not isinstance(said, str):
-            wrong = "the answer is not one JSON object"
-        alone = self._alone(said if isinstance(said, str) else text) if not isinstance(said, dict) else None
-        return wrong if alone is None else alone
+            return from_json(text, allow_inf_nan=False)  # nearly all answers
+        except (ValueError, TypeError):
+            found = structured(text, self.names)
+            return structured(text) if found is None else found
 
     def check(self, said: Mapping[str, Any]) -> dict[str, Any] | str:
         """Return what was said as a filled form, or what is wrong with it."""
+        mended = self._mender(said)
+        if not any(name in said or (name in mended and mended[name] is not None) for name in self.names):
+            return f"none of the fields is there: {', '.join(self.names[:_MOST_MISTAKES])}"
         try:
-            made = self.model.model_validate(self._mended(said))
+            # As JSON, of which strict models take what they have no other form for, such as dates.
+            made = self.model.model_validate_json(_dumps(mended))
+            filled = from_json(made.model_dump_json(by_alias=True, warnings=False), allow_inf_nan=False)
         except ValidationError as error:
             return "; ".join(map(_told, error.errors(include_url=False)[:_MOST_MISTAKES]))
         except Exception as error:  # a validator may be anybody's code
             return f"{type(error).__name__}: {error}"
-        filled: dict[str, Any] = made.model_dump(mode="json", by_alias=True)
-        return filled
-
-    def _mended(self, said: Mapping[str, Any]) -> dict[str, Any]:
-        """Return fields with what is plainly meant: labels as they are spelt, defaults where null stands for them."""
-        mended = dict(said)
-        for name, meant in self._labels.items():
-            value = mended.get(name)
-            if isinstance(value, str):
-                mended[name] = meant.get(_folded(value), value)
-            elif isinstance(value, list):
-                mended[name] = [meant.get(_folded(one), one) if isinstance(one, str) else one for one in value]
-        for name in self._left_out:
-            if name in mended and mended[name] is None:
-                del mended[name]
-        return mended
+        whole = {name: filled.get(name) for name in self.names}
+        for name in self._filled:
+            if whole[name] is None:
+                return f"{name}: nothing finite stands there"
+        for name, order in self._sets.items():
+            if isinstance(whole[name], list):
+                whole[name] = sorted(whole[name], key=order)
+        return whole
 
     @functools.cached_property
-    def _labels(self) -> dict[str, dict[str, Any]]:
-        """The labels of the fields that take only some, by how they are compared."""
+    def _mender(self) -> Mender:
+        return mender(self.json_schema)
+
+    @functools.cached_property
+    def _filled(self) -> list[str]:
+        """The fields with numbers that are never null: no number is what JSON has no word for, such as infinity."""
+        kinds = {name: (node, only_kind(node)) for name, node in self.json_schema["properties"].items()}
+        return [name for name, (node, one) in kinds.items() if one.get("type") == "number" and not is_nullable(node)]
+
+    @functools.cached_property
+    def _sets(self) -> dict[str, Any]:
+        """The fields with lists that have no order of their own, and in which they then stand: that of their labels."""
         found = {}
         for name, node in self.json_schema["properties"].items():
-            labels = self._choices(node)
-            if labels:
-                found[name] = {_folded(label): label for label in labels if isinstance(label, str)}
+            one = only_kind(node)
+            if one.get("uniqueItems"):
+                places = {_dumps(choice): place for place, choice in enumerate(choices_of(one.get("items", {})))}
+                found[name] = functools.partial(_placed, places)
         return found
 
-    def _choices(self, node: Mapping[str, Any]) -> list[Any]:
-        node = self.resolved(node)
-        for branch in node.get("anyOf", ()):
-            if choices := self._choices(branch):
-                return choices
-        if node.get("type") == "array":
-            return self._choices(node.get("items", {}))
-        return list(node.get("enum", [node["const"]] if "const" in node else []))
+    # A value alone ----------------------------------------------------------------------------
 
-    @functools.cached_property
-    def _left_out(self) -> list[str]:
-        """The fields that may be left out and may not be null: services without such a thing say null."""
-        required = self.json_schema.get("required", ())
-        return [
-            name
-            for name, node in self.json_schema["properties"].items()
-            if name not in required and "null" not in json.dumps(self.resolved(node))
-        ]
-
-    @functools.cached_property
-    def _alone_parser(self) -> Any:
-        """What reads the value of the only field from plain words; ``None`` where nothing does."""
-        if len(self.names) != 1:
+    def _alone(self, said: Any, text: str) -> dict[str, Any] | None:
+        """Return the form of one field that a value alone fills in; ``None`` where it does not."""
+        if len(self.names) > 1:
             return None
-        node = self.resolved(self.json_schema["properties"][self.names[0]])
-        labels = self._choices(node)
-        if labels and all(isinstance(label, str) for label in labels):
-            try:
-                return parser(("labels:" if node.get("type") == "array" else "label:") + "|".join(labels))
-            except SetupError:
-                return None
-        return {"integer": parser("number"), "number": parser("number"), "boolean": parser("boolean")}.get(
-            str(node.get("type"))
-        )
-
-    def _alone(self, text: str) -> dict[str, Any] | None:
-        if self._alone_parser is None:
-            return None
-        value = self._alone_parser(text)
+        if isinstance(said, list):
+            value = said if only_kind(self._only).get("type") == "array" else None
+        else:
+            value = None if self._parser is None else self._parser(said if isinstance(said, str) else text)
+        if isinstance(value, frozenset):
+            value = [*value]
         checked = None if value is None else self.check({self.names[0]: value})
         return checked if isinstance(checked, dict) else None
+
+    @property
+    def _only(self) -> Mapping[str, Any]:
+        node: Mapping[str, Any] = self.json_schema["properties"][self.names[0]]
+        return node
+
+    @functools.cached_property
+    def _parser(self) -> Parser | None:
+        """What reads the value of the only field from plain words; ``None`` where nothing does."""
+        node = only_kind(self._only)
+        is_list = node.get("type") == "array"
+        choices = choices_of(node.get("items", {}) if is_list else self._only)
+        kind = node.get("type")
+        if choices and all(isinstance(choice, str) and choice.strip() for choice in choices):
+            return functools.partial(labels if is_list else label, names=tuple(choices))
+        if kind in {"integer", "number"}:
+            low, high = node.get("minimum"), node.get("maximum")
+            return number if low is None or high is None else functools.partial(rating, low=low, high=high)
+        return boolean if kind == "boolean" else None
 
     # Several ----------------------------------------------------------------------------------
 
@@ -220,13 +216,15 @@ def form(schema: Any) -> Form:
     >>> review.read('I think: {"mood": "Good", "price": "9.50"}')
     {'mood': 'good', 'price': 9.5}
     >>> review.mistakes('{"mood": "fine"}')
-    "mood: Input should be 'good' or 'bad'; price: Field required"
+    "mood: Input should be 'good' or 'bad'"
     """
     if isinstance(schema, Form):
         return schema
     made = Form(model_of(schema))
     try:
         made.json_schema  # noqa: B018 - fails here, not in the middle of a run
+    except SetupError:
+        raise
     except Exception as error:  # pydantic has several kinds for it
         first = str(error).splitlines()[0]
         msg = f"the schema cannot be told as a JSON schema: {first}"
@@ -234,8 +232,14 @@ def form(schema: Any) -> Form:
     return made
 
 
-def _folded(text: str) -> str:
-    return " ".join(re.sub(r"[-_]", " ", text).casefold().split())
+def _dumps(value: Any) -> bytes:
+    # Half of a surrogate pair is no text: it is replaced, as in what pandas gets.
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _placed(places: Mapping[bytes, int], value: Any) -> tuple[int, bytes]:
+    written = _dumps(value)
+    return places.get(written, len(places)), written
 
 
 def _told(error: Any) -> str:

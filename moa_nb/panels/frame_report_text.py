@@ -1,0 +1,187 @@
+"""The report of a run over rows as Markdown and as plain text, for readers of a saved file and for terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from moa_nb.panels import figures
+from moa_nb.panels.frame_report_view import BELOW, ReportView
+from moa_nb.panels.frame_report_words import (
+    bare,
+    cost_in_words,
+    duration,
+    notes,
+    ranges,
+    rows_in_words,
+    state_in_words,
+    tokens_in_words,
+)
+from moa_nb.panels.markdown import inline_markdown
+
+__all__ = ["markdown", "markdown_table", "plain"]
+
+_MODELS, _FAILURES, _COLUMNS = 30, 8, 6
+_PLAIN_MODELS, _PLAIN_FAILURES = 8, 4
+_CELL, _ERROR = 200, 200
+
+
+def markdown(view: ReportView) -> str:
+    """Return the report as Markdown; amounts stand without dollar signs, which many readers take for mathematics."""
+    parts = [f"**{inline_markdown(_title(view))}** {inline_markdown(_summary(view, 'USD '))}"]
+    parts.append(inline_markdown(_rows(view).replace("$", "USD ")))
+    if view.error is not None:
+        parts.append(f"**{inline_markdown(bare(view.error, _ERROR))}**")
+    parts += [f"*{inline_markdown(note)}*" for note in notes(view)]
+    if view.models:
+        rows = [
+            (
+                bare(one.layer, 60),
+                bare(one.model),
+                *map(str, (one.calls, one.cached, one.failed)),
+                _tokens(one.prompt_tokens, one.completion_tokens),
+                _cost(one.cost),
+                duration(one.mean_seconds),
+            )
+            for one in view.models[:_MODELS]
+        ]
+        heads = ("layer", "model", "calls", "cached", "failed", "in → out", "USD", "a call")
+        parts += ["**Cost by layer and model**", markdown_table(heads, rows, n_words=2)]
+        if len(view.models) > _MODELS:
+            parts.append(f"… {figures.count(len(view.models) - _MODELS, 'more line')} in run.by\\_model")
+    parts.append(f"**Seconds a row** {inline_markdown(_latency(view))}")
+    if view.latency is not None:
+        counted = zip(ranges(view.latency), map(str, view.latency.counts), strict=True)
+        parts.append(markdown_table(("seconds", f"{view.noun}s"), [*counted], n_words=1))
+    parts.append(f"**Agreement** {inline_markdown(_agreement(view))}")
+    if view.agreement is not None:
+        tenths = [
+            (f"{n / 10:.1f} to {(n + 1) / 10:.1f}", str(number)) for n, number in enumerate(view.agreement.counts)
+        ]
+        parts.append(markdown_table(("agreement", f"{view.noun}s"), tenths, n_words=1))
+    if view.failures:
+        kinds = [
+            (bare(one.kind, 30), str(one.n_rows), bare(one.label, 40), bare(one.error, _ERROR))
+            for one in view.failures[:_FAILURES]
+        ]
+        parts += [
+            "**Failures by kind**",
+            markdown_table(("kind", f"{view.noun}s", "first at", "error"), kinds, n_words=1),
+        ]
+    if view.head:
+        parts += ["**Values**", _values(view)]
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, n_words: int) -> str:
+    """Return a table whose first ``n_words`` columns are words and whose others are numbers, every cell escaped."""
+    aligns = ["---"] * n_words + ["---:"] * (len(heads) - n_words)
+    lines = [heads, *rows]
+    drawn = ["| " + " | ".join(map(inline_markdown, line)) + " |" for line in lines]
+    return "\n".join([drawn[0], "| " + " | ".join(aligns) + " |", *drawn[1:]])
+
+
+def plain(view: ReportView) -> str:
+    """Return the report in some twenty lines for a terminal."""
+    lines = [f"{_title(view)}: {_summary(view, '$')}", f"  {_rows(view)}"]
+    if view.error is not None:
+        lines.append(f"  {bare(view.error, _ERROR)}")
+    lines += [f"  {note}" for note in notes(view)]
+    lines += _aligned(
+        [
+            (
+                bare(f"{one.layer}: {one.model}", 48),
+                figures.count(one.calls, "call"),
+                f"{one.cached:,} cached" if one.cached else "",
+                _tokens(one.prompt_tokens, one.completion_tokens),
+                _cost(one.cost, "$"),
+                duration(one.mean_seconds),
+            )
+            for one in view.models[:_PLAIN_MODELS]
+        ]
+    )
+    if len(view.models) > _PLAIN_MODELS:
+        lines.append(f"  … {len(view.models) - _PLAIN_MODELS:,} more in run.by_model")
+    lines.append(f"  seconds a row: {_latency(view)}")
+    lines.append(f"  agreement: {_agreement(view)}")
+    lines += [
+        f"  {bare(one.kind, 30)}: {figures.count(one.n_rows, view.noun)}, first at {bare(one.label, 40)}: {bare(one.error, 120)}"
+        for one in view.failures[:_PLAIN_FAILURES]
+    ]
+    return "\n".join(lines)
+
+
+def _title(view: ReportView) -> str:
+    return f"{bare(view.verb, 40)} {bare(view.column)}".strip()
+
+
+def _summary(view: ReportView, sign: str) -> str:
+    cost = cost_in_words(view.cost, at_least=view.cost_is_at_least, sign=sign)
+    if view.projected_cost is not None:
+        cost += f" (≈{sign}{figures.dollars(view.projected_cost)} in the end)"
+    cached = f" ({view.cached:,} cached)" if view.cached else ""
+    parts = [
+        cost,
+        f"{tokens_in_words(view.prompt_tokens, view)} tokens in",
+        f"{tokens_in_words(view.completion_tokens, view)} out",
+        f"{figures.count(view.calls, 'call')}{cached}",
+        duration(view.seconds),
+    ]
+    pipeline = f"{bare(view.pipeline)}: " if view.pipeline else ""
+    return f"{pipeline}{state_in_words(view)}; {', '.join(parts)}"
+
+
+def _rows(view: ReportView) -> str:
+    rows = f"{figures.count(view.rows, view.noun)}: {', '.join(rows_in_words(view))}"
+    return rows if view.budget is None else f"{rows}; {view.budget}"
+
+
+def _latency(view: ReportView) -> str:
+    return "; ".join(_latencies(view)) or "nothing was sent and answered yet"
+
+
+def _latencies(view: ReportView) -> Iterator[str]:
+    one = view.latency
+    if one is not None:
+        yield f"median {duration(one.median)}, p95 {duration(one.p95)}, longest {duration(one.longest)}"
+    if view.cached_rows:
+        yield f"{figures.count(view.cached_rows, view.noun)} wholly from the cache, not among them"
+
+
+def _agreement(view: ReportView) -> str:
+    one = view.agreement
+    if one is None:
+        return "no rows compared"
+    hint = f": run.review(below={BELOW})" if one.n_below else ""
+    return f"{one.n_below:,} of {figures.count(one.n_rows, view.noun)} below {BELOW}{hint}"
+
+
+def _tokens(sent: int, came: int) -> str:
+    return f"{sent:,} → {came:,}"
+
+
+def _cost(cost: float | None, sign: str = "") -> str:
+    return "unknown" if cost is None else f"{sign}{figures.dollars(cost)}"
+
+
+def _values(view: ReportView) -> str:
+    heads = [bare(view.index, 40), "state", *(bare(name, 40) for name in view.columns[:_COLUMNS])]
+    rows = [
+        [
+            bare(row.label, 40),
+            row.state,
+            *(figures.UNKNOWN if cell is None else bare(cell, _CELL) for cell in row.values[:_COLUMNS]),
+        ]
+        for row in view.head
+    ]
+    return markdown_table(heads, rows, n_words=len(heads))
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max((len(row[place]) for row in rows), default=0) for place in range(6)]
+    return [
+        "  "
+        + "  ".join(
+            [f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]

@@ -1,0 +1,128 @@
+"""The words for the figures of a run over rows, the same in every form of its report."""
+
+from __future__ import annotations
+
+import math
+
+from moa_nb.panels import figures
+from moa_nb.panels.frame_report_view import LatencyView, ModelView, ReportView
+from moa_nb.panels.markdown import to_plain
+
+__all__ = [
+    "bare",
+    "cost_in_words",
+    "duration",
+    "notes",
+    "ranges",
+    "rows_in_words",
+    "state_in_words",
+    "tokens_in_words",
+    "total",
+]
+
+
+def bare(text: str, width: int = 120) -> str:
+    r"""Return ``text`` on one line of at most about ``width`` characters, with nothing that hides or reorders.
+
+    >>> bare("lab:\x1b[31mred\nmodel"), bare("x" * 9, 4)
+    ('lab:red model', 'xxxx…')
+    """
+    line = " ".join(to_plain(text[: 4 * width]).split())
+    return line if len(line) <= width and len(text) <= 4 * width else f"{line[:width]}…"
+
+
+def duration(seconds: float | None) -> str:
+    """Return seconds with their unit; two digits below one second.
+
+    >>> duration(0.0134), duration(2.15), duration(3725), duration(None)
+    ('0.013 s', '2.1 s', '62 min', '–')
+    """
+    if seconds is None:
+        return figures.UNKNOWN
+    if seconds < 0.001:
+        return "<0.001 s" if seconds else "0 s"
+    if seconds < 1:
+        return f"{float(f'{seconds:.2g}'):.5f}".rstrip("0").rstrip(".") + " s"
+    value = figures.seconds(seconds)
+    return value if " " in value else f"{value} s"
+
+
+def state_in_words(view: ReportView) -> str:
+    """Return the state of the run; of one that goes on, how far it is."""
+    if view.state == "running":
+        return f"running, {view.n_over:,} of {figures.count(view.rows, view.noun)}; as it is after {duration(view.seconds)}"
+    return {"waiting": "not begun", "failed": "ended by an error"}.get(view.state, view.state)
+
+
+def rows_in_words(view: ReportView) -> list[str]:
+    """Return how many rows are in each state, and how many of those answered are degraded."""
+    return [
+        f"{number:,} {state}" + (f" ({view.degraded:,} degraded)" if state == "done" and view.degraded else "")
+        for state, number in view.states
+    ]
+
+
+def cost_in_words(cost: float | None, *, at_least: bool = False, sign: str = "$") -> str:
+    """Return dollars, never a guess.
+
+    >>> cost_in_words(0.0123), cost_in_words(0.0123, at_least=True), cost_in_words(None)
+    ('$0.0123', 'at least $0.0123', 'unknown cost')
+    """
+    if cost is None:
+        return "unknown cost"
+    return f"{'at least ' if at_least else ''}{sign}{figures.dollars(cost)}"
+
+
+def tokens_in_words(number: int, view: ReportView) -> str:
+    """Return a sum of tokens; unknown where nothing of it was reported."""
+    if view.tokens_are_at_least:
+        return f"at least {number:,}" if number else "unknown"
+    return f"{number:,}"
+
+
+def ranges(latency: LatencyView) -> list[str]:
+    """Return each bar's range of seconds.
+
+    >>> ranges(LatencyView((0.5, 1.0, 1.5), 0.5, (3, 2, 1), 0.8, 4.0, 4.0))
+    ['0.5 to 1.0', '1.0 to 1.5', '1.5 to 4.0']
+    """
+    places = max(0, -math.floor(math.log10(latency.step)))
+    ends = [*latency.edges[1:], max(latency.longest, latency.edges[-1] + latency.step)]
+    return [f"{low:,.{places}f} to {high:,.{places}f}" for low, high in zip(latency.edges, ends, strict=True)]
+
+
+def total(models: tuple[ModelView, ...]) -> ModelView:
+    """Return the sum over models; ``cost`` is that of the priced ones."""
+    n_sent = sum(one.calls - one.cached for one in models)
+    seconds = sum((one.mean_seconds or 0.0) * (one.calls - one.cached) for one in models)
+    return ModelView(
+        "all",
+        "",
+        sum(one.calls for one in models),
+        sum(one.cached for one in models),
+        sum(one.failed for one in models),
+        sum(one.prompt_tokens for one in models),
+        sum(one.completion_tokens for one in models),
+        sum(one.cost or 0.0 for one in models),
+        seconds / n_sent if n_sent else None,
+    )
+
+
+def notes(view: ReportView) -> list[str]:
+    """Return what a reader must know to read the figures rightly, a sentence each."""
+    said = []
+    if view.cost_is_at_least:
+        said.append(
+            "Some attempts may be billed though no service reported them: dollars are at least what stands here."
+        )
+    if view.cost is None:
+        said.append("Some calls have no known price, so the whole cost is unknown; prices can be set under models.")
+    if view.tokens_are_at_least:
+        said.append("Some services did not report tokens: counts are at least what stands here.")
+    if view.unsent:
+        said.append(f"{figures.count(view.unsent, 'call')} of the {view.calls:,} did not go out: the budget or a stop.")
+    if view.earlier_calls:
+        said.append(
+            f"{figures.count(view.earlier_calls, 'call')} of an earlier run for rows that were answered then are in run.report, not here."
+        )
+    return said
