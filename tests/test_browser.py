@@ -388,3 +388,67 @@ def test_the_browser_would_notice(lab: Lab, chromium: Browser, reader: Reader, t
         page.until(lambda: page.set_by_script() is not None and any(OURS in url for url in page.outside))
     finally:
         page.close()
+
+
+REPORT = "from IPython.display import display\nfrom moa_nb.frames.figures import view_of_run\nfrom moa_nb.panels.frame_report import bundle\n"
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_a_report_and_a_preview_stay_readable_and_harmless(
+    reader: Reader, lab: Lab, server: ChatServer, chromium: Browser, theme: str
+) -> None:
+    """A frame's report and preview, hostile text in all of it, are shown whole, keep inside the page, and stay so reopened."""
+    lab.set("@jupyterlab/apputils-extension/themes", {"theme": f"JupyterLab {theme}"})
+    for model in ("alpha", "beta"):
+        server.on(model, HOSTILE)
+    server.on("gamma", lambda body: Reply.bad_request(HOSTILE) if "row 2" in str(body["messages"]) else HOSTILE)
+    rows = (
+        f"evil = {HOSTILE!r} + 'y' * 3000\n"
+        f"df = pd.DataFrame({{evil: [f'{theme} row {{n}} ' + evil for n in range(5)]}}, index=pd.Index([evil] * 5, name=evil))\n"
+        "import warnings; warnings.simplefilter('ignore')"
+    )
+    report = REPORT + "display(bundle(view_of_run(moa.last()._execution)), raw=True)"
+    run = "df.moa.synthesize(evil, progress=False, budget='999 calls')\nmoa.last().agreement;"
+    name = f"report-{theme.lower()}"
+    preview = "df.moa.preview.synthesize(evil, progress=False)"
+    lab.write(f"{name}.ipynb", notebook_of(setup(server), rows, run, report, preview))
+    reader.open(f"{name}.ipynb")
+    reader.wait_for_kernel()
+    reader.run_all()
+    reader.until_done()
+    check_report(reader)
+    reader.shot(name, whole=True)
+    reader.save()
+    lab.end_kernels()
+    lab.write(f"{name}-untrusted.ipynb", untrusted(lab.read(f"{name}.ipynb")))
+    again = Reader(chromium, lab)
+    try:
+        again.open(f"{name}-untrusted.ipynb")
+        again.page.locator(".jp-OutputArea-output").nth(1).wait_for()
+        check_report(again)
+        again.shot(f"{name}-reopened", whole=True)
+    finally:
+        again.close()
+
+
+def check_report(reader: Reader) -> None:
+    """Check that a report and a preview are all there, with bars, inside the page, and that nothing in them acts."""
+    cells = reader.page.locator(".jp-CodeCell")
+    text = cells.nth(3).locator(".jp-Cell-outputArea").inner_text()
+    heads = ("Cost by layer and model", "Seconds a row", "Agreement", "Failures by kind", "Values", "the first error")
+    assert [head for head in heads if head not in text] == []
+    assert "onerror=" in text
+    assert reader.page.evaluate(BARS, 3) >= 3
+    asked = cells.nth(4).locator(".jp-Cell-outputArea")
+    assert "all rows would take" in asked.inner_text()
+    prompt = asked.locator("details").first
+    assert prompt.locator("pre").first.is_hidden()
+    prompt.locator("summary").click()
+    assert "row 0" in prompt.locator("pre").first.inner_text()
+    wide = "() => [...document.querySelectorAll('.jp-OutputArea-output')].filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert reader.page.evaluate(wide) == 0
+    open_and_press(reader)
+    assert reader.set_by_script() is None
+    assert reader.outside == []
+    assert reader.dialogs == []
+    assert reader.page.evaluate(LOOSE) == []

@@ -30,7 +30,7 @@ from moa_nb.errors import RowError, SetupError, SpendingNotAgreed, UnknownName
 from moa_nb.frames import RowsFailed
 from moa_nb.frames.accessor import Verbs
 from moa_nb.frames.dask.shares import packed, share
-from moa_nb.frames.dask.treasury import Asked, Grant, Ledger, Treasury
+from moa_nb.frames.dask.treasury import Asked, Ledger, Treasury
 from moa_nb.settings import Settings
 from moa_nb.testing import ChatServer, Reply
 
@@ -69,7 +69,7 @@ def one(server: ChatServer) -> Callable[..., None]:
             "aggregator": "lab:z",
             "providers": {"lab": provider},
             "models": {"lab:z": PRICE},
-            "ask_above": 1000.0,
+            "ask_above": 1e6,
         }
         moa.configure(**{**known, **values})
 
@@ -108,7 +108,7 @@ def frame() -> pd.DataFrame:
     """Rows with duplicate labels, missing texts and equal texts."""
     texts = [f"question {number % 30} {'x' * (number % 5)}" for number in range(N_ROWS)]
     texts[3] = texts[17] = None  # type: ignore[call-overload]  # missing
-    return pd.DataFrame(
+    rows = pd.DataFrame(
         {
             "q": texts,
             "r": [f"reply {number}" for number in range(N_ROWS)],
@@ -117,6 +117,7 @@ def frame() -> pd.DataFrame:
         },
         index=pd.Index([7] * 10 + list(range(N_ROWS - 10)), name="id"),
     )
+    return in_parts(rows).compute()  # dask has a type of its own for texts
 
 
 def in_parts(frame: Any, n: int = 5) -> Any:
@@ -303,10 +304,10 @@ def test_nothing_is_computed_early(one: Callable[..., None], server: ChatServer)
         (lambda moa: moa.synthesize("p"), UnknownName, "no column 'p'"),
         (lambda moa: moa.synthesize("q", template="{{ p }}"), SetupError, "'p'"),
         (lambda moa: moa.synthesize("q", pipeline="singel"), UnknownName, "did you mean 'single'"),
-        (lambda moa: moa.synthesize("q", models=["lib:z"]), SetupError, "lib"),
+        (lambda moa: moa.synthesize("q", aggregator="lib:z"), SetupError, "lib"),
         (lambda moa: moa.synthesize("q", temprature=1), TypeError, "temperature"),
         (lambda moa: moa.classify("q", ["one"]), SetupError, "at least two"),
-        (lambda moa: moa.extract("q", {"when": object}), SetupError, "when"),
+        (lambda moa: moa.extract("q", {}), SetupError, "field"),
         (lambda moa: moa.synthesize("q", budget=-1), SetupError, "budget"),
         (lambda moa: moa.synthesize("q", on_error="ignore"), SetupError, "on_error"),
         (lambda moa: moa.synthesize("q", workers=0), SetupError, "workers"),
@@ -432,7 +433,7 @@ def test_the_budget_is_never_passed(
     lazy = parts.moa.synthesize("q", budget="24 calls")
     first = lazy.compute(**words)
     assert server.count() <= 24
-    assert first.notna().sum() == server.count() >= 20
+    assert first.notna().sum() == server.count() >= 23
     again = lazy.compute(**words)
     assert server.count() <= 24, "computed again it is the same budget"
     assert again.notna().sum() >= first.notna().sum()
@@ -448,59 +449,56 @@ def test_dollars_are_never_more(client: Client, one: Callable[..., None], server
 
 @given(
     steps=st.lists(
-        st.tuples(st.sampled_from(["grant", "settle", "die"]), st.integers(0, 3), st.floats(0, 1)), max_size=60
+        st.tuples(st.sampled_from(["need", "settle", "die"]), st.integers(0, 3), st.floats(0, 1)), max_size=60
     ),
-    n_partitions=st.integers(1, 20),
-    n_slots=st.integers(1, 8),
+    n_slots=st.integers(0, 8),
 )
-def test_a_ledger_never_gives_more_than_there_is(
-    steps: list[tuple[str, int, float]], n_partitions: int, n_slots: int
-) -> None:
-    """In whatever order partitions begin, end and lose their process: what they took is within the limit."""
-    ledger = Ledger(1.0, n_partitions)
+def test_a_ledger_never_gives_more_than_there_is(steps: list[tuple[str, int, float]], n_slots: int) -> None:
+    """In whatever order partitions need something, end and lose their process: what they may take is within the limit."""
+    ledger = Ledger(1.0)
     running: dict[str, tuple[str, float]] = {}
     billed, processes = 0.0, {f"p{number}" for number in range(4)}
     for number, (what, place, part) in enumerate(steps):
-        process = f"p{place}"
-        if what == "grant":
-            running[str(number)] = (process, ledger.grant(str(number), process, n_slots))
+        process, attempt = f"p{place}", f"attempt {number % 7}"
+        if what == "need":
+            owner, amount = running.get(attempt, (process, 0.0))
+            running[attempt] = (owner, amount + ledger.more(attempt, owner, part, n_slots))
         elif what == "settle" and running:
             attempt, (_, amount) = running.popitem()
             billed += amount * part
             ledger.settle(attempt, amount * part)
-        else:
+        elif what == "die":
             ledger.bury(processes - {process})
-            billed += sum(amount * part for owner, amount in running.values() if owner == process)
+            billed += sum(amount for owner, amount in running.values() if owner == process)
             running = {key: value for key, value in running.items() if value[0] != process}
-        most = billed + sum(amount for _, amount in running.values())
-        assert most <= 1.0 + 1e-9
+        assert billed + sum(amount for _, amount in running.values()) <= 1.0 + 1e-9
 
 
 def asked(process: str, attempt: str, *, workers: int | None = None, has_rates: bool = False) -> Asked:
     """What a partition of the work ``w`` asks."""
-    return Asked("w", attempt, process, workers, None, 4, has_rates)
+    return Asked("w", attempt, process, workers, None, has_rates)
 
 
 def test_seats_are_no_more_than_shares() -> None:
     """A process that comes later waits until a seat is free; one that is gone leaves its own."""
     treasury, both = Treasury(), {"p1": 2, "p2": 2}
-    assert treasury.ask(asked("p1", "a"), both, 0.0) == Grant(2, None)
-    assert treasury.ask(asked("p2", "b"), both, 0.0) == Grant(2, None)
+    assert treasury.ask(asked("p1", "a"), both, 0.0) == 2
+    assert treasury.ask(asked("p2", "b"), both, 0.0) == 2
     three = {**both, "p3": 2}
     assert treasury.ask(asked("p3", "c"), three, 1.0) is None
     treasury.settle("w", "b", 0.0, 2.0)
-    assert treasury.ask(asked("p3", "c"), three, 2.0) == Grant(2, None)
+    assert treasury.ask(asked("p3", "c"), three, 2.0) == 2
     assert treasury.ask(asked("p2", "d"), three, 3.0) is None
-    assert treasury.ask(asked("p2", "d"), {"p2": 2, "p3": 2}, 4.0) == Grant(2, None)
+    assert treasury.ask(asked("p2", "d"), {"p2": 2, "p3": 2}, 4.0) == 2
 
 
 def test_a_seat_with_a_rate_is_kept_for_a_minute() -> None:
     """What a process sent within the last minute counts: nobody else sends in its place before."""
     treasury, both = Treasury(), {"p1": 2, "p2": 2}
-    assert treasury.ask(asked("p1", "a", workers=1, has_rates=True), both, 0.0) == Grant(1, None)
+    assert treasury.ask(asked("p1", "a", workers=1, has_rates=True), both, 0.0) == 1
     assert treasury.ask(asked("p2", "b", workers=1, has_rates=True), {"p2": 2}, 5.0) is None
     assert treasury.ask(asked("p2", "b", workers=1, has_rates=True), {"p2": 2}, 64.0) is None
-    assert treasury.ask(asked("p2", "b", workers=1, has_rates=True), {"p2": 2}, 65.0) == Grant(1, None)
+    assert treasury.ask(asked("p2", "b", workers=1, has_rates=True), {"p2": 2}, 65.0) == 1
 
 
 # Processes that die -----------------------------------------------------------------------------

@@ -193,7 +193,9 @@ def test_a_dict_of_types_takes_lists_of_objects_and_names_of_json_schemas() -> N
     assert one.read(json.dumps(filled)) == filled
 
 
-@pytest.mark.parametrize("schema", [Order, Item, {"a": int, "b c": [{"d": str}], "e": ["x", "y"], "f": dt.date | None}])
+@pytest.mark.parametrize(
+    "schema", [Order, Tree, Item, {"a": int, "b c": [{"d": str}], "e": ["x", "y"], "f": dt.date | None}]
+)
 def test_a_form_is_made_again_from_its_record(schema: Any) -> None:
     """The record is JSON, and the form that it makes tells and reads the same."""
     one = form(schema)

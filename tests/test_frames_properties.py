@@ -1,7 +1,10 @@
 """Whatever the verb, the index, the missing values and the faults: the result is the frame's, row for row."""
 
+# ruff: noqa: PD011 - a run's ``values`` are its own
+
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import warnings
@@ -16,7 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import moa_nb as moa
-from moa_nb.errors import KeyRejected
+from moa_nb.errors import KeyRejected, RowError
 from moa_nb.frames.run import FrameRun, RowsFailed
 from moa_nb.testing import ChatServer, Reply
 
@@ -262,9 +265,11 @@ def test_rows_without_text_are_no_calls(lab: Lab) -> None:
     assert lab.counts() == [lab.said.n_tasks] * 3
 
 
-@pytest.mark.parametrize("bad", [0, 19])
-def test_one_refused_row_costs_no_other(lab: Lab, bad: int) -> None:
-    """A row that is refused is missing with its error, the other 19 have their answers; again asks the failed calls alone."""
+@pytest.mark.parametrize(("bad", "is_retried"), [(0, False), (19, True)])
+def test_one_refused_row_costs_no_other(lab: Lab, bad: int, is_retried: bool) -> None:
+    """A row that is refused is missing with its error, the other 19 have their answers; ``retry()``, or the same verb
+    again, asks the failed calls alone.
+    """
     lab.faults["judge"] = lambda number: Reply.bad_request("No") if number == bad else None
     numbers: list[int | None] = [*range(20)]
     with pytest.warns(RowsFailed, match="1 of 20 rows have no answer"):
@@ -274,9 +279,30 @@ def test_one_refused_row_costs_no_other(lab: Lab, bad: int) -> None:
     assert "400" in last().errors.iloc[bad]
     lab.faults.clear()
     lab.server.clear()
-    assert cells(lab.said(frame_of(numbers))) == wanted(lab.said, numbers)
+    again = last().retry().values if is_retried else lab.said(frame_of(numbers))
+    assert cells(again) == wanted(lab.said, numbers)
     assert lab.counts() == [0, 0, lab.said.n_tasks]
     assert {number for record in lab.server.requests for number, _ in rows_of(record.body)} == {bad}
+
+
+def test_a_refused_row_may_raise(lab: Lab) -> None:
+    """``on_error="raise"`` raises the row's error, and keeps what was finished before it."""
+    lab.use(concurrency=1)
+    lab.faults["judge"] = lambda number: Reply.bad_request("No") if number == 9 else None
+    with pytest.raises(RowError, match="400"):
+        lab.said(frame_of([*range(20)]), on_error="raise")
+    done = [place for place, cell in enumerate(cells(last().partial)) if cell is not None]
+    assert len(done) >= 3
+    assert 9 not in done
+
+
+def test_a_verb_works_where_a_loop_runs(lab: Lab) -> None:
+    """In a coroutine, as in a notebook's cell, a verb returns its values, and one in the background can be awaited."""
+
+    async def main() -> list[Any]:
+        return [cells(lab.said(frame_of([3, 4]))), cells(await lab.said(frame_of([5]), "start"))]
+
+    assert asyncio.run(main()) == [wanted(lab.said, [3, 4]), wanted(lab.said, [5])]
 
 
 def test_a_refused_key_stops_before_a_second_row(lab: Lab) -> None:

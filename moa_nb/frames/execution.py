@@ -45,6 +45,9 @@ State = Literal["waiting", "running", "done", "stopped", "failed"]
 _MOST_KEPT = 1000
 """Results with failures that are kept whole; of further ones only the outcome."""
 
+_BATCH_ROWS = 20_000
+"""Rows that wait for batches together; each takes about 25 KiB meanwhile."""
+
 _UNHURRIED_SECONDS = 0.5
 """A row that took longer has waited for its service: how far its agents agree is then found at no cost of time."""
 
@@ -135,7 +138,10 @@ class Execution:
             self._keep_beginning(plan)
             # Twice the places: rows wait for their layers, and who is waiting shows the limiter what fewer would do.
             window = 2 * max((gateway.route(model).limiter.most for model in plan.models), default=1)
-            if plan.budget is None:
+            in_batches = plan.mode == "batch"
+            if in_batches:  # all rows wait for the same batch
+                window = min(_BATCH_ROWS, sum(1 for _ in self.outcomes.open))
+            elif plan.budget is None:
                 self._tail = _tail([*self.outcomes.open], window)
             collector.slow_down()  # from row to row as well
             try:
@@ -143,7 +149,7 @@ class Execution:
                     self.outcomes.open,
                     self._one,
                     window=window,
-                    is_proven=lambda: (gateway.verified | self._asked).issuperset(plan.models),
+                    is_proven=lambda: in_batches or (gateway.verified | self._asked).issuperset(plan.models),
                 )
             finally:
                 collector.resume()

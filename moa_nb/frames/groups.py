@@ -89,7 +89,10 @@ class Summarize(Verb):
     kind: ClassVar[str] = "summarize"
 
     instruction: str = "Summarize the texts."
-    room: Room = Room(_READABLE)
+    tokens: int = _READABLE
+    """Of material in one prompt."""
+    counted_for: str | None = None
+    """Whose tokens they are."""
 
     async def answer(self, tasks: Sequence[Task], ask: Answer) -> Result:
         """Return the summary of a group: of its only part, or gathered from those of its parts."""
@@ -109,12 +112,17 @@ class Summarize(Verb):
 
     def _readable(self, summaries: Sequence[str], notes: list[str]) -> list[str]:
         """Return summaries of which each two can be read at once, so that gathering them comes to an end."""
-        half = self.room.tokens // 2 - _MARK
+        half = self.tokens // 2 - _MARK
         short = [trimmed([summary], half, self.room.count)[0] for summary in summaries]
         n_cut = sum(one is not other for one, other in zip(short, summaries, strict=True))
         if n_cut:
             notes.append(f"{n_cut} of {len(short)} summaries were shortened to {half:,} tokens, to be read together")
         return short
+
+    @property
+    def room(self) -> Room:
+        """How much one prompt may have."""
+        return Room(self.tokens, self.counted_for)
 
     @property
     def asking(self) -> Asking:
@@ -124,11 +132,12 @@ class Summarize(Verb):
     def fitted(self, questions: Any, plan: Plan) -> tuple[Summarize, Groups]:
         """Return the verb and its groups in prompts that each agent of the plan can read."""
         room = Room.of(plan, self.instruction)
-        return replace(self, room=room), questions.within(room)
+        return replace(self, tokens=room.tokens, counted_for=room.model), questions.within(room)
 
     def to_record(self) -> dict[str, Any]:
         """Return the verb as plain data."""
-        return {**super().to_record(), "instruction": self.instruction}
+        own = {"instruction": self.instruction, "tokens": self.tokens, "counted_for": self.counted_for}
+        return {**super().to_record(), **own}
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from moa_nb.panels.html import AMBER, BLUE, GREEN, RED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = ["plot"]
@@ -108,7 +109,7 @@ def _draw_seconds(axes: Axes, view: ReportView) -> None:
     axes.set_xlabel("\n".join(["seconds", *_left_out(view, one)]), fontsize=9)
     axes.set_ylabel(f"{view.noun}s")
     axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, borderaxespad=0.2)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    _count_whole(axes.yaxis)
 
 
 def _left_out(view: ReportView, one: LatencyView) -> Iterator[str]:
@@ -135,7 +136,7 @@ def _draw_agreement(axes: Axes, view: ReportView) -> None:
         linewidth=0.6,
     )
     axes.set_xlim(0, 1)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    _count_whole(axes.yaxis)
     axes.set_xlabel(f"{one.n_below:,} of {one.n_rows:,} below {BELOW}")
     axes.set_ylabel(f"{view.noun}s")
 
@@ -152,8 +153,14 @@ def _draw_failures(axes: Axes, view: ReportView) -> None:
     axes.set_ylim(max(len(shown), _PLACES) - 0.5, -0.5)
     axes.bar_label(bars, [f"{one.n_rows:,}" for one in shown], padding=4, fontsize=9)
     axes.margins(x=0.15)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    _count_whole(axes.xaxis)
     axes.set_xlabel(f"{view.noun}s")
+
+
+def _count_whole(axis: Axis) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))
 
 
 def _say(axes: Axes, words: str) -> None:

@@ -113,7 +113,10 @@ class FrameRun:
         return self._execution.ended is not None if self._job is None else self._job.done
 
     def stop(self) -> None:
-        """Return at once; calls in flight are cancelled, what is finished stays."""
+        """Return at once; calls in flight are cancelled, what is finished stays.
+
+        A batch that is under way is not cancelled at the service: it is paid for, and running again picks it up.
+        """
         if self._job is not None:
             self._job.cancel()
             if self.state == "waiting":

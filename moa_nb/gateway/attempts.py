@@ -121,7 +121,7 @@ class Attempts:
                     # The overtaken twin of a hedged attempt is counted only now.
                     return replace(outcome, unreported=call.unreported) if call.unreported else outcome
                 is_streamed = call.watch is not None
-                if outcome.status in {400, 422} and route.learn(
+                if outcome.status in {400, 422, 500} and route.learn(
                     outcome.message, call.sent_body, call.body, is_streamed=is_streamed
                 ):
                     continue

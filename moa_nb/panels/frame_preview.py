@@ -133,7 +133,7 @@ def _markdown(view: PreviewView) -> str:
     parts = [
         f"**{inline_markdown(view.title)}**",
         f"All rows would take: {inline_markdown(would_take)}. These took: {inline_markdown(took)}.",
-        markdown_table(heads, rows, n_words=len(heads)),
+        markdown_table(heads, rows),
     ]
     for one in view.rows:
         parts.append(f"**{inline_markdown(bare(one.row.label, 40))}**")

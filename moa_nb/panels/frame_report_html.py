@@ -69,7 +69,7 @@ def report(view: ReportView) -> str:
             notes=notes(view),
             models=models,
             measure="dollars" if any(one.cost for one in view.models) else "tokens",
-            total=_model(total(view.models), ()) if len(view.models) > 1 else None,
+            total=_total(view.models) if len(view.models) > 1 else None,
             more_models=figures.count(len(view.models) - _MODELS, "more line") if len(view.models) > _MODELS else "",
             latency=_latency(view),
             latency_bars=[] if view.latency is None else [*_latency_bars(view.latency)],
@@ -134,7 +134,7 @@ def _figures(view: ReportView) -> Iterator[dict[str, Any]]:
     in_the_end = "" if view.projected_cost is None else f"≈${figures.dollars(view.projected_cost)} in the end"
     title = "" if view.cost is None else f"${view.cost:.10f}".rstrip("0").rstrip(".") + saved
     yield {"value": words, "unit": in_the_end, "title": title, "strong": view.cost is not None}
-    title = "tokens of calls that were sent, as the services reported them"
+    title = "tokens of calls that were sent: reported, or estimated where a service reports none"
     yield {"value": tokens_in_words(view.prompt_tokens, view), "unit": "in", "title": title, "strong": False}
     yield {"value": tokens_in_words(view.completion_tokens, view), "unit": "out", "title": title, "strong": False}
     number, noun = figures.count(view.calls, "call").split(" ")
@@ -170,6 +170,13 @@ def _model(one: ModelView, among: Sequence[ModelView]) -> dict[str, Any]:
         "cost": "unknown" if one.cost is None else figures.dollars(one.cost),
         "seconds": duration(one.mean_seconds).removesuffix(" s"),
     }
+
+
+def _total(models: Sequence[ModelView]) -> dict[str, Any]:
+    said = _model(total(models), ())
+    if any(one.cost is None for one in models):
+        said["cost"] = f"≥{said['cost']}" if any(one.cost for one in models) else "unknown"
+    return said
 
 
 def _latency(view: ReportView) -> str:

@@ -45,19 +45,19 @@ def markdown(view: ReportView) -> str:
             for one in view.models[:_MODELS]
         ]
         heads = ("layer", "model", "calls", "cached", "failed", "in → out", "USD", "a call")
-        parts += ["**Cost by layer and model**", markdown_table(heads, rows, n_words=2)]
+        parts += ["**Cost by layer and model**", markdown_table(heads, rows, "llrrrrrr")]
         if len(view.models) > _MODELS:
             parts.append(f"… {figures.count(len(view.models) - _MODELS, 'more line')} in run.by\\_model")
     parts.append(f"**Seconds a row** {inline_markdown(_latency(view))}")
     if view.latency is not None:
         counted = zip(ranges(view.latency), map(str, view.latency.counts), strict=True)
-        parts.append(markdown_table(("seconds", f"{view.noun}s"), [*counted], n_words=1))
+        parts.append(markdown_table(("seconds", f"{view.noun}s"), [*counted], "lr"))
     parts.append(f"**Agreement** {inline_markdown(_agreement(view))}")
     if view.agreement is not None:
         tenths = [
             (f"{n / 10:.1f} to {(n + 1) / 10:.1f}", str(number)) for n, number in enumerate(view.agreement.counts)
         ]
-        parts.append(markdown_table(("agreement", f"{view.noun}s"), tenths, n_words=1))
+        parts.append(markdown_table(("agreement", f"{view.noun}s"), tenths, "lr"))
     if view.failures:
         kinds = [
             (bare(one.kind, 30), str(one.n_rows), bare(one.label, 40), bare(one.error, _ERROR))
@@ -65,19 +65,24 @@ def markdown(view: ReportView) -> str:
         ]
         parts += [
             "**Failures by kind**",
-            markdown_table(("kind", f"{view.noun}s", "first at", "error"), kinds, n_words=1),
+            markdown_table(("kind", f"{view.noun}s", "first at", "error"), kinds, "lrll"),
         ]
     if view.head:
         parts += ["**Values**", _values(view)]
     return "\n\n".join(parts) + "\n"
 
 
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, n_words: int) -> str:
-    """Return a table whose first ``n_words`` columns are words and whose others are numbers, every cell escaped."""
-    aligns = ["---"] * n_words + ["---:"] * (len(heads) - n_words)
-    lines = [heads, *rows]
-    drawn = ["| " + " | ".join(map(inline_markdown, line)) + " |" for line in lines]
-    return "\n".join([drawn[0], "| " + " | ".join(aligns) + " |", *drawn[1:]])
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]], aligns: str = "") -> str:
+    """Return a table, every cell escaped.
+
+    Args:
+        heads: of its columns.
+        rows: a cell for each column.
+        aligns: a letter for each column, ``r`` for one of numbers; words where it ends.
+    """
+    rules = ["---:" if letter == "r" else "---" for letter in aligns.ljust(len(heads), "l")]
+    heading, *drawn = ["| " + " | ".join(map(inline_markdown, line)) + " |" for line in (heads, *rows)]
+    return "\n".join([heading, "| " + " | ".join(rules) + " |", *drawn])
 
 
 def plain(view: ReportView) -> str:
@@ -173,7 +178,7 @@ def _values(view: ReportView) -> str:
         ]
         for row in view.head
     ]
-    return markdown_table(heads, rows, n_words=len(heads))
+    return markdown_table(heads, rows)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

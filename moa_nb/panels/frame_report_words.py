@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from moa_nb.panels import figures
 from moa_nb.panels.frame_report_view import LatencyView, ModelView, ReportView
@@ -91,7 +92,7 @@ def ranges(latency: LatencyView) -> list[str]:
     return [f"{low:,.{places}f} to {high:,.{places}f}" for low, high in zip(latency.edges, ends, strict=True)]
 
 
-def total(models: tuple[ModelView, ...]) -> ModelView:
+def total(models: Sequence[ModelView]) -> ModelView:
     """Return the sum over models; ``cost`` is that of the priced ones."""
     n_sent = sum(one.calls - one.cached for one in models)
     seconds = sum((one.mean_seconds or 0.0) * (one.calls - one.cached) for one in models)

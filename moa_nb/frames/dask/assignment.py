@@ -21,6 +21,7 @@ from moa_nb.engine.roles import Cast
 from moa_nb.errors import MoaError, SetupError, SpendingNotAgreed
 from moa_nb.frames.accessor import Verbs
 from moa_nb.frames.dask import treasury
+from moa_nb.frames.dask.purse import Purse
 from moa_nb.frames.dask.shares import has_rates, keyed, packed, share, unpacked
 from moa_nb.frames.execution import Execution
 from moa_nb.frames.run import RowsFailed
@@ -196,15 +197,16 @@ class Assignment:
             self._refuse_keys()
         attempt = uuid.uuid4().hex
         rates = has_rates(self.settings)
-        asked = treasury.Asked(self.id, attempt, process, self.workers, self.limit, self.n_partitions, rates)
+        asked = treasury.Asked(self.id, attempt, process, self.workers, self.limit, rates)
         from distributed import get_client
 
         client = get_client()
-        while (grant := client.run_on_scheduler(treasury.ask, asked)) is None:
+        while (n_processes := client.run_on_scheduler(treasury.ask, asked)) is None:
             time.sleep(_PATIENCE)
-        budget = None if grant.amount is None else Budget(grant.amount, self.unit)
+        more = functools.partial(client.run_on_scheduler, treasury.more, asked)
+        budget = None if self.limit is None else Purse(self.limit, self.unit, more)
         try:
-            yield share(self.settings, grant.n_processes), budget
+            yield share(self.settings, n_processes), budget
         finally:
             spent = 0.0 if budget is None else budget.spent + budget.reserved
             client.run_on_scheduler(treasury.settle, self.id, attempt, spent)
@@ -240,6 +242,7 @@ def values(data: pd.DataFrame | pd.Series[Any], assignment: Assignment) -> pd.Da
     Raises:
         MoaError: what ended it early.
     """
+    failure: MoaError | None = None
     with assignment.turn() as (settings, budget):
         execution = assignment.execution(data, settings, budget)
         try:
@@ -250,12 +253,14 @@ def values(data: pd.DataFrame | pd.Series[Any], assignment: Assignment) -> pd.Da
                 f"one of {assignment.n_partitions} partitions would take {said}: more than its share of ask_above; see"
                 f" what all would take with .moa.estimate.{assignment.verb}(...), and pass a budget= for all of them"
             )
-            raise SpendingNotAgreed(msg) from None
+            failure = SpendingNotAgreed(msg)
         except MoaError as error:
             if assignment.home == _process():
                 raise
-            # What the run had until then would not survive the journey.
-            raise type(error)(*error.args) from None
+            failure = type(error)(*error.args)
+    if failure is not None:
+        # Raised here, it takes nothing along that would not survive the journey.
+        raise failure
     _warn(execution)
     return _values(execution)
 

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-__all__ = ["Asked", "Grant", "Ledger", "Treasury", "ask", "process_of", "settle"]
+__all__ = ["Asked", "Ledger", "Treasury", "ask", "more", "process_of", "settle"]
 
 _MINUTE = 60.0
 """Seconds for which a rate remembers."""
+
+_SLICES = 4
+"""Partitions that run at the same time could take so much of what is left so often: little is lost with a process."""
 
 
 class Asked(NamedTuple):
@@ -26,73 +29,60 @@ class Asked(NamedTuple):
     """Processes that share the limits; ``None``: as many as there are when the first partition begins."""
     limit: float | None
     """The budget of all partitions; ``None`` where there is none."""
-    n_partitions: int
     has_rates: bool
     """Whether something is limited per minute."""
-
-
-class Grant(NamedTuple):
-    """What a partition may take."""
-
-    n_processes: int
-    """Among which the limits are divided."""
-    amount: float | None
-    """Of the budget; ``None`` where there is none."""
 
 
 @dataclass
 class Ledger:
     """A budget over the partitions of one verb.
 
-    A partition is granted what is left, divided by the partitions that may run at the same time; what it did not take
-    comes back when it is done. One whose process is gone has taken all that it was granted: nobody can say better.
+    A partition is given a little when it needs it, and gives back what it did not take when it is done. One whose
+    process is gone has taken all that it was given: nobody can say better.
 
-    >>> ledger = Ledger(limit=1.0, n_partitions=10)
-    >>> ledger.grant("one", "p1", n_slots=2), ledger.grant("two", "p2", n_slots=2)
-    (0.5, 0.5)
+    >>> ledger = Ledger(limit=1.0)
+    >>> ledger.more("one", "p1", needed=0.5, n_slots=2), ledger.more("two", "p2", needed=0.01, n_slots=2)
+    (0.5, 0.0625)
     >>> ledger.settle("one", 0.1)
     >>> ledger.bury({"p1"})
-    >>> round(ledger.left, 9)
-    0.4
+    >>> ledger.left
+    0.8375
     """
 
     limit: float
-    n_partitions: int
     spent: float = 0.0
-    n_done: int = 0
-    granted: dict[str, tuple[str, float]] = field(default_factory=dict)
+    given: dict[str, tuple[str, float]] = field(default_factory=dict)
     """By attempt, its process and what it may take."""
 
     @property
     def left(self) -> float:
-        """What is neither spent nor granted."""
-        return max(self.limit - self.spent - sum(amount for _, amount in self.granted.values()), 0.0)
+        """What is neither spent nor given."""
+        return max(self.limit - self.spent - sum(amount for _, amount in self.given.values()), 0.0)
 
-    def grant(self, attempt: str, process: str, n_slots: int) -> float:
-        """Return what an attempt may take.
+    def more(self, attempt: str, process: str, needed: float, n_slots: int) -> float:
+        """Return what an attempt may take besides.
 
         Args:
             attempt: its name.
             process: where it runs.
+            needed: by its next call.
             n_slots: partitions that may run at the same time.
         """
-        n_running = len(self.granted)
-        n_waiting = max(self.n_partitions - self.n_done - n_running, 1)
-        amount = self.left / min(n_waiting, max(n_slots - n_running, 1))
-        self.granted[attempt] = (process, amount)
+        left = self.left
+        amount = min(max(needed, left / (_SLICES * max(n_slots, 1))), left)
+        self.given[attempt] = (process, self.given.get(attempt, (process, 0.0))[1] + amount)
         return amount
 
     def settle(self, attempt: str, spent: float) -> None:
         """Return nothing; an attempt is over. What is told of one that was buried changes nothing."""
-        if self.granted.pop(attempt, None) is not None:
+        if self.given.pop(attempt, None) is not None:
             self.spent += spent
-            self.n_done += 1
 
     def bury(self, living: set[str]) -> None:
-        """Return nothing; what was granted to processes that are gone is spent."""
-        for attempt, (process, amount) in [*self.granted.items()]:
+        """Return nothing; what was given to processes that are gone is spent."""
+        for attempt, (process, amount) in [*self.given.items()]:
             if process not in living:
-                del self.granted[attempt]
+                del self.given[attempt]
                 self.spent += amount
 
 
@@ -115,8 +105,8 @@ class Treasury:
         self._ledgers: dict[str, Ledger] = {}
         self._n_processes: dict[str, int] = {}
 
-    def ask(self, asked: Asked, living: Mapping[str, int], now: float) -> Grant | None:
-        """Return what a partition may take; ``None``: all seats are taken, ask again.
+    def ask(self, asked: Asked, living: Mapping[str, int], now: float) -> int | None:
+        """Return among how many processes the limits are divided, and begin; ``None``: all seats are taken, ask again.
 
         Args:
             asked: by it.
@@ -134,10 +124,16 @@ class Treasury:
         seat.attempts.add(asked.attempt)
         if asked.has_rates:
             seat.holds = _MINUTE
-        if asked.limit is None:
-            return Grant(n, None)
-        ledger = self._ledgers.setdefault(asked.work, Ledger(asked.limit, asked.n_partitions))
-        return Grant(n, ledger.grant(asked.attempt, asked.process, sum(living.values())))
+        if asked.limit is not None:
+            self._ledgers.setdefault(asked.work, Ledger(asked.limit))
+        return n
+
+    def more(self, asked: Asked, needed: float, living: Mapping[str, int], now: float) -> float:
+        """Return what a partition that has begun may take of the budget besides."""
+        self._bury(set(living), now)
+        if asked.process not in living:
+            return 0.0  # taken for dead, though it is not
+        return self._ledgers[asked.work].more(asked.attempt, asked.process, needed, sum(living.values()))
 
     def settle(self, work: str, attempt: str, spent: float, now: float) -> None:
         """Return nothing; an attempt is over, and its seat is free if it was the last there."""
@@ -163,13 +159,14 @@ class Treasury:
 # On the scheduler --------------------------------------------------------------------------------
 
 
-def ask(asked: Asked, dask_scheduler: Any = None) -> Grant | None:
-    """Return what a partition may take; run by the scheduler."""
-    living: dict[str, int] = {}
-    for worker in dask_scheduler.workers.values():
-        process = process_of(worker.address, worker.server_id)
-        living[process] = living.get(process, 0) + worker.nthreads
-    return _treasury(dask_scheduler).ask(asked, living, time.monotonic())
+def ask(asked: Asked, dask_scheduler: Any = None) -> int | None:
+    """Return among how many processes the limits are divided; ``None``: wait. Run by the scheduler."""
+    return _treasury(dask_scheduler).ask(asked, _living(dask_scheduler), time.monotonic())
+
+
+def more(asked: Asked, needed: float, dask_scheduler: Any = None) -> float:
+    """Return what a partition may take besides; run by the scheduler."""
+    return _treasury(dask_scheduler).more(asked, needed, _living(dask_scheduler), time.monotonic())
 
 
 def settle(work: str, attempt: str, spent: float, dask_scheduler: Any = None) -> None:
@@ -184,6 +181,15 @@ def process_of(address: str, server: str) -> str:
     ('inproc', 'Worker-2')
     """
     return "inproc" if address.startswith("inproc:") else server
+
+
+def _living(scheduler: Any) -> dict[str, int]:
+    """Return the threads of each process."""
+    living: dict[str, int] = {}
+    for worker in scheduler.workers.values():
+        process = process_of(worker.address, worker.server_id)
+        living[process] = living.get(process, 0) + worker.nthreads
+    return living
 
 
 def _treasury(scheduler: Any) -> Treasury:

@@ -8,7 +8,7 @@ import functools
 import re
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, ForwardRef, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.errors import PydanticUserError
@@ -151,8 +151,8 @@ def _made(name: str, fields: dict[str, tuple[Any, dict[str, Any]]], about: str |
 
 
 def _from_json_schema(schema: Mapping[str, Any]) -> type[BaseModel]:
-    made = _Reader(schema).kind(schema, str(schema.get("title") or "Fields"), 0)
-    if not (isinstance(made, type) and issubclass(made, BaseModel)):
+    made = _Reader(schema).model(str(schema.get("title") or "Fields"))
+    if made is None:
         msg = 'a JSON schema here is one of an object: {"type": "object", "properties": {...}}'
         raise SetupError(msg)
     return made
@@ -163,6 +163,22 @@ class _Reader:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._schema = schema
+        self._known: dict[str, Any] = {}
+        """What references stand for; a name while that is still being made."""
+        self._named: dict[str, Any] = {}
+        """What those names stand for."""
+        self._models: list[type[BaseModel]] = []
+
+    def model(self, name: str) -> type[BaseModel] | None:
+        """Return the model that the whole schema stands for; ``None`` where that is no object with fields.
+
+        Raises:
+            SetupError: it uses what cannot be told as a type.
+        """
+        made = self.kind(self._schema, name, 0)
+        for one in self._models:
+            one.model_rebuild(_types_namespace=self._named)
+        return made if isinstance(made, type) and issubclass(made, BaseModel) else None
 
     def kind(self, node: Any, name: str, depth: int) -> Any:
         """Return the type that a node of the schema stands for.
@@ -201,10 +217,15 @@ class _Reader:
         )
 
     def _referred(self, node: Mapping[str, Any], name: str, depth: int) -> Any:
-        place: Any = self._schema
-        for part in str(node["$ref"]).removeprefix("#/").split("/"):
-            place = place.get(part) if isinstance(place, Mapping) else None
-        return self.kind(place, name, depth)
+        reference = str(node["$ref"])
+        if reference not in self._known:
+            place: Any = self._schema
+            for part in reference.removeprefix("#/").split("/"):
+                place = place.get(part) if isinstance(place, Mapping) else None
+            stands_for = f"Definition{len(self._known)}"
+            self._known[reference] = ForwardRef(stands_for)
+            self._known[reference] = self._named[stands_for] = self.kind(place, name, depth)
+        return self._known[reference]
 
     def _any(self, node: Mapping[str, Any], name: str, depth: int) -> Any:
         return _either([self.kind(one, name, depth) for one in node["anyOf"]])
@@ -226,7 +247,9 @@ class _Reader:
             else:
                 default = inner.get("default")
                 fields[field] = (kind if default is not None else _or_none(kind), {**info, "default": default})
-        return _made(str(node.get("title") or name.title()), fields, node.get("description"))
+        made = _made(str(node.get("title") or _title(name)), fields, node.get("description"))
+        self._models.append(made)
+        return made
 
     def _typed(self, node: Mapping[str, Any], name: str, depth: int) -> Any:
         kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]

@@ -47,11 +47,11 @@ def schema_of(model: type[BaseModel]) -> dict[str, Any]:
         raise SetupError(NO_FIELDS.format(model.__name__))
     _check_names(model, written)
     inlined = _Inlined(definitions)
-    schema = inlined.of(root, (_name(written["$ref"]),) if "$ref" in written else ())
+    schema = inlined.of(root)
     kept: dict[str, Any] = {}
     while missing := inlined.used - kept.keys():
         for name in sorted(missing):
-            kept[name] = inlined.of(definitions[name], (name,))
+            kept[name] = inlined.of(definitions[name])
     return {**schema, "$defs": kept} if kept else schema
 
 
@@ -81,35 +81,45 @@ def _names(node: Any) -> Iterator[str]:
 
 
 class _Inlined:
-    """Puts definitions in the place of references to them, but where one is within itself."""
+    """Puts definitions in the place of references to them, but those that are within themselves."""
 
     def __init__(self, definitions: Mapping[str, Node]) -> None:
         self._definitions = definitions
+        self._endless = {name for name in definitions if name in self._within(definitions[name], set())}
         self.used: set[str] = set()
         """Definitions that something still refers to."""
 
-    def of(self, node: Any, within: tuple[str, ...]) -> Any:
-        """Return a node that stands within the named definitions."""
+    def _within(self, node: Any, found: set[str]) -> set[str]:
+        """Return the names of all that a node refers to, and what that refers to."""
+        if isinstance(node, Mapping) and isinstance(node.get("$ref"), str) and _name(node["$ref"]) not in found:
+            found.add(_name(node["$ref"]))
+            self._within(self._definitions[_name(node["$ref"])], found)
+        for inner in node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ():
+            self._within(inner, found)
+        return found
+
+    def of(self, node: Any) -> Any:
+        """Return a node without the references that can be spared."""
         if not isinstance(node, Mapping):
             return node
         if "$ref" in node:
             name = _name(node["$ref"])
-            if name in within:
+            if name in self._endless:
                 self.used.add(name)
                 return dict(node)
-            return self.of({**self._definitions[name], **_without(node, "$ref")}, (*within, name))
+            return self.of({**self._definitions[name], **_without(node, "$ref")})
         if len(node.get("allOf", ())) == 1:
-            return self.of({**node["allOf"][0], **_without(node, "allOf")}, within)
+            return self.of({**node["allOf"][0], **_without(node, "allOf")})
         found: dict[str, Any] = {}
         for key, inner in _without(node, "$defs", "discriminator").items():
             if key == "const":
                 found["enum"] = [inner]
             elif key in {"anyOf", "oneOf", "prefixItems"}:
-                found["anyOf" if key == "oneOf" else key] = [self.of(one, within) for one in inner]
+                found["anyOf" if key == "oneOf" else key] = [self.of(one) for one in inner]
             elif key in {"properties", "patternProperties"}:
-                found[key] = {name: self.of(one, within) for name, one in inner.items()}
+                found[key] = {name: self.of(one) for name, one in inner.items()}
             elif key in {"items", "additionalProperties"}:
-                found[key] = self.of(inner, within)
+                found[key] = self.of(inner)
             else:
                 found[key] = inner
         return found

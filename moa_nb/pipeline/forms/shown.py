@@ -131,12 +131,13 @@ class _Told:
         (one,) = objects
         if "$ref" in one:
             name = one["$ref"].rpartition("/")[2]
-            if name in self._told or name not in self._definitions:
-                yield line + f", with the fields of {_quoted(name)} again"
+            one = self._definitions[name]
+            title = str(one.get("title") or name)
+            if name in self._told:
+                yield line + f", with the fields of {title} again"
                 return
             self._told.add(name)
-            one = self._definitions[name]
-            line += f", {_quoted(name)}"
+            line += f", {title}"
         yield line + ", with these fields:"
         yield from self.fields(one, depth + 1)
 
