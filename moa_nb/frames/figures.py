@@ -67,7 +67,7 @@ def view_of_run(execution: Execution) -> ReportView:
         rows=progress.rows,
         states=tuple(_states(states, goes_on=goes_on)),
         degraded=int((is_done & (outcomes.column("degraded") > 0)).sum()),
-        noun="group" if execution.verb.kind == "summarize" else "row",
+        noun=_noun(execution),
         calls=progress.calls,
         cached=progress.cached_calls,
         prompt_tokens=sum(model.prompt_tokens for model in models),
@@ -114,7 +114,9 @@ def previewed(execution: Execution, results: Sequence[Result], estimate: Estimat
         rows.append(PreviewedRow(row, error, None if result is None else view_of(result)))
     asked = execution.questions
     n_rows = len(asked.questions if isinstance(asked, Sample) else asked)
-    return PreviewView(_verb(execution), n_rows, str(estimate), _took(execution), columns, tuple(rows))
+    return PreviewView(
+        _verb(execution), n_rows, str(estimate), _took(execution), columns, tuple(rows), _noun(execution)
+    )
 
 
 # Their parts -------------------------------------------------------------------------------------
@@ -124,6 +126,10 @@ def _verb(execution: Execution) -> str:
     """Return what is asked for in a word: the verb, or the field that it fills in."""
     verb = execution.verb
     return next(iter(verb.form.json_schema["properties"])) if verb.kind == "field" and verb.form else verb.kind
+
+
+def _noun(execution: Execution) -> str:
+    return "group" if execution.verb.kind == "summarize" else "row"
 
 
 def _took(execution: Execution) -> str:

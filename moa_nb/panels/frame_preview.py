@@ -46,11 +46,12 @@ class PreviewView:
     """What the few took, in words."""
     columns: tuple[str, ...]
     rows: tuple[PreviewedRow, ...]
+    noun: str = "row"
 
     @property
     def title(self) -> str:
         """What was tried."""
-        return f"{bare(self.verb, 40)}: preview of {len(self.rows)} of {figures.count(self.n_rows, 'row')}"
+        return f"{bare(self.verb, 40)}: preview of {len(self.rows)} of {figures.count(self.n_rows, self.noun)}"
 
 
 def bundle(view: PreviewView) -> dict[str, Any]:
@@ -71,6 +72,7 @@ def _html(view: PreviewView) -> str:
             title=view.title,
             estimate=bare(view.estimate, 400),
             took=view.took,
+            noun=view.noun,
             red=html.RED,
             values=values_table(
                 view.columns, "", [(one.row.label, one.row.state, one.row.values) for one in view.rows]
@@ -132,7 +134,7 @@ def _markdown(view: PreviewView) -> str:
     would_take, took = (words.replace("$", "USD ") for words in (bare(view.estimate, 400), view.took))
     parts = [
         f"**{inline_markdown(view.title)}**",
-        f"All rows would take: {inline_markdown(would_take)}. These took: {inline_markdown(took)}.",
+        f"All {view.noun}s would take: {inline_markdown(would_take)}. These took: {inline_markdown(took)}.",
         markdown_table(heads, rows),
     ]
     for one in view.rows:
@@ -145,7 +147,7 @@ def _markdown(view: PreviewView) -> str:
 
 
 def _plain(view: PreviewView) -> str:
-    lines = [view.title, f"all rows would take: {bare(view.estimate, 400)}", f"these took: {view.took}"]
+    lines = [view.title, f"all {view.noun}s would take: {bare(view.estimate, 400)}", f"these took: {view.took}"]
     for one in view.rows:
         lines += ["", f"{bare(one.row.label, 40)} ({one.row.state})"]
         if one.panel is not None:

@@ -12,9 +12,12 @@ from typing import Any
 from moa_nb.panels import figures
 from moa_nb.panels.frame_report_view import BELOW, AgreementView, LatencyView, ModelView, ReportView
 from moa_nb.panels.frame_report_words import (
+    agreement_in_words,
     bare,
     cost_in_words,
     duration,
+    from_cache_in_words,
+    latency_in_words,
     notes,
     ranges,
     rows_in_words,
@@ -71,10 +74,10 @@ def report(view: ReportView) -> str:
             measure="dollars" if any(one.cost for one in view.models) else "tokens",
             total=_total(view.models) if len(view.models) > 1 else None,
             more_models=figures.count(len(view.models) - _MODELS, "more line") if len(view.models) > _MODELS else "",
-            latency=_latency(view),
+            latency=latency_in_words(view),
             latency_bars=[] if view.latency is None else [*_latency_bars(view.latency)],
-            from_cache=_from_cache(view),
-            agreement=_agreement(view),
+            from_cache=from_cache_in_words(view),
+            agreement=agreement_in_words(view),
             hint=f"run.review(below={BELOW})",
             agreement_bars=[] if view.agreement is None else [*_agreement_bars(view.agreement)],
             failures=[
@@ -179,33 +182,12 @@ def _total(models: Sequence[ModelView]) -> dict[str, Any]:
     return said
 
 
-def _latency(view: ReportView) -> str:
-    one = view.latency
-    if one is None:
-        return "nothing was sent and answered" + (" yet" if view.goes_on else "")
-    return f"median {duration(one.median)}, p95 {duration(one.p95)}, longest {duration(one.longest)}"
-
-
-def _from_cache(view: ReportView) -> str:
-    if not view.cached_rows:
-        return ""
-    return f"{figures.count(view.cached_rows, view.noun)} wholly from the cache left out, median {duration(view.cached_seconds)}"
-
-
 def _latency_bars(latency: LatencyView) -> Iterator[dict[str, str]]:
     marks: dict[int, list[str]] = {}
     for name, seconds in (("median", latency.median), ("p95", latency.p95)):
         marks.setdefault(latency.bar_of(seconds), []).append(name)
     for place, (label, number) in enumerate(zip(ranges(latency), latency.counts, strict=True)):
         yield _bar(f"{label} s", number, max(latency.counts), BLUE, ", ".join(marks.get(place, ())))
-
-
-def _agreement(view: ReportView) -> str:
-    one = view.agreement
-    if one is None:
-        return "no rows compared: one agent answers alone, or run.agreement was not looked at yet"
-    unknown = f"; {figures.count(one.n_uncompared, view.noun)} not compared" if one.n_uncompared else ""
-    return f"{one.n_below:,} of {figures.count(one.n_rows, view.noun)} below {BELOW}{unknown}"
 
 
 def _agreement_bars(agreement: AgreementView) -> Iterator[dict[str, str]]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from moa_nb.panels import figures
 from moa_nb.panels.frame_report_view import BELOW, ReportView
 from moa_nb.panels.frame_report_words import (
+    agreement_in_words,
     bare,
     cost_in_words,
     duration,
+    from_cache_in_words,
+    latency_in_words,
     notes,
     ranges,
     rows_in_words,
@@ -48,7 +51,7 @@ def markdown(view: ReportView) -> str:
         parts += ["**Cost by layer and model**", markdown_table(heads, rows, "llrrrrrr")]
         if len(view.models) > _MODELS:
             parts.append(f"… {figures.count(len(view.models) - _MODELS, 'more line')} in run.by\\_model")
-    parts.append(f"**Seconds a row** {inline_markdown(_latency(view))}")
+    parts.append(f"**Seconds a {view.noun}** {inline_markdown(_latency(view))}")
     if view.latency is not None:
         counted = zip(ranges(view.latency), map(str, view.latency.counts), strict=True)
         parts.append(markdown_table(("seconds", f"{view.noun}s"), [*counted], "lr"))
@@ -106,7 +109,7 @@ def plain(view: ReportView) -> str:
     )
     if len(view.models) > _PLAIN_MODELS:
         lines.append(f"  … {len(view.models) - _PLAIN_MODELS:,} more in run.by_model")
-    lines.append(f"  seconds a row: {_latency(view)}")
+    lines.append(f"  seconds a {view.noun}: {_latency(view)}")
     lines.append(f"  agreement: {_agreement(view)}")
     lines += [
         f"  {bare(one.kind, 30)}: {figures.count(one.n_rows, view.noun)}, first at {bare(one.label, 40)}: {bare(one.error, 120)}"
@@ -141,23 +144,12 @@ def _rows(view: ReportView) -> str:
 
 
 def _latency(view: ReportView) -> str:
-    return "; ".join(_latencies(view)) or "nothing was sent and answered yet"
-
-
-def _latencies(view: ReportView) -> Iterator[str]:
-    one = view.latency
-    if one is not None:
-        yield f"median {duration(one.median)}, p95 {duration(one.p95)}, longest {duration(one.longest)}"
-    if view.cached_rows:
-        yield f"{figures.count(view.cached_rows, view.noun)} wholly from the cache, not among them"
+    return "; ".join(filter(None, (latency_in_words(view), from_cache_in_words(view))))
 
 
 def _agreement(view: ReportView) -> str:
-    one = view.agreement
-    if one is None:
-        return "no rows compared"
-    hint = f": run.review(below={BELOW})" if one.n_below else ""
-    return f"{one.n_below:,} of {figures.count(one.n_rows, view.noun)} below {BELOW}{hint}"
+    hint = f": run.review(below={BELOW})" if view.agreement is not None and view.agreement.n_below else ""
+    return agreement_in_words(view) + hint
 
 
 def _tokens(sent: int, came: int) -> str:

@@ -6,13 +6,16 @@ import math
 from collections.abc import Sequence
 
 from moa_nb.panels import figures
-from moa_nb.panels.frame_report_view import LatencyView, ModelView, ReportView
+from moa_nb.panels.frame_report_view import BELOW, LatencyView, ModelView, ReportView
 from moa_nb.panels.markdown import to_plain
 
 __all__ = [
+    "agreement_in_words",
     "bare",
     "cost_in_words",
     "duration",
+    "from_cache_in_words",
+    "latency_in_words",
     "notes",
     "ranges",
     "rows_in_words",
@@ -79,6 +82,30 @@ def tokens_in_words(number: int, view: ReportView) -> str:
     if view.tokens_are_at_least:
         return f"at least {number:,}" if number else "unknown"
     return f"{number:,}"
+
+
+def latency_in_words(view: ReportView) -> str:
+    """Return how long rows took that were asked now."""
+    one = view.latency
+    if one is None:
+        return f"no {view.noun} was asked and answered{' yet' if view.goes_on else ''}"
+    return f"median {duration(one.median)}, p95 {duration(one.p95)}, longest {duration(one.longest)}"
+
+
+def from_cache_in_words(view: ReportView) -> str:
+    """Return how many rows the store answered, which stand apart; empty without any."""
+    if not view.cached_rows:
+        return ""
+    return f"{figures.count(view.cached_rows, view.noun)} wholly from the cache left out, median {duration(view.cached_seconds)}"
+
+
+def agreement_in_words(view: ReportView) -> str:
+    """Return how many rows are doubtful, and how many nobody has compared."""
+    one = view.agreement
+    if one is None:
+        return f"no {view.noun}s compared: one agent answers alone, or run.agreement was not looked at yet"
+    unknown = f"; {figures.count(one.n_uncompared, view.noun)} not compared" if one.n_uncompared else ""
+    return f"{one.n_below:,} of {figures.count(one.n_rows, view.noun)} below {BELOW}{unknown}"
 
 
 def ranges(latency: LatencyView) -> list[str]:

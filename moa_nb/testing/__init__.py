@@ -12,10 +12,9 @@ It listens on loopback only. As a process of its own, so that it outlives its cl
 
 from __future__ import annotations
 
-from moa_nb.testing.batch_server import BatchEnd, BatchServer
 from moa_nb.testing.clock import Clock
 from moa_nb.testing.recorded import Recorded, read_log
 from moa_nb.testing.reply import Answer, Reply, lognormal
 from moa_nb.testing.server import ChatServer
 
-__all__ = ["Answer", "BatchEnd", "BatchServer", "ChatServer", "Clock", "Recorded", "Reply", "lognormal", "read_log"]
+__all__ = ["Answer", "ChatServer", "Clock", "Recorded", "Reply", "lognormal", "read_log"]
