@@ -17,7 +17,7 @@ from moa_nb import engine, settings
 from moa_nb.engine.engine import make_task
 from moa_nb.engine.plan import Options
 from moa_nb.errors import BudgetExceeded, KeyRejected, RowError, ServiceError, SetupError, UnknownName
-from moa_nb.gateway import batch, batch_service, batches
+from moa_nb.gateway.batches import batch, departures, service
 from moa_nb.providers import batches as formats
 from moa_nb.testing import Reply
 from moa_nb.testing.batch_server import BatchEnd, BatchServer
@@ -38,11 +38,11 @@ def echo(body: dict[str, Any]) -> str:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of a day's work, in hundredths of a second."""
-    monkeypatch.setattr(batches, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(departures, "QUIET_SECONDS", 0.1)
     monkeypatch.setattr(batch, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(batch, "LONGEST_PAUSE", 0.1)
     monkeypatch.setattr(batch, "LATE_SECONDS", 0.2)
-    monkeypatch.setattr(batch_service, "_SECONDS", 1.0)
+    monkeypatch.setattr(service, "_SECONDS", 1.0)
 
 
 @pytest.fixture

@@ -23,11 +23,11 @@ N_ROWS = 20
 CLIENT = f"""
 import asyncio, json, sys
 import moa_nb as moa
-from moa_nb.gateway import batch, batch_service, batches
+from moa_nb.gateway.batches import batch, departures, service
 
 url, wire = sys.argv[1:]
-batches.QUIET_SECONDS, batch.FIRST_PAUSE, batch.LONGEST_PAUSE = 0.1, 0.05, 0.05
-batch_service._SECONDS, batch.LATE_SECONDS = 3.0, 0.2
+departures.QUIET_SECONDS, batch.FIRST_PAUSE, batch.LONGEST_PAUSE = 0.1, 0.05, 0.05
+service._SECONDS, batch.LATE_SECONDS = 3.0, 0.2
 price = {{"prompt_price": 1.0, "completion_price": 1.0}}
 moa.configure(
     providers={{"lab": {{"base_url": url, "wire": wire, "batch": True}}}}, proposers=["lab:a", "lab:b"], aggregator="lab:z",

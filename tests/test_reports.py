@@ -298,6 +298,27 @@ def test_a_second_run_over_the_failed_rows_says_what_was_before(run: FrameRun, s
     assert view.rows_per_second is None
 
 
+def test_a_run_of_an_earlier_session_says_what_was_not_kept(run: FrameRun) -> None:
+    """A recalled run shows its rows' figures, and says that those of layers and models are gone."""
+    from moa_nb.engine import engine
+
+    before = view_of_last()
+    engine.stop()
+    again = moa.recall(run.id)
+    assert isinstance(again, FrameRun)
+    view = view_of_run(again._execution)
+    assert (view.cost, view.calls, view.cached, view.states) == (
+        before.cost,
+        before.calls,
+        before.cached,
+        before.states,
+    )
+    assert view.latency == before.latency
+    assert view.prompt_tokens == again.report["prompt_tokens"].sum() > 0
+    assert (view.models, view.unsent) == ((), 0)
+    assert "are not kept" in words(bundle(view)["text/html"])
+
+
 def test_an_error_that_ends_the_run_stands_in_its_report(server: ChatServer) -> None:
     """A refused key is on top of the report, with the state."""
     server.on("*", Reply.refused_key())
@@ -330,6 +351,42 @@ def test_typed_verbs_show_their_columns(server: ChatServer, verb: str, said: dic
     assert [row.values for row in view.head] == [
         tuple(None if pd.isna(cell) else str(cell) for cell in row) for row in table.itertuples(index=False)
     ]
+
+
+def test_groups_and_pairs_show_themselves(server: ChatServer) -> None:
+    """A summary's report counts groups, a preference's rows; labels of several levels stand side by side."""
+    server.on("*", '{"better": "A"}')
+    use(server)
+    index = pd.MultiIndex.from_product([["u", "v"], [1, 2]], names=["k", None])
+    rows = pd.DataFrame({"q": ["a", "b", "c", "d"], "b": ["e", "f", "g", "h"], "p": list("xyxy")}, index=index)
+    rows.moa.summarize("q", by="p", progress=False)
+    view = view_of_last()
+    assert (view.verb, view.noun, view.rows, view.index) == ("summarize", "group", 2, "p")
+    assert "2 groups: 2 done" in bundle(view)["text/plain"]
+    preview = rows.moa.preview.summarize("q", by="p", progress=False)
+    assert "all groups would take" in preview._repr_mimebundle_()["text/plain"]
+    chosen = rows.moa.prefer("q", "b", progress=False)
+    view = view_of_last()
+    assert (view.verb, view.noun, view.index) == ("prefer", "row", "k")
+    assert [row.label for row in view.head] == ["u, 1", "u, 2", "v, 1", "v, 2"]
+    assert [row.values for row in view.head] == [(value,) for value in chosen]
+
+
+def test_what_the_budget_kept_back_is_said(server: ChatServer) -> None:
+    """A run that its budget ended says how far that was used up, which rows have no answer, and which calls never went out."""
+    server.on("*", answer)
+    use(server)
+    with pytest.warns(RowsFailed):
+        frame(6).moa.synthesize("q", budget="7 calls", progress=False)
+    view, run = view_of_last(), last()
+    assert view.state == "stopped"
+    assert view.calls - view.unsent == run.by_model["calls"].sum()
+    assert {one.kind: one.n_rows for one in view.failures} == run.report["error_kind"].value_counts().to_dict()
+    assert "budget" in {one.kind for one in view.failures}
+    shown = bundle(view)
+    for text in (words(shown["text/html"]), shown["text/markdown"], shown["text/plain"]):
+        assert "of a budget of 7 calls" in text
+        assert f"{dict(view.states)['not asked']} not asked" in text
 
 
 # Bars ---------------------------------------------------------------------------------------------

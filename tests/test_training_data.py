@@ -24,8 +24,8 @@ import moa_nb as moa
 from moa_nb.chat import Message
 from moa_nb.engine import current
 from moa_nb.errors import KeyRejected, SetupError, SpendingNotAgreed
-from moa_nb.frames.examples import digest
 from moa_nb.frames.training import Exported, ExportRow, export
+from moa_nb.frames.training.examples import digest
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.result import Call, Layer, Result
 from moa_nb.testing import ChatServer, Reply

@@ -58,6 +58,7 @@ def view_of_run(execution: Execution) -> ReportView:
     if earlier <= (int(n_calls.max(initial=0)) if goes_on else 0):
         earlier = 0
     models = tuple(_models(tally.frame()))
+    is_recalled = not models and progress.calls > 0
     columns, head = _head(execution)
     return ReportView(
         verb=_verb(execution),
@@ -70,8 +71,10 @@ def view_of_run(execution: Execution) -> ReportView:
         noun=_noun(execution),
         calls=progress.calls,
         cached=progress.cached_calls,
-        prompt_tokens=sum(model.prompt_tokens for model in models),
-        completion_tokens=sum(model.completion_tokens for model in models),
+        prompt_tokens=_tokens(outcomes, "prompt_tokens") if is_recalled else sum(one.prompt_tokens for one in models),
+        completion_tokens=_tokens(outcomes, "completion_tokens")
+        if is_recalled
+        else sum(one.completion_tokens for one in models),
         tokens_are_at_least=has_silent or progress.unreported > 0,
         cost=progress.cost,
         cost_is_at_least=progress.unreported > 0,
@@ -80,7 +83,7 @@ def view_of_run(execution: Execution) -> ReportView:
         budget=None if progress.budget is None else str(progress.budget),
         seconds=progress.seconds,
         rows_per_second=None if earlier or not progress.seconds else progress.done / progress.seconds,
-        unsent=0 if goes_on else max(0, progress.calls - sum(model.calls for model in models)),
+        unsent=0 if goes_on or is_recalled else max(0, progress.calls - sum(model.calls for model in models)),
         earlier_calls=earlier,
         error=None if execution.error is None else str(execution.error),
         models=models,
@@ -147,6 +150,12 @@ def _states(states: np.ndarray[Any, Any], *, goes_on: bool) -> Iterator[tuple[st
         numbers[0] = 0
     order = ("done", "duplicate", "skipped", "failed", "stopped", "not asked", "")
     yield from ((name or "still to come", number) for name in order if (number := numbers[STATES.index(name)]))
+
+
+def _tokens(outcomes: Outcomes, name: str) -> int:
+    """Return the tokens of all rows, as the report has them."""
+    numbers = outcomes.column(name)
+    return int(numbers[numbers > 0].sum())
 
 
 def _models(frame: pd.DataFrame) -> Iterator[ModelView]:

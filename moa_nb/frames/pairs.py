@@ -53,7 +53,9 @@ class Prefer(Verb):
         votes = [_voted(call) for call in proposals(first)]
         votes += [_SWAPPED.get(str(_voted(call))) for call in proposals(second)]
         notes = [] if is_sure else ["decided by place, and so a tie"]
-        return joined(parts, self.form.text(said), said, notes=notes, agreement=agreement(votes))
+        # The order that was given comes last, as what others look at.
+        result = joined(parts[::-1], self.form.text(said), said, notes=notes, agreement=agreement(votes))
+        return result.replace(conversation=first.conversation)
 
     def values(self, texts: Texts, index: pd.Index[Any], name: Hashable) -> pd.Series[Any]:
         """Return the name of the better column, or ``tie``, as categories."""

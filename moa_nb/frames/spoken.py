@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
+from importlib.util import find_spec
 from numbers import Real
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -77,6 +78,9 @@ def extract(
     if nested not in {"object", "arrow"}:
         msg = f"nested is 'object' or 'arrow', not {nested!r}"
         raise SetupError(msg)
+    if nested == "arrow" and find_spec("pyarrow") is None:
+        msg = "nested='arrow' needs pyarrow: pip install pyarrow, or leave it out for Python's own lists and objects"
+        raise SetupError(msg)
     wanted = form(schema)
     told = None if instruction is None else _words("instruction", instruction, "for our own words")
     asking = Asking.named("rows/extract", instruction=told, fields=wanted.said)
@@ -120,7 +124,7 @@ def score(
     low, high = _ends(scale)
     kind: Any = int if isinstance(low, int) and isinstance(high, int) else float
     wanted = form({"score": Annotated[kind, Bounds(ge=low, le=high)]})
-    asking = Asking.named("rows/score", criterion=told, low=low, high=high, fields=wanted.said)
+    asking = Asking.named("rows/score", criterion=told, low=f"{low:g}", high=f"{high:g}", fields=wanted.said)
     rows = Rows.of(data, column, template=template, asking=asking, na=na, reference=reference, form=wanted)
     return Field(wanted), rows
 

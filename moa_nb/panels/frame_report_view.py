@@ -128,7 +128,7 @@ class ReportView:
     calls: int = 0
     cached: int = 0
     prompt_tokens: int = 0
-    """Of calls that were sent, as reported."""
+    """Of calls that were sent, as reported; without ``models``, of all calls."""
     completion_tokens: int = 0
     tokens_are_at_least: bool = False
     """Some answered row's services did not report all of them."""
@@ -152,6 +152,7 @@ class ReportView:
     error: str | None = None
     """What ended the run early."""
     models: tuple[ModelView, ...] = ()
+    """Nothing for a run of an earlier session, of which only the rows are kept."""
     latency: LatencyView | None = None
     """``None`` where no answered row sent anything."""
     cached_rows: int = 0

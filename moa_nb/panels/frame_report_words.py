@@ -147,6 +147,8 @@ def notes(view: ReportView) -> list[str]:
         said.append("Some calls have no known price, so the whole cost is unknown; prices can be set under models.")
     if view.tokens_are_at_least:
         said.append("Some services did not report tokens: counts are at least what stands here.")
+    if view.calls and not view.models and not view.goes_on:
+        said.append("Figures by layer and model are not kept; tokens are those of the rows, cached calls included.")
     if view.unsent:
         said.append(f"{figures.count(view.unsent, 'call')} of the {view.calls:,} did not go out: the budget or a stop.")
     if view.earlier_calls:

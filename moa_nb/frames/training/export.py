@@ -13,10 +13,10 @@ from typing import Literal, get_args
 
 from moa_nb.engine import Engine, current
 from moa_nb.errors import SetupError, nearest
-from moa_nb.frames.examples import ExportFormat, ExportRow, digest, examples
-from moa_nb.frames.jsonlines import Lines
-from moa_nb.frames.judging import Judging
-from moa_nb.frames.preferences import Pair, gives_scores, judges_itself, own_pairs, own_score
+from moa_nb.frames.training.examples import ExportFormat, ExportRow, digest, examples
+from moa_nb.frames.training.jsonlines import Lines
+from moa_nb.frames.training.judging import Judging
+from moa_nb.frames.training.preferences import Pair, gives_scores, judges_itself, own_pairs, own_score
 from moa_nb.pipeline.spec import Pipeline
 
 __all__ = ["ExportFormat", "ExportRow", "Exported", "ProvenancePlace", "export"]

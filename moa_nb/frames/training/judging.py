@@ -13,8 +13,8 @@ from moa_nb.engine import Engine, Plan
 from moa_nb.engine.engine import new_run_id
 from moa_nb.engine.plan import Options
 from moa_nb.errors import MoaError, SpendingNotAgreed, Unanswered, gravest
-from moa_nb.frames.preferences import Pair
 from moa_nb.frames.report import Tally
+from moa_nb.frames.training.preferences import Pair
 from moa_nb.gateway import Budget
 from moa_nb.pipeline.agreement import proposals
 from moa_nb.pipeline.ask import Ask

@@ -18,9 +18,9 @@ from dataclasses import replace
 from moa_nb.chat import Completion
 from moa_nb.errors import KeyRejected, MoaError, ServiceError
 from moa_nb.gateway.attempts import UNPAID, Attempts, Call, paid_of, worst_of
-from moa_nb.gateway.batch import Batch
-from moa_nb.gateway.batch_seats import Outcome, Seat
-from moa_nb.gateway.batch_service import BatchService
+from moa_nb.gateway.batches.batch import Batch
+from moa_nb.gateway.batches.seats import Outcome, Seat
+from moa_nb.gateway.batches.service import BatchService
 from moa_nb.gateway.http import Http
 from moa_nb.gateway.retry import Fault
 from moa_nb.gateway.route import Route

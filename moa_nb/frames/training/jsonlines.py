@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from moa_nb.frames.examples import Example
+from moa_nb.frames.training.examples import Example
 
 __all__ = ["Lines", "line"]
 

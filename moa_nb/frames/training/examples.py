@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from moa_nb.chat import Message
-from moa_nb.frames.preferences import Pair
+from moa_nb.frames.training.preferences import Pair
 from moa_nb.panels.provenance import is_secret
 from moa_nb.pipeline.result import Call, Result
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from moa_nb.chat import Completion
-from moa_nb.gateway.batch_seats import Seats
-from moa_nb.gateway.batch_service import BatchService
+from moa_nb.gateway.batches.seats import Seats
+from moa_nb.gateway.batches.service import BatchService
 from moa_nb.gateway.exchange import parsed
 from moa_nb.gateway.http import Answer, Failed
 from moa_nb.gateway.retry import Fault

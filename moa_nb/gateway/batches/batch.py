@@ -12,9 +12,9 @@ from dataclasses import replace
 from moa_nb.chat import Completion
 from moa_nb.errors import MoaError, ServiceError
 from moa_nb.gateway.attempts import Attempts
-from moa_nb.gateway.batch_answers import answers, keep
-from moa_nb.gateway.batch_seats import Seat, Seats
-from moa_nb.gateway.batch_service import BatchService
+from moa_nb.gateway.batches.answers import answers, keep
+from moa_nb.gateway.batches.seats import Seat, Seats
+from moa_nb.gateway.batches.service import BatchService
 from moa_nb.gateway.http import Failed
 from moa_nb.gateway.refusal import fault_from
 from moa_nb.gateway.retry import Fault

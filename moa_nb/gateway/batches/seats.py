@@ -13,7 +13,7 @@ from moa_nb.gateway.attempts import Call
 from moa_nb.gateway.retry import Fault
 
 if TYPE_CHECKING:
-    from moa_nb.gateway.batch import Batch
+    from moa_nb.gateway.batches.batch import Batch
 
 __all__ = ["Outcome", "Seat", "Seats"]
 
