@@ -46,7 +46,9 @@ def answer(body: dict[str, Any]) -> str:
     if '"better"' in prompt:
         return json.dumps({"better": "A"})
     if '"mood"' in prompt:
-        return json.dumps({"mood": ["good", "bad"][number % 2], "price": number / 2 if number > 2 else None, "n": number})
+        return json.dumps(
+            {"mood": ["good", "bad"][number % 2], "price": number / 2 if number > 2 else None, "n": number}
+        )
     if '"label"' in prompt:
         return json.dumps({"label": ["praise", "bug"][number % 2]})
     if '"score"' in prompt:
@@ -262,7 +264,9 @@ def test_empty_partitions_and_a_filter(one: Callable[..., None], frame: pd.DataF
 
 
 @pytest.mark.parametrize("by", [None, "year", ["g", "year"]])
-def test_groups_are_whole(by: Any, client: Client, one: Callable[..., None], server: ChatServer, frame: pd.DataFrame) -> None:
+def test_groups_are_whole(
+    by: Any, client: Client, one: Callable[..., None], server: ChatServer, frame: pd.DataFrame
+) -> None:
     """Each group is gathered from all partitions and read once, its rows in their order."""
     lazy = in_parts(frame).moa.summarize("q", by=by)
     agrees("summarize", lazy, frame.moa.summarize("q", by=by, progress=False))
@@ -323,7 +327,9 @@ def test_mistakes_show_when_a_verb_is_spoken(
     assert server.count() == 0
 
 
-def test_an_estimate_sends_nothing(client: Client, one: Callable[..., None], server: ChatServer, frame: pd.DataFrame) -> None:
+def test_an_estimate_sends_nothing(
+    client: Client, one: Callable[..., None], server: ChatServer, frame: pd.DataFrame
+) -> None:
     """The partitions are priced where they are, and together they take what pandas says of rows without duplicates."""
     rows = frame.drop_duplicates("q")
     expected = rows.moa.estimate.synthesize("q")

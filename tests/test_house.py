@@ -50,6 +50,7 @@ ROOMS = (
 DOORS = {
     # A result shows itself; what it looks like is decided where things are drawn.
     ("pipeline/result.py", "show", "notebook"),
+    ("frames/run.py", "show", "notebook"),
     ("pipeline/result.py", "_repr_mimebundle_", "panels"),
     ("pipeline/explain.py", "_repr_mimebundle_", "panels"),
     # A pipeline is explained by going through it with nobody asked.
@@ -76,6 +77,7 @@ WAITING = (
     "ipywidgets",
     "jinja2",
     "markdown_it",
+    "matplotlib",
     "nest_asyncio2",
     "nh3",
     "orjson",

@@ -307,12 +307,8 @@ def test_a_run_of_an_earlier_session_says_what_was_not_kept(run: FrameRun) -> No
     again = moa.recall(run.id)
     assert isinstance(again, FrameRun)
     view = view_of_run(again._execution)
-    assert (view.cost, view.calls, view.cached, view.states) == (
-        before.cost,
-        before.calls,
-        before.cached,
-        before.states,
-    )
+    assert (view.calls, view.cached, view.states) == (before.calls, before.cached, before.states)
+    assert view.cost == pytest.approx(before.cost, rel=1e-12)  # added up in another order
     assert view.latency == before.latency
     assert view.prompt_tokens == again.report["prompt_tokens"].sum() > 0
     assert (view.models, view.unsent) == ((), 0)
@@ -332,20 +328,20 @@ def test_an_error_that_ends_the_run_stands_in_its_report(server: ChatServer) -> 
 
 
 @pytest.mark.parametrize(
-    ("verb", "said", "columns"),
+    ("verb", "said"),
     [
-        ("classify", {"labels": ["bug", "praise"]}, "label"),
-        ("score", {"criterion": "how angry"}, "score"),
-        ("extract", {"schema": {"price": float, "mood": str}}, "extract"),
+        ("classify", {"labels": ["bug", "praise"]}),
+        ("score", {"criterion": "how angry"}),
+        ("extract", {"schema": {"price": float, "mood": str}}),
     ],
 )
-def test_typed_verbs_show_their_columns(server: ChatServer, verb: str, said: dict[str, Any], columns: str) -> None:
+def test_typed_verbs_show_their_columns(server: ChatServer, verb: str, said: dict[str, Any]) -> None:
     """Labels, numbers and fields are shown as what the verb returns, under its own name."""
     server.on("*", '{"label": "bug", "score": 3, "price": 2.5, "mood": "low"}')
     use(server)
     values = getattr(frame(4).moa, verb)("q", **said, progress=False, pipeline="single", aggregator="lab:judge")
     view = view_of_last()
-    assert view.verb == columns
+    assert view.verb == verb
     table = values if isinstance(values, pd.DataFrame) else values.to_frame("answer")
     assert view.columns == tuple(table.columns)
     assert [row.values for row in view.head] == [
@@ -406,6 +402,7 @@ def test_every_row_is_in_one_bar(seconds: list[float]) -> None:
     assert 1 <= len(latency.counts) == len(latency.edges) <= 12
     assert latency.edges[0] <= min(seconds) + 1e-9
     assert len(ranges(latency)) == len(latency.counts)
+    assert float(ranges(latency)[-1].split(" to ")[1].replace(",", "")) >= max(seconds)
     assert 0 <= latency.bar_of(latency.median) <= latency.bar_of(latency.p95) < len(latency.counts)
 
 

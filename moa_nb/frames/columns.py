@@ -35,7 +35,9 @@ def frame(form: Form, texts: Texts, index: pd.Index[Any], *, nested: Nested = "o
         _column(node, [None if one is None else one.get(name) for one in filled], nested)
         for name, node in form.json_schema["properties"].items()
     ]
-    table = pd.DataFrame({place: pd.Series(values, index=index) for place, values in enumerate(made)}, index=index)
+    # With its dtype named, a column of objects that happen to be texts stays one of objects.
+    cells = [pd.Series(values, index=index, dtype=values.dtype) for values in made]
+    table = pd.DataFrame(dict(enumerate(cells)), index=index)
     table.columns = pd.Index(list(form.names))
     return table
 

@@ -86,6 +86,8 @@ class Execution:
         """Whether it is of an earlier session, and is only looked at."""
         self.why_not: str | None = None
         """Why the rows of such a run cannot be made again; ``None``: they can."""
+        self.keeps_all = False
+        """Whether all results are kept as they were, with what they took: for a few rows that are shown whole."""
         self._recipe: Recipe | None = None
         self._keeper: QuestionKeeper | None = None
         """Keeps what the rows ask, for those who look at the run tomorrow."""
@@ -299,7 +301,7 @@ class Execution:
 
     def _keeps_all(self, plan: Plan) -> bool:
         """Return whether the store has nothing to make results from again."""
-        return plan.cache == "off" or any(map(_is_forgotten, plan.models))
+        return self.keeps_all or plan.cache == "off" or any(map(_is_forgotten, plan.models))
 
     # Afterwards -------------------------------------------------------------------------------
 
@@ -411,7 +413,7 @@ class Execution:
             kind="frame",
             pipeline=plan.pipeline.name,
             state=self.state,
-            title=f"{self.verb.kind}: {len(self.questions)} {what} of {self.questions.name or 'a template'}",
+            title=f"{self.verb.called}: {len(self.questions)} {what} of {self.verb.about(self.questions.name)}",
             calls=self.outcomes.n_calls,
             cached=self.outcomes.n_cached,
             failed=self.outcomes.n_failed,

@@ -61,7 +61,7 @@ def view_of_run(execution: Execution) -> ReportView:
     is_recalled = not models and progress.calls > 0
     columns, head = _head(execution)
     return ReportView(
-        verb=_verb(execution),
+        verb=execution.verb.called,
         column="" if execution.questions.name is None else str(execution.questions.name),
         pipeline="" if execution.plan is None else execution.plan.pipeline.name,
         state=execution.state,
@@ -118,17 +118,11 @@ def previewed(execution: Execution, results: Sequence[Result], estimate: Estimat
     asked = execution.questions
     n_rows = len(asked.questions if isinstance(asked, Sample) else asked)
     return PreviewView(
-        _verb(execution), n_rows, str(estimate), _took(execution), columns, tuple(rows), _noun(execution)
+        execution.verb.called, n_rows, str(estimate), _took(execution), columns, tuple(rows), _noun(execution)
     )
 
 
 # Their parts -------------------------------------------------------------------------------------
-
-
-def _verb(execution: Execution) -> str:
-    """Return what is asked for in a word: the verb, or the field that it fills in."""
-    verb = execution.verb
-    return next(iter(verb.form.json_schema["properties"])) if verb.kind == "field" and verb.form else verb.kind
 
 
 def _noun(execution: Execution) -> str:

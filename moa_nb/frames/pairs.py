@@ -62,6 +62,10 @@ class Prefer(Verb):
         said = Field(self.form).values(texts, index, name)
         return said.cat.rename_categories({"A": self.names[0], "B": self.names[1]})
 
+    def about(self, name: Hashable) -> str:  # noqa: ARG002 - both columns have one
+        """Return what is asked about: both columns."""
+        return " and ".join(map(str, self.names))
+
     def to_record(self) -> dict[str, Any]:
         """Return the verb as plain data."""
         return {**super().to_record(), "names": list(self.names)}

@@ -133,6 +133,7 @@ class _Count:
     completion_tokens: int = 0
     cost: float = 0.0
     unpriced: int = 0
+    estimated: int = 0
     saved: float = 0.0
     saved_tokens: int = 0
     seconds: float = 0.0
@@ -171,6 +172,7 @@ class Tally:
                     count.seconds += call.seconds
                     count.cost += call.cost or 0.0
                     count.unpriced += call.ok and call.cost is None
+                    count.estimated += call.usage.estimated
         return asked
 
     @property

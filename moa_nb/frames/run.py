@@ -25,6 +25,8 @@ from moa_nb.frames.verbs import Verb
 from moa_nb.pipeline.result import Result
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from moa_nb.frames.accessor import OnError
     from moa_nb.frames.training import Exported, ExportFormat, ProvenancePlace
     from moa_nb.options import RunOptions
@@ -355,6 +357,33 @@ class FrameRun:
                 overwrite=overwrite,
             )
         )
+
+    def plot(self) -> Figure:
+        """Return the report as a matplotlib figure of four small panels, for slides.
+
+        Raises:
+            SetupError: matplotlib is not installed.
+        """
+        from moa_nb.frames.figures import view_of_run
+        from moa_nb.frames.plot import plot
+
+        if self.done:
+            self._compare()
+        return plot(view_of_run(self._execution))
+
+    def show(self) -> None:
+        """Show the report below the current cell, as it is now; print it where there is no notebook."""
+        from moa_nb.notebook.display import show
+
+        show(self)
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's
+        from moa_nb.frames.figures import view_of_run
+        from moa_nb.panels.frame_report import bundle
+
+        if self.done:
+            self._compare()
+        return bundle(view_of_run(self._execution))
 
     def retry(self) -> FrameRun:
         """Return a run that is already started, over the rows without an answer; the others stay as they are.

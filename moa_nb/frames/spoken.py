@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from importlib.util import find_spec
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import pandas as pd
@@ -14,6 +14,7 @@ from pydantic import Field as Bounds
 from moa_nb.engine import Estimate
 from moa_nb.errors import SetupError
 from moa_nb.frames.columns import Nested
+from moa_nb.frames.execution import Execution
 from moa_nb.frames.groups import Groups, Summarize
 from moa_nb.frames.pairs import TIE, Pairs, Prefer
 from moa_nb.frames.preview import Preview
@@ -106,7 +107,7 @@ def classify(
     told = None if instruction is None else _words("instruction", instruction, "for our own words")
     asking = Asking.named("rows/classify", instruction=told, labels=known, multi=multi, fields=wanted.said)
     rows = Rows.of(data, column, template=template, asking=asking, na=na, reference=reference, form=wanted)
-    return Field(wanted), rows
+    return Field(wanted, "classify"), rows
 
 
 def score(
@@ -124,9 +125,9 @@ def score(
     low, high = _ends(scale)
     kind: Any = int if isinstance(low, int) and isinstance(high, int) else float
     wanted = form({"score": Annotated[kind, Bounds(ge=low, le=high)]})
-    asking = Asking.named("rows/score", criterion=told, low=f"{low:g}", high=f"{high:g}", fields=wanted.said)
+    asking = Asking.named("rows/score", criterion=told, low=_number(low), high=_number(high), fields=wanted.said)
     rows = Rows.of(data, column, template=template, asking=asking, na=na, reference=reference, form=wanted)
-    return Field(wanted), rows
+    return Field(wanted, "score"), rows
 
 
 def holds(
@@ -142,7 +143,7 @@ def holds(
     wanted = form({"holds": bool})
     asking = Asking.named("rows/filter", condition=_words("condition", condition, None), fields=wanted.said)
     rows = Rows.of(data, column, template=template, asking=asking, na=na, reference=reference, form=wanted)
-    return Field(wanted), rows
+    return Field(wanted, "filter"), rows
 
 
 def prefer(data: _Data, a: Hashable, b: Hashable, criterion: str, *, question: Hashable, na: MissingPolicy) -> Spoken:
@@ -206,7 +207,12 @@ def _ends(scale: Any) -> tuple[float, float]:
         msg = f"a scale is the least and the greatest number, such as (1, 10) or (0.0, 1.0), not {scale!r:.60}"
         raise SetupError(msg)
     low, high = scale
-    return (int(low), int(high)) if isinstance(low, int) and isinstance(high, int) else (float(low), float(high))
+    is_whole = isinstance(low, Integral) and isinstance(high, Integral)
+    return (int(low), int(high)) if is_whole else (float(low), float(high))
+
+
+def _number(end: float) -> str:
+    return f"{end:g}" if isinstance(end, float) else str(end)
 
 
 # What becomes of it ------------------------------------------------------------------------------
@@ -250,7 +256,9 @@ def preview(
     verb: Verb, questions: Questions, options: RunOptions, *, on_error: OnError, progress: bool | None
 ) -> Preview:
     """Return the first rows with all that was said, and what all of them would take."""
-    run = FrameRun.of(verb, Sample.first(questions, _PREVIEWED), options, on_error=on_error)
+    execution = Execution(verb, Sample.first(questions, _PREVIEWED), options, on_error=on_error)
+    execution.keeps_all = True
+    run = FrameRun(execution)
     run.finish(progress=progress)
     whole = FrameRun.of(verb, questions, options, on_error=on_error)
     return Preview(run, tuple(run.traces()), whole.estimate())

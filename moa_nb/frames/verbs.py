@@ -35,6 +35,15 @@ class Verb:
     form: Form | None = None
     """What each answer must be; ``None``: free text."""
 
+    @property
+    def called(self) -> str:
+        """The accessor's word for it."""
+        return self.kind
+
+    def about(self, name: Hashable) -> str:
+        """Return what is asked about, in a word: the column of this name."""
+        return "a template" if name is None else str(name)
+
     async def answer(self, tasks: Sequence[Task], ask: Answer) -> Result:
         """Return the result of one row.
 
@@ -91,12 +100,24 @@ class Field(Verb):
 
     kind: ClassVar[str] = "field"
 
+    word: str = "field"
+    """``classify``, ``score`` or ``filter``."""
+
+    @property
+    def called(self) -> str:
+        """The accessor's word for it."""
+        return self.word
+
     def values(self, texts: Texts, index: pd.Index[Any], name: Hashable) -> pd.Series[Any]:
         """Return the field as a Series of its type."""
         assert self.form is not None
         found: pd.Series[Any] = columns.frame(self.form, texts, index).iloc[:, 0]
         found.name = name
         return found
+
+    def to_record(self) -> dict[str, Any]:
+        """Return the verb as plain data."""
+        return {**super().to_record(), "word": self.word}
 
 
 async def side_by_side(

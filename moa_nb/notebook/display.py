@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Protocol
 
 from IPython.core.getipython import get_ipython
 from IPython.display import display
 
-from moa_nb.panels.bundle import bundle
 from moa_nb.pipeline.result import Result
 
 __all__ = ["has_front_end", "show", "show_as"]
@@ -20,9 +19,15 @@ def has_front_end() -> bool:
     return shell is not None and getattr(shell, "kernel", None) is not None
 
 
-def show(result: Result) -> None:
+class Shown(Protocol):
+    """What shows itself."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]: ...
+
+
+def show(run: Shown) -> None:
     """Show a run's panel below the current cell; print it where there is no notebook."""
-    shown = bundle(result)
+    shown = run._repr_mimebundle_()  # noqa: SLF001 - IPython's own protocol
     if has_front_end():
         display(shown, raw=True)
     else:

@@ -141,8 +141,10 @@ def remarks(call: CallView) -> tuple[str, str]:
         said, kind = ["cached"], "good"
     elif call.state == "cancelled":
         said, kind = ["stopped"], "odd"
-    elif call.attempts > 1:
+    elif call.attempts > 1 + call.repeats:
         said, kind = [f"{call.attempts} tries"], "odd"
+    if call.repeats:
+        said, kind = [*said, "asked once more, unreadable before"], "odd"
     if call.finish_reason == "length":
         said, kind = [*said, "truncated"], "odd"
     elif call.finish_reason == "content_filter":

@@ -111,11 +111,12 @@ def agreement_in_words(view: ReportView) -> str:
 def ranges(latency: LatencyView) -> list[str]:
     """Return each bar's range of seconds.
 
-    >>> ranges(LatencyView((0.5, 1.0, 1.5), 0.5, (3, 2, 1), 0.8, 4.0, 4.0))
+    >>> ranges(LatencyView((0.5, 1.0, 1.5), 0.5, (3, 2, 1), 0.8, 3.9, 3.92))
     ['0.5 to 1.0', '1.0 to 1.5', '1.5 to 4.0']
     """
     places = max(0, -math.floor(math.log10(latency.step)))
-    ends = [*latency.edges[1:], max(latency.longest, latency.edges[-1] + latency.step)]
+    longest = math.ceil(latency.longest * 10**places) / 10**places  # no row is longer than its bar says
+    ends = [*latency.edges[1:], max(longest, latency.edges[-1] + latency.step)]
     return [f"{low:,.{places}f} to {high:,.{places}f}" for low, high in zip(latency.edges, ends, strict=True)]
 
 

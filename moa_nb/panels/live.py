@@ -41,7 +41,7 @@ def view_of_record(record: RunRecord) -> PanelView:
 
 def _being_written(layers: tuple[LayerRecord, ...]) -> str:
     """Return the aggregator's answer so far; empty while only proposers answer."""
-    if len(layers) > 1 and len(layers[-1].calls) == 1:
+    if len(layers) > 1 and len(layers[-1].calls) == 1 and not layers[-1].aside:
         return "".join(layers[-1].calls[0].pieces)
     return ""
 
@@ -49,8 +49,12 @@ def _being_written(layers: tuple[LayerRecord, ...]) -> str:
 def _layer(place: int, layers: tuple[LayerRecord, ...], now: float) -> LayerView:
     layer = layers[place]
     calls = tuple(layer.calls)
-    n_read = sum(call.call is not None and call.call.ok for call in layers[place - 1].calls) if place else 0
-    caption = caption_of(place, n_calls=len(calls), n_read=n_read, agent=calls[0].agent if calls else "")
+    read = next((before for before in reversed(layers[:place]) if not before.aside), None)
+    n_read = 0 if read is None else sum(call.call is not None and call.call.ok for call in read.calls)
+    agent = calls[0].agent if calls else ""
+    caption = caption_of(
+        place, n_calls=len(calls), n_read=n_read, agent=agent, name=layer.name, aside=layer.aside
+    )
     return LayerView(layer.name, tuple(_call(call, now) for call in calls), caption)
 
 

@@ -15,17 +15,18 @@ from __future__ import annotations
 
 import functools
 import re
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from markdown_it import MarkdownIt
     from markdown_it.token import Token
     from markdown_it.tree import SyntaxTreeNode
 
-__all__ = ["LIMIT", "first_line", "inline_markdown", "to_html", "to_markdown", "to_plain"]
+__all__ = ["LIMIT", "Mark", "first_line", "inline_markdown", "passages", "to_html", "to_markdown", "to_plain"]
 
 LIMIT = 50_000
 """The most characters of one text that are shown; the rest is counted."""
@@ -153,6 +154,45 @@ def _text(content: str) -> Token:
     return Token("text", "", 0, content=content)
 
 
+# -- passages -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A remark in small type after a sentence."""
+
+    passage: int
+    """Which of ``passages`` it stands in."""
+    end: int
+    """After how many characters of it."""
+    words: str
+    colour: str
+    title: str = ""
+
+
+def passages(text: str) -> list[tuple[str, bool]]:
+    """Return the paragraphs and list items of ``text``, read as Markdown, as a reader sees them; and whether it is an item.
+
+    Headings, tables and code are none. ``Mark`` counts by them.
+
+    >>> passages("# Title\\n\\nIt **rose**.\\n\\n- slow\\n\\n```\\nx = 1\\n```")
+    [('It rose.', False), ('slow', True)]
+    """
+    depth = 0
+    found = []
+    previous = ""
+    for token in _parse(to_plain(text)):
+        depth += token.nesting if token.type.startswith("list_item") else 0
+        if token.type == "inline" and previous == "paragraph_open":
+            found.append(("".join(map(_as_read, token.children or ())), depth > 0))
+        previous = token.type
+    return found
+
+
+def _as_read(token: Token) -> str:
+    return "\n" if token.type in {"softbreak", "hardbreak"} else token.content
+
+
 # -- to HTML --------------------------------------------------------------------------------------
 
 _LINE = "1px solid #88888855"
@@ -170,8 +210,14 @@ _STYLES = {
     # Not <th>: a strictly sanitised export knows <td> only, and would show the other as text.
     "th": ("td", _CELL),
 }
-_TAGS = {"a", "blockquote", "br", "code", "div", "em", "li", "ol", "pre", "s", "strong", "table", "td", "tr", "ul"}
-_ATTRIBUTES = {tag: {"style"} for tag in _TAGS} | {"a": {"href", "title", "target"}, "ol": {"start", "style"}}
+_TAGS = {
+    *("a", "blockquote", "br", "code", "div", "em", "li", "ol", "pre", "s", "span", "strong", "table", "td", "tr", "ul"),
+}
+_ATTRIBUTES = {tag: {"style"} for tag in _TAGS} | {
+    "a": {"href", "title", "target"},
+    "ol": {"start", "style"},
+    "span": {"style", "title"},
+}
 _PROPERTIES = {
     *(
         "background",
@@ -188,25 +234,25 @@ _PROPERTIES = {
 }
 
 
-def to_html(text: str, *, limit: int = LIMIT) -> str:
+def to_html(text: str, *, limit: int = LIMIT, marks: tuple[Mark, ...] = ()) -> str:
     """Return ``text``, read as Markdown, as HTML that cannot run, load or reach anything.
 
     Tables, lists, code and emphasis are kept, with inline styles; headings become bold lines, so that
     a model's answer does not enter the notebook's table of contents. Characters after ``limit`` are
-    counted, not shown.
+    counted, not shown. ``marks`` stand after the sentences that they are about.
     """
-    return _to_html(text, limit)
+    return _to_html(text, limit, marks)
 
 
 @functools.lru_cache(maxsize=32)  # a panel is drawn again while it runs, and once more when it is done
-def _to_html(text: str, limit: int) -> str:
+def _to_html(text: str, limit: int, marks: tuple[Mark, ...]) -> str:
     import nh3
 
     if not text.strip():
         return ""
     tokens = _parse(to_plain(text[:limit]))
     html = nh3.clean(
-        "".join(_drawn(tokens)),
+        "".join(_drawn(tokens, marks)),
         tags=_TAGS,
         attributes=_ATTRIBUTES,
         url_schemes={"http", "https", "mailto"},
@@ -220,14 +266,19 @@ def _to_html(text: str, limit: int) -> str:
     return f'<div style="overflow-wrap:break-word;overflow-wrap:anywhere">{html}</div>'
 
 
-def _drawn(tokens: Iterable[Token]) -> Iterable[str]:
+def _drawn(tokens: Iterable[Token], marks: Sequence[Mark]) -> Iterable[str]:
+    passage = -1
+    previous = ""
     for token in tokens:
         kind, _, side = token.type.rpartition("_")
+        is_passage, previous = previous == "paragraph_open", token.type
         if token.hidden or token.type in {"thead_open", "thead_close", "tbody_open", "tbody_close"}:
             if token.type == "paragraph_close":
                 yield "\n"
         elif token.type == "inline":
-            yield from _drawn_inline(token.children or ())
+            passage += is_passage
+            wanted = [mark for mark in marks if is_passage and mark.passage == passage]
+            yield from _drawn_inline(_marked(token.children or (), wanted) if wanted else token.children or ())
         elif token.type in {"fence", "code_block"}:
             yield (
                 f'<pre style="{_CODE};line-height:1.45;margin:0 0 .55em;padding:.5em .7em;border-radius:.3em;'
@@ -273,6 +324,9 @@ def _drawn_inline(tokens: Iterable[Token]) -> Iterable[str]:
         elif token.type == "link_open":
             address = escape(str(token.attrs["href"]))
             yield f'<a href="{address}" title="{address}">'
+        elif token.type == "mark":
+            title = f' title="{escape(token.meta["title"])}"' if token.meta["title"] else ""
+            yield f' <span style="color:{token.meta["colour"]};font-size:.76em"{title}>{escape(token.content)}</span>'
         elif token.type in _PLAIN_TAGS:
             yield f"</{token.tag}>" if token.nesting < 0 else f"<{token.tag}>"
         elif token.type == "hardbreak":
@@ -281,6 +335,36 @@ def _drawn_inline(tokens: Iterable[Token]) -> Iterable[str]:
             yield "\n"
         else:
             yield escape(token.content)
+
+
+def _marked(tokens: Sequence[Token], marks: Sequence[Mark]) -> Iterator[Token]:
+    """Yield the tokens of a passage with its marks among them; a text is cut in two where one stands inside."""
+    waiting = sorted(marks, key=lambda mark: mark.end)
+    due: list[Token] = []
+    at = 0
+    for token in tokens:
+        if token.nesting >= 0:
+            # After the emphasis that ends with the sentence, not in it.
+            yield from due
+            due = []
+        said = _as_read(token)
+        while waiting and at + len(said) >= waiting[0].end:
+            mark = waiting.pop(0)
+            if token.type == "text" and at + len(said) > mark.end:
+                yield _text(said[: mark.end - at])
+                said, at = said[mark.end - at :], mark.end
+                yield _mark_token(mark)
+            else:
+                due.append(_mark_token(mark))
+        yield token if token.type != "text" else _text(said)
+        at += len(said)
+    yield from due
+
+
+def _mark_token(mark: Mark) -> Token:
+    from markdown_it.token import Token
+
+    return Token("mark", "", 0, content=mark.words, meta={"colour": mark.colour, "title": mark.title})
 
 
 # -- to Markdown ----------------------------------------------------------------------------------

@@ -6,12 +6,18 @@ running one is made by whoever watches the run.
 
 from __future__ import annotations
 
+import functools
+import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from moa_nb.chat import Message, Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from moa_nb.panels.accounts import Account
+    from moa_nb.panels.support import Support
     from moa_nb.pipeline.result import Call, Layer, Result
 
 __all__ = [
@@ -58,6 +64,8 @@ class CallView:
     seconds: float = 0.0
     """Seconds from the question to the answer, or until now."""
     attempts: int = 1
+    repeats: int = 0
+    """How often the same was asked once more, since the answer could not be read."""
     error: str | None = None
     prompt: tuple[Message, ...] = ()
     note: str | None = None
@@ -83,6 +91,23 @@ class LayerView:
     calls: tuple[CallView, ...] = ()
     caption: str = ""
     """What happens in this layer, in a few words."""
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all its calls together."""
+        return functools.reduce(operator.add, (call.usage for call in self.calls), Usage())
+
+    @property
+    def cost(self) -> float | None:
+        """Dollars of those that are over; ``None`` where the price of one that answered is not known."""
+        costs = [call.cost for call in self.calls if call.cost is not None or call.state in {"done", "cached"}]
+        return None if None in costs else float(sum(cost for cost in costs if cost is not None))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds from its first question to its last answer."""
+        ends = [call.started + call.seconds for call in self.calls]
+        return max(ends, default=0.0) - min((call.started for call in self.calls), default=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +135,12 @@ class PanelView:
     """What keeps the answer from being a full one, a few words each."""
     notes: tuple[str, ...] = ()
     """What a reader must know, a sentence each."""
+    agreement: float | None = None
+    """How far the agents agree, 0 to 1, where the strategy counted it."""
+    support: Support | None = None
+    """Where the answer's sentences come from; ``None`` where nothing was put together, or while it runs."""
+    accounts: tuple[Account, ...] = ()
+    """How the answer was decided."""
 
     @property
     def calls(self) -> tuple[CallView, ...]:
@@ -124,6 +155,10 @@ class PanelView:
 
 def view_of(result: Result) -> PanelView:
     """Return what a panel shows of a finished run."""
+    # Here: reading sentences and votes is nothing that a running panel needs.
+    from moa_nb.panels.accounts import accounts_of
+    from moa_nb.panels.support import support_of
+
     layers = tuple(
         LayerView(
             layer.name,
@@ -131,9 +166,11 @@ def view_of(result: Result) -> PanelView:
             caption_of(
                 place,
                 n_calls=len(layer.calls),
-                n_read=result.layers[place - 1].n_ok if place else 0,
+                n_read=_n_read(result.layers[:place]),
                 agent=layer.calls[0].agent if layer.calls else "",
                 reads=any(call.template is not None for call in layer.calls),
+                name=layer.name,
+                aside=layer.aside,
             ),
         )
         for place, layer in enumerate(result.layers)
@@ -158,10 +195,40 @@ def view_of(result: Result) -> PanelView:
         n_cached=sum(call.cached for call in result.calls),
         flags=flags_of(result),
         notes=result.notes,
+        agreement=result.agreement,
+        support=support_of(result),
+        accounts=accounts_of(result),
     )
 
 
-def caption_of(place: int, *, n_calls: int, n_read: int = 0, agent: str = "", reads: bool = True) -> str:
+def _n_read(before: Sequence[Layer]) -> int:
+    """Return how many answers the latest layer of answers gave."""
+    return next((layer.n_ok for layer in reversed(before) if not layer.aside), 0)
+
+
+_ASIDE = {
+    "verdicts": "verdicts on {answers}",
+    "choice": "one of {answers} is chosen",
+    "moderation": "it is chosen which of {answers} go on",
+    "routing": "a router chooses who answers",
+    "score": "the answer is scored",
+    "verification": "the answer is checked {calls}",
+    "critiques": "the agents criticize {answers}",
+    "residual": "is it better than what was there before?",
+}
+"""What happens in a layer besides the answers, by the last word of its name."""
+
+
+def caption_of(
+    place: int,
+    *,
+    n_calls: int,
+    n_read: int = 0,
+    agent: str = "",
+    reads: bool = True,
+    name: str = "",
+    aside: bool = False,
+) -> str:
     """Return in a few words what the layer at ``place`` (from 0) does.
 
     Args:
@@ -170,11 +237,16 @@ def caption_of(place: int, *, n_calls: int, n_read: int = 0, agent: str = "", re
         n_read: how many answers the layer before it gave.
         agent: the name of its only agent.
         reads: whether its agents are shown those answers.
+        name: its name.
+        aside: whether its calls are no answers.
 
     >>> caption_of(0, n_calls=3), caption_of(1, n_calls=1, n_read=3)
     ('proposers answer side by side', 'the aggregator reads 3 answers')
     """
     answers = f"{n_read} answer{'s' if n_read != 1 else ''}"
+    if aside:
+        what = _ASIDE.get(name.rpartition(": ")[2].rpartition(" ")[2], "beside the answers")
+        return what.format(answers=answers, calls="once" if n_calls == 1 else f"{n_calls} times")
     if place and reads and n_read:
         # A name such as 'judge' says more than 'aggregator'; a name such as 'alpha' does not.
         known = agent if agent.isalpha() and agent.endswith(("or", "er", "ge", "ic")) else "aggregator"
@@ -232,6 +304,7 @@ def call_view(call: Call, role_hint: str = "") -> CallView:
         first_token_seconds=call.first_token_seconds,
         seconds=call.seconds,
         attempts=call.attempts,
+        repeats=call.repeats,
         error=None if state == "cancelled" else call.error,
         prompt=call.prompt,
         # Notes of calls stand once at the top, among the run's.

@@ -12,11 +12,19 @@ __all__ = ["agreement_of", "proposals"]
 def proposals(result: Result) -> tuple[Call, ...]:
     """Return the calls whose answers were put together last: those of the last layer in which several answer.
 
-    Where each layer asks one, as the tiers of a cascade do, all of them. What judges or comments is no proposal.
+    Where each layer asks one, as the tiers of a cascade do, all that were asked the same as the last. What judges or
+    comments is no proposal.
     """
     layers = [layer for layer in result.layers if not layer.aside]
     widest = next((layer.calls for layer in reversed(layers) if len(layer.calls) > 1), None)
-    return tuple(call for layer in layers for call in layer.calls) if widest is None else widest
+    if widest is not None:
+        return widest
+    calls = [call for layer in layers for call in layer.calls]
+    return tuple(call for call in calls if _question(call) == _question(calls[-1]))
+
+
+def _question(call: Call) -> str:
+    return next((message.content for message in reversed(call.prompt) if message.role == "user"), "")
 
 
 def agreement_of(result: Result, form: Form | None = None) -> float | None:

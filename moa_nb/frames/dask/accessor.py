@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import dask
 import dask.dataframe as dd
 import pandas as pd
+from dask.base import compute, get_scheduler
 from dask.dataframe.extensions import register_dataframe_accessor, register_series_accessor
+from dask.delayed import delayed
 
 from moa_nb.frames.accessor import Verbs
 
@@ -123,9 +124,9 @@ def _estimate(data: Any, verb: str, args: tuple[Any, ...], words: Mapping[str, A
     rows, order = data, None
     if verb == "summarize":
         rows, order = _gathered(data, *_told(args, words))
-    price = dask.delayed(_summarized, pure=False)
+    price = delayed(_summarized, pure=False)
     parts = [price(part, assignment, order, work.priced) for part in rows.to_delayed()]
-    return work.estimated(list(dask.compute(*parts)))
+    return work.estimated(list(compute(*parts)))  # type: ignore[no-untyped-call]  # dask is typed here and there
 
 
 def _assigned(
@@ -143,7 +144,7 @@ def _client() -> Any:
     distributed = sys.modules.get("distributed")
     if distributed is None:
         return None
-    client = getattr(dask.base.get_scheduler(), "__self__", None)
+    client = getattr(get_scheduler(), "__self__", None)  # type: ignore[no-untyped-call]  # dask is typed here and there
     return client if isinstance(client, distributed.Client) else None
 
 
@@ -203,4 +204,4 @@ def register() -> None:
         known = kind.__dict__.get("moa")
         if known is not None and getattr(getattr(known, "_accessor", None), "__module__", "") == __name__:
             delattr(kind, "moa")
-        decorate("moa")(Accessor)
+        decorate("moa")(Accessor)  # type: ignore[no-untyped-call]  # dask is typed here and there

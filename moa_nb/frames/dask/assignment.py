@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import time
@@ -38,6 +39,11 @@ _PATIENCE = 0.25
 """Seconds after which a partition asks again for a seat."""
 
 
+def _process() -> str:
+    """Return what tells this process from others."""
+    return f"{socket.gethostname()} {os.getpid()}"
+
+
 @dataclass(eq=False)
 class Assignment:
     """One verb with its words, as every partition is to do it. No key travels with it."""
@@ -59,7 +65,7 @@ class Assignment:
     keyed: tuple[str, ...] = ()
     """Providers whose key stays behind."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    home: str = field(default_factory=lambda: _process())
+    home: str = field(default_factory=_process)
     """Where it was spoken."""
 
     def __post_init__(self) -> None:
@@ -133,7 +139,7 @@ class Assignment:
         """
         self._refuse_keys()
         share(self.settings, self.workers or n_processes)
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped,unused-ignore]  # it says nothing of its types
 
         try:
             cloudpickle.dumps(self)
@@ -200,11 +206,11 @@ class Assignment:
         asked = treasury.Asked(self.id, attempt, process, self.workers, self.limit, rates)
         from distributed import get_client
 
-        client = get_client()
-        while (n_processes := client.run_on_scheduler(treasury.ask, asked)) is None:
-            time.sleep(_PATIENCE)
+        client: Any = get_client()
         more = functools.partial(client.run_on_scheduler, treasury.more, asked)
         budget = None if self.limit is None else Purse(self.limit, self.unit, more)
+        while (n_processes := client.run_on_scheduler(treasury.ask, asked)) is None:
+            time.sleep(_PATIENCE)
         try:
             yield share(self.settings, n_processes), budget
         finally:
@@ -346,7 +352,3 @@ def _worker() -> Any:
         return get_worker()
     except ValueError:
         return None
-
-
-def _process() -> str:
-    return f"{socket.gethostname()} {os.getpid()}"

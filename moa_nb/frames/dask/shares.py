@@ -39,7 +39,7 @@ def share(settings: Settings, n_processes: int) -> Settings:
 def _divided(settings: Settings, n_processes: int) -> Settings:
     part = functools.partial(_part, n_processes=n_processes)
     services_with_limits = {
-        name: ProviderSettings(base_url=service.base_url, wire=service.wire, key_env=service.key_env, concurrency=most)  # type: ignore[arg-type]  # a wire by name
+        name: ProviderSettings(base_url=service.base_url, wire=service.wire, key_env=service.key_env, concurrency=most)
         for name, service in services().items()
         if (most := service.concurrency) is not None and name not in settings.providers
     }

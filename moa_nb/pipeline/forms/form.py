@@ -116,7 +116,7 @@ class Form:
         except ValidationError as error:
             return "; ".join(map(_told, error.errors(include_url=False)[:_MOST_MISTAKES]))
         except Exception as error:  # a validator may be anybody's code
-            return f"{type(error).__name__}: {error}"
+            return " ".join(f"{type(error).__name__}: {error}".split())
         whole = {name: filled.get(name) for name in self.names}
         for name in self._filled:
             if whole[name] is None:
@@ -244,4 +244,5 @@ def _placed(places: Mapping[bytes, int], value: Any) -> tuple[int, bytes]:
 
 def _told(error: Any) -> str:
     place = ".".join(str(part) for part in error["loc"])
-    return f"{place}: {error['msg']}" if place else str(error["msg"])
+    said = " ".join(str(error["msg"]).split())
+    return f"{place}: {said}" if place else said
