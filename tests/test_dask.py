@@ -395,11 +395,13 @@ def test_surplus_processes_wait(client: Client, one: Callable[..., None], server
     assert server.max_in_flight <= 3
 
 
-def test_requests_a_minute_are_never_more(client: Client, one: Callable[..., None], server: ChatServer) -> None:
+def test_requests_a_minute_are_never_more(tmp_path: Path, one: Callable[..., None], server: ChatServer) -> None:
     """However long a stretch of time, no more requests go out in it than a minute's rate allows."""
     one(provider={"requests_per_minute": 600})
     rows = pd.DataFrame({"q": [f"paced {number}" for number in range(40)]})
-    assert in_parts(rows, 4).moa.synthesize("q").compute().notna().all()
+    # A cluster of its own: its seats are kept for a minute, and others would wait for them.
+    with cluster_in(tmp_path) as cluster, Client(cluster):
+        assert in_parts(rows, 4).moa.synthesize("q").compute().notna().all()
     arrived = sorted(record.arrived for record in server.requests)
     for first in range(len(arrived)):
         for last in range(first + 1, len(arrived)):

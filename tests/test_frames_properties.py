@@ -270,7 +270,8 @@ def test_one_refused_row_costs_no_other(lab: Lab, bad: int, is_retried: bool) ->
     """A row that is refused is missing with its error, the other 19 have their answers; ``retry()``, or the same verb
     again, asks the failed calls alone.
     """
-    lab.faults["judge"] = lambda number: Reply.bad_request("No") if number == bad else None
+    for model in ("alpha", "beta"):
+        lab.faults[model] = lambda number: Reply.bad_request("No") if number == bad else None
     numbers: list[int | None] = [*range(20)]
     with pytest.warns(RowsFailed, match="1 of 20 rows have no answer"):
         made = lab.said(frame_of(numbers))
@@ -281,14 +282,15 @@ def test_one_refused_row_costs_no_other(lab: Lab, bad: int, is_retried: bool) ->
     lab.server.clear()
     again = last().retry().values if is_retried else lab.said(frame_of(numbers))
     assert cells(again) == wanted(lab.said, numbers)
-    assert lab.counts() == [0, 0, lab.said.n_tasks]
+    assert lab.counts() == [lab.said.n_tasks] * 3
     assert {number for record in lab.server.requests for number, _ in rows_of(record.body)} == {bad}
 
 
 def test_a_refused_row_may_raise(lab: Lab) -> None:
     """``on_error="raise"`` raises the row's error, and keeps what was finished before it."""
     lab.use(concurrency=1)
-    lab.faults["judge"] = lambda number: Reply.bad_request("No") if number == 9 else None
+    for model in ("alpha", "beta"):
+        lab.faults[model] = lambda number: Reply.bad_request("No") if number == 9 else None
     with pytest.raises(RowError, match="400"):
         lab.said(frame_of([*range(20)]), on_error="raise")
     done = [place for place, cell in enumerate(cells(last().partial)) if cell is not None]

@@ -63,6 +63,8 @@ OWNERS = {
     "aiohttp": ("gateway/", "testing/wire.py"),
     "jinja2": ("templating.py",),
     "sqlite3": ("store/",),
+    "dask": ("frames/dask/",),
+    "distributed": ("frames/dask/",),
     "splintr": ("tokens/",),
     "IPython": ("notebook/",),
     "ipywidgets": ("notebook/",),

@@ -39,13 +39,13 @@ HOSTILE = (
 def churn(**changes: object) -> Result:
     """Return a run of two layers in which one of four proposers failed and one came from the cache."""
     proposers = (
-        Call("alpha", "lab:a", QUESTION, "The **price** change.", Usage(412, 180), 0.0004, 0.0, 0.1, 0.4, 2.1),
-        Call("beta", "lab:b", QUESTION, "Three things.", Usage(418, 232), 0.0021, 0.0, 0.3, None, 3.0, attempts=2),
+        Call("alpha", "lab:a", QUESTION, "The **price** change.", Usage(412, 180), 0.0004, 0.0, 0.0, 0.1, 0.4, 2.1),
+        Call("beta", "lab:b", QUESTION, "Three things.", Usage(418, 232), 0.0021, 0.0, 0.0, 0.3, None, 3.0, attempts=2),
         Call("gamma", "lab:c", QUESTION, "Support.", Usage(409, 171), 0.0, cached=True, attempts=0),
         Call("delta", "lab:d", QUESTION, seconds=3.5, attempts=3, error="lab does not answer", error_kind="service"),
     )
     aggregator = Call(
-        *("aggregator", "lab:e", SYNTHESIS, ANSWER, Usage(901, 307), 0.0098, 3.5, 0.1, 0.5, 2.9),
+        *("aggregator", "lab:e", SYNTHESIS, ANSWER, Usage(901, 307), 0.0098, 0.0, 3.5, 0.1, 0.5, 2.9),
         template="synthesize",
         template_digest="ab12",
         parameters=(("temperature", 0.7), ("api_key", "sk-12345")),

@@ -256,7 +256,7 @@ class Engine:
         collector.slow_down()
         try:
             final = await plan.strategy.run(task, plan.pipeline.params, ask)
-            final = finished(task, final)
+            final = finished(ask, final)
         except MoaError as error:
             stop_reason = "budget" if error.kind == "budget" else "failed"
             error.result = record.finish(error=str(error), stop_reason=stop_reason, flags=ask.flags)

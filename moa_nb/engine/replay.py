@@ -39,7 +39,7 @@ async def replay(plan: Plan, task: Task, gateway: Gateway) -> Result:
     except MoaError as error:  # it was more than an agent can read
         return record.finish(error=str(error), stop_reason=error.kind)
     try:
-        final = finished(task, await plan.strategy.run(task, plan.pipeline.params, ask))
+        final = finished(ask, await plan.strategy.run(task, plan.pipeline.params, ask))
     except MoaError as error:
         return record.finish(error=str(error), stop_reason=error.kind, flags=ask.flags)
     return record.finish(final.text, value=final.value, flags=ask.flags)

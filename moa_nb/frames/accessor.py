@@ -121,7 +121,7 @@ class Verbs(Generic[_Series, _Frame]):
         Services are held to the schema by their own means; what comes back is checked, and asked for once more with
         what is wrong if it does not fit. Where proposers agree on a field that is its value; the aggregator settles
         the others. Texts are ``str``, labels categories with all that are allowed, numbers and booleans nullable,
-        dates ``datetime64``.
+        dates ``datetime64[us]``.
 
         Args:
             column: the column with the texts. On a Series leave it out: ``series.moa.extract(schema=Review)``.

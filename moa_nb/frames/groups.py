@@ -222,26 +222,13 @@ def _grouped(data: pd.DataFrame | pd.Series[Any], by: Any) -> tuple[pd.Index[Any
     if by is None:
         return pd.Index([ALL]), (np.arange(len(data.index)),)
     try:
-        positions = pd.Series(np.arange(len(data.index)), index=data.index)
-        keys = [data[one] if isinstance(data, pd.DataFrame) and _is_column(data, one) else one for one in _listed(by)]
-        grouped = positions.groupby(keys if len(keys) > 1 else keys[0], dropna=False, observed=True)
-        found = {key: group.to_numpy() for key, group in grouped}
-        index = grouped.size().index
+        grouped = data.groupby(by, dropna=False, observed=True)
+        numbers, index = grouped.ngroup().to_numpy(), grouped.size().index
     except (KeyError, ValueError, TypeError) as error:
         msg = f"the rows cannot be grouped by {by!r:.60}: {error}"
         raise SetupError(msg) from None
-    return index, tuple(found.values())
-
-
-def _listed(by: Any) -> list[Any]:
-    return list(by) if isinstance(by, list) else [by]
-
-
-def _is_column(data: pd.DataFrame, one: Any) -> bool:
-    try:
-        return bool(one in data.columns)
-    except TypeError:
-        return False
+    rows = np.argsort(numbers, kind="stable")
+    return index, tuple(np.split(rows, np.searchsorted(numbers[rows], np.arange(len(index))))[1:])
 
 
 # Parts -------------------------------------------------------------------------------------------

@@ -22,6 +22,9 @@ __all__ = ["STATES", "Outcome", "Outcomes"]
 STATES = ("", "done", "failed", "skipped", "duplicate", "stopped", "not asked")
 """The states of a row, by number: the first is that of one that did not begin or goes on."""
 
+_NOT_ASKED = frozenset({"budget", "cancelled"})
+"""The kinds of errors of calls that did not go out, or whose answer nobody waited for."""
+
 _OVER = frozenset({"done", "failed", "skipped", "duplicate"})
 
 
@@ -57,6 +60,9 @@ class Outcome(NamedTuple):
         # One pass: this is done for every row.
         for layer in result.layers:
             for call in layer.calls:
+                if call.error_kind in _NOT_ASKED:
+                    unreported += call.unreported
+                    continue
                 usage = call.usage
                 n_calls += 1
                 n_cached += call.cached

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from moa_nb.engine.forecast import Estimate, Figures, most, price
 from moa_nb.engine.plan import Plan
@@ -117,20 +117,34 @@ async def _priced(
     parts: list[tuple[float, Estimate]] = []
     for position, weight in _sample(longest_first):
         try:
-            priced: list[Estimate] = []
-
-            async def answer(task: Task, priced: list[Estimate] = priced) -> Result:
-                estimate = await price(plan, task, gateway)
-                assert estimate.result is not None
-                priced.append(estimate)
-                return estimate.result
-
-            await verb.answer(questions.tasks(position), answer)
-            parts += [(weight, estimate) for estimate in priced]
+            tasks = questions.tasks(position)
+            longest = await _priced_row(plan, verb, tasks, gateway)
+            # Of answers of a word a verb that gathers them makes fewer calls.
+            shortest = longest if len(tasks) == 1 else await _priced_row(plan, verb, tasks, gateway, said="~")
+            low = sum((part.low for part in shortest), Figures())
+            high = sum((part.high for part in longest), Figures())
+            at_least = any(part.at_least for part in longest)
+            parts.append((weight, Estimate(plan.pipeline.name, low, high, at_least)))
         except Unanswered:
             continue  # the row will fail of it without being sent
         await asyncio.sleep(0)
     return parts
+
+
+async def _priced_row(
+    plan: Plan, verb: Verb, tasks: Sequence[Task], gateway: Gateway, *, said: str | None = None
+) -> list[Estimate]:
+    """Return what each task of a row would take, with answers that say ``said``, or are as long as they may be."""
+    priced: list[Estimate] = []
+
+    async def answer(task: Task) -> Result:
+        estimate = await price(plan, task, gateway)
+        assert estimate.result is not None
+        priced.append(estimate)
+        return estimate.result if said is None else estimate.result.replace(text=said)
+
+    await verb.answer(tasks, answer)
+    return priced
 
 
 def _sample(positions: list[int]) -> Iterator[tuple[int, float]]:

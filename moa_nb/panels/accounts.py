@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from moa_nb.panels.view import FIELDS
+
 if TYPE_CHECKING:
     from moa_nb.pipeline.result import Call, Layer, Result
 
@@ -68,15 +70,16 @@ def accounts_of(result: Result) -> tuple[Account, ...]:
         # Of a pipeline inside another one only the layers are known, not its flags and its answer.
         whole = result if not within else result.replace(value=None, accepted=None, converged=None, stop_reason="done")
         answer = result.text if not within else ""
-        for account in (
+        accounts = (
             *_ways(layers),
             *_votes(layers, whole.value),
             *verdicts(layers, answer),
             *choices(layers, answer),
             *_rounds(layers, whole),
             *_base(layers, whole),
-        ):
-            found.append(replace(account, title=f"{within}{_BETWEEN}{account.title}") if within else account)
+        )
+        where = within + _BETWEEN if within else ""
+        found += [replace(account, title=where + account.title) for account in accounts]
     return (*_fields(result), *_tiers(result), *(found or _stated(result)))
 
 
@@ -107,7 +110,9 @@ def shown(value: Any, width: int = _WIDEST) -> str:
     if isinstance(value, float):
         return f"{value:,.10g}"
     if isinstance(value, list | tuple | set | frozenset):
-        said = ", ".join(shown(one) for one in (sorted(value, key=str) if isinstance(value, set | frozenset) else value))
+        said = ", ".join(
+            shown(one) for one in (sorted(value, key=str) if isinstance(value, set | frozenset) else value)
+        )
     elif isinstance(value, Mapping):
         said = ", ".join(f"{name}: {shown(one)}" for name, one in value.items())
     else:
@@ -178,12 +183,12 @@ def _fields(result: Result) -> Iterator[Account]:
     calls = [call for call in proposals(result) if call.ok and isinstance(call.value, Mapping)]
     if len(calls) < 2:
         cells = [_cells(str(name), shown(value, 400)) for name, value in result.value.items()]
-        yield Account("Answer", "", ("field", "value"), tuple(map(Entry, cells)))
+        yield Account(FIELDS, "", ("field", "value"), tuple(map(Entry, cells)))
         return
     entries = [Entry(_field(str(name), value, calls)) for name, value in result.value.items()]
     n_same = sum(entry.cells[3].kind == "good" for entry in entries)
     words = f"all {len(calls)} proposals agree on {n_same} of {len(entries)} fields"
-    yield Account("Answer", words, ("field", "value", "who said what", "agreement"), tuple(entries))
+    yield Account(FIELDS, words, ("field", "value", "who said what", "agreement"), tuple(entries))
 
 
 def _field(name: str, value: Any, calls: Sequence[Call]) -> tuple[Cell, ...]:
@@ -193,7 +198,8 @@ def _field(name: str, value: Any, calls: Sequence[Call]) -> tuple[Cell, ...]:
     n_same = sum(normalised(call.value.get(name)) == normalised(value) for call in calls)
     kind: Kind = "good" if n_same == len(calls) else "plain" if n_same > 1 else "odd"
     said = [
-        f"{shown(ballot.value, 40)} ({named([calls[at].agent for at in ballot.members])})" for ballot in vote.ballots[:4]
+        f"{shown(ballot.value, 40)} ({named([calls[at].agent for at in ballot.members])})"
+        for ballot in vote.ballots[:4]
     ]
     said += [f"{len(vote.ballots) - 4} other values"] if len(vote.ballots) > 4 else []
     differ = "; ".join(said) if len(vote.ballots) > 1 else ""
@@ -249,7 +255,9 @@ def _tiers(result: Result) -> Iterator[Account]:
             tiers.setdefault(int(match[1]), []).append(layer)
     if not tiers:
         return
-    texts = {n: [call.text for layer in layers if not layer.aside for call in layer.calls] for n, layers in tiers.items()}
+    texts = {
+        n: [call.text for layer in layers if not layer.aside for call in layer.calls] for n, layers in tiers.items()
+    }
     stands = next((n for n in sorted(tiers, reverse=True) if result.text in texts[n]), max(tiers))
     entries = []
     for number, layers in sorted(tiers.items()):
@@ -310,7 +318,11 @@ def _ways(layers: Sequence[Layer]) -> Iterator[Account]:
     routing = next((layer.calls[0] for layer in layers if layer.name == "routing" and layer.aside), None)
     if routing is None:
         return
-    chose = f"{routing.agent} chose {shown(routing.value)}" if routing.value is not None else f"{routing.agent} chose no way"
+    chose = (
+        f"{routing.agent} chose {shown(routing.value)}"
+        if routing.value is not None
+        else f"{routing.agent} chose no way"
+    )
     answered = [call for layer in layers if layer.name in {"answer", "fallback"} for call in layer.calls]
     who = [f"{call.agent} {'answered' if call.ok else 'failed'}" for call in answered]
     yield Account("Route", "; ".join([chose, *who]))
@@ -377,9 +389,11 @@ _COMPARED, _SAME_TEXT = 5000, 0.95
 
 def _moderated(number: int, call: Call, layers: Sequence[Layer]) -> Entry:
     # A record that was kept holds plain data where the run had a choice.
-    choice = call.value if isinstance(call.value, Mapping) else {
-        name: getattr(call.value, name, None) for name in ("keep", "end")
-    }
+    choice = (
+        call.value
+        if isinstance(call.value, Mapping)
+        else {name: getattr(call.value, name, None) for name in ("keep", "end")}
+    )
     answers = [one.agent for layer in layers if layer.name == f"round {number}" for one in layer.calls if one.ok]
     kept = [at for at in choice.get("keep") or () if 0 <= at < len(answers)]
     if not kept:

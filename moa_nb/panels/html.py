@@ -11,29 +11,29 @@ import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from moa_nb.panels import figures
-from moa_nb.panels.markdown import LIMIT, first_line, to_html, to_plain
+from moa_nb.panels import figures, timeline
+from moa_nb.panels.accounts import named
+from moa_nb.panels.colours import AMBER, BLUE, EDGES, GREEN, GREY, KINDS, RED
+from moa_nb.panels.markdown import LIMIT, Mark, first_line, to_html, to_plain
 from moa_nb.panels.provenance import is_secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from moa_nb.chat import Message
+    from moa_nb.chat import Message, Usage
+    from moa_nb.panels.accounts import Account
+    from moa_nb.panels.support import Support
     from moa_nb.panels.view import CallView, LayerView, PanelView
 
-__all__ = ["MAX_BYTES", "answer", "axis", "header", "layer_heading", "panel", "row"]
+__all__ = ["AMBER", "BLUE", "GREEN", "GREY", "MAX_BYTES", "RED", "answer", "axis", "header", "layer_heading", "panel", "row"]
 
 MAX_BYTES = 200_000
 """How large a saved panel may get; a notebook holds many."""
 
-BLUE, GREEN, RED, AMBER, GREY = "#4a7fb5", "#3d8b40", "#d1495b", "#b0761f", "#888888"
-"""Accents about as far from white as from near-black: they read on both."""
-
 _DOTS = {"running": BLUE, "done": GREEN, "failed": RED, "stopped": AMBER}
-_KINDS = {"good": GREEN, "bad": RED, "odd": AMBER, "plain": ""}
-_EDGES = {"cached": GREEN, "failed": RED, "cancelled": AMBER}
 _TAIL = 280
 _NAME, _NOTE, _NOTES = 120, 600, 12
+_ACCOUNTS, _ENTRIES, _LONG_CELL = 6, 16, 2000
 
 
 @functools.cache
@@ -69,7 +69,11 @@ def panel(view: PanelView, *, max_bytes: int = MAX_BYTES) -> str:
             shown = max(len(view.layers), int(shown * 0.8))
 
 
-_ROW_BYTES = 2100
+_EXPLAINED = (
+    "found by comparing words, numbers and negations; no model was asked. "
+    "A sentence in quite other words is found in no proposal."
+)
+_ROW_BYTES = 2300
 """What a row takes before any text, about."""
 
 _LEAST = 80
@@ -109,10 +113,10 @@ def _whole(view: PanelView, cap: int, shown: int) -> str:
     left_out = _LeftOut()
     cap = min(cap, LIMIT)
     scale = view.span
-    rows = [macros.axis(f"{figures.seconds(scale)} s")] if view.calls else []
+    rows = [macros.axis(f"{figures.seconds(scale)} s", timeline.LEGEND)] if view.calls else []
     prompts: dict[tuple[Message, ...], str] = {}
     for layer, n_shown in zip(view.layers, _shares([len(layer.calls) for layer in view.layers], shown), strict=True):
-        rows.append(macros.layer(_capitalised(layer.name), _name(layer.caption)))
+        rows.append(macros.layer(_heading(layer)))
         for call in layer.calls[:n_shown]:
             asked = prompts.setdefault(call.prompt, call.agent) if call.prompt else call.agent
             piece = _call(call, scale, cap=cap, answer=view.text, asked=asked, left_out=left_out)
@@ -122,6 +126,7 @@ def _whole(view: PanelView, cap: int, shown: int) -> str:
             left_out.calls += len(layer.calls) - n_shown
     # The answer is what the reader came for: it keeps four times as much as any other text.
     parts = [macros.header(_head(view)), macros.answer(_said(view, min(LIMIT, 4 * cap), left_out))]
+    parts += [macros.account(_account(account)) for account in view.accounts[:_ACCOUNTS]]
     if rows:
         parts.append(macros.table("".join(rows)))
     if words := left_out.words():
@@ -179,13 +184,13 @@ def answer(view: PanelView) -> str:
 def axis(scale_seconds: float) -> str:
     """Return the heads of the columns, with a time line of ``scale_seconds``."""
     macros = _macros()
-    return _fragment(macros.table(macros.axis(f"{figures.seconds(scale_seconds)} s")))
+    return _fragment(macros.table(macros.axis(f"{figures.seconds(scale_seconds)} s", timeline.LEGEND)))
 
 
 def layer_heading(layer: LayerView) -> str:
     """Return the line above a layer's rows."""
     macros = _macros()
-    return _fragment(macros.table(macros.layer(_capitalised(layer.name), _name(layer.caption))))
+    return _fragment(macros.table(macros.layer(_heading(layer))))
 
 
 def row(call: CallView, scale_seconds: float, *, live: bool = True) -> str:
@@ -197,6 +202,37 @@ def row(call: CallView, scale_seconds: float, *, live: bool = True) -> str:
     macros = _macros()
     piece = _call(call, scale_seconds, cap=LIMIT, answer="", asked=call.agent, left_out=_LeftOut(), live=live)
     return _fragment(macros.table(macros.row(piece)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Heading:
+    name: str
+    caption: str
+    tokens: str = ""
+    cost: str = ""
+    cost_title: str = ""
+    seconds: str = ""
+
+
+def _heading(layer: LayerView) -> _Heading:
+    """Return a layer's heading; with its sums, where it has more than the one row that says the same."""
+    name, caption = _capitalised(layer.name), _name(layer.caption)
+    if len(layer.calls) < 2:
+        return _Heading(name, caption)
+    cost = layer.cost
+    return _Heading(
+        *(name, caption, _tokens(layer.usage), figures.dollars_briefly(cost)),
+        cost_title="some calls have no known price" if cost is None else f"${figures.dollars(cost)} in this layer",
+        seconds=figures.seconds(layer.seconds),
+    )
+
+
+def _tokens(usage: Usage) -> str:
+    """Return tokens in and out; empty where nothing was reported."""
+    if usage.prompt_tokens is None and usage.completion_tokens is None:
+        return ""
+    sent = figures.tokens(usage.prompt_tokens, estimated=usage.estimated)
+    return f"{sent} → {figures.tokens(usage.completion_tokens, estimated=usage.estimated)}"
 
 
 def _fragment(html: str) -> str:
@@ -253,6 +289,10 @@ def _figures(view: PanelView) -> Iterable[_Figure]:
     cached = f", {view.n_cached:,} cached" if view.n_cached else ""
     number, noun = figures.count(view.n_calls, "call").split(" ")
     yield _Figure(number, noun + cached)
+    if view.agreement is not None:
+        yield _Figure(
+            f"{100 * view.agreement:.0f} %", "agreement", "how far the agents agree, as the strategy counts it"
+        )
     yield _Figure(*_timed(view.seconds))
 
 
@@ -267,6 +307,8 @@ class _Said:
     tail: str = ""
     error: str = ""
     notes: tuple[str, ...] = ()
+    support: str = ""
+    support_title: str = ""
     bad: str = RED
 
 
@@ -274,10 +316,66 @@ def _said(view: PanelView, limit: int, left_out: _LeftOut) -> _Said:
     notes = tuple(_plain_cut(note, _NOTE) for note in view.notes[:_NOTES])
     if view.state == "running":
         return _Said(tail=_tail(view.text, 4 * _TAIL), notes=notes)
+    error = "" if view.error is None else _plain_cut(view.error, 4 * _NOTE)
+    if view.is_form:
+        return _Said(error=error, notes=notes)
     if len(view.text) > limit:
         left_out.answers += 1
-    error = "" if view.error is None else _plain_cut(view.error, 4 * _NOTE)
-    return _Said(to_html(view.text, limit=limit), error=error, notes=notes)
+    support = view.support
+    return _Said(
+        to_html(view.text, limit=limit, marks=() if support is None else _marks(support)),
+        error=error,
+        notes=notes,
+        support="" if support is None else to_plain(support.summary()),
+        support_title=_EXPLAINED,
+    )
+
+
+def _marks(support: Support) -> tuple[Mark, ...]:
+    """Return who says each sentence, as it stands in small type after it."""
+    n = len(support.agents)
+    marks = []
+    for sentence in support.sentences:
+        if sentence.by is not None:
+            n_by = len(sentence.by)
+            colour = GREEN if n_by == n else BLUE if n_by > 1 else AMBER if n_by else RED
+            who = named([support.agents[at] for at in sentence.by]) if 1 < n_by < n else ""
+            marks.append(Mark(sentence.passage, sentence.end, _name(support.words(sentence)), colour, _name(who)))
+    return tuple(marks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    text: str
+    colour: str
+    share: str
+    strong: bool
+
+
+def _account(account: Account) -> dict[str, Any]:
+    """Return what the template is given of an account, its texts harmless and its lines few."""
+    entries = account.entries[:_ENTRIES]
+    return {
+        "title": _capitalised(account.title),
+        "words": _plain_cut(account.words, _NOTE),
+        "heads": tuple(map(_name, account.heads)) if any(account.heads) else (),
+        "rows": [
+            [
+                _Drawn(
+                    _plain_cut(cell.text, _LONG_CELL),
+                    KINDS[cell.kind],
+                    "" if cell.share is None else f"{100 * min(1.0, max(0.0, cell.share)):.0f}",
+                    strong=entry.is_chosen,
+                )
+                for cell in entry.cells
+            ]
+            for entry in entries
+        ],
+        "more": figures.count(len(account.entries) - len(entries), "more line")
+        if len(account.entries) > _ENTRIES
+        else "",
+        "blue": BLUE,
+    }
 
 
 def _tail(text: str, width: int) -> str:
@@ -286,23 +384,12 @@ def _tail(text: str, width: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """A stretch of the time line; the lengths are percentages of it."""
-
-    offset: str
-    width: str
-    height: str
-    colour: str
-    more: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class _Row:
     agent: str
     model: str
     title: str
     times: str
-    bar: tuple[_Part, ...]
+    bar: tuple[timeline.Part, ...]
     tokens: str
     tokens_title: str
     cost: str
@@ -335,25 +422,21 @@ def _call(
     live: bool = False,
 ) -> _Row:
     remark, kind = figures.remarks(call)
-    usage = call.usage
-    nothing = usage.prompt_tokens is None and usage.completion_tokens is None
-    sent = figures.tokens(usage.prompt_tokens, estimated=usage.estimated)
-    came = figures.tokens(usage.completion_tokens, estimated=usage.estimated)
     begun = call.state not in {"waiting", "queued"}
     row = _Row(
         agent=_name(call.agent),
         model=_name(call.model),
         title=f"{_name(call.agent)} {_name(call.model)}",
-        times=_times(call),
-        bar=tuple(_bar(call, scale)),
-        tokens=(figures.UNKNOWN if begun else "") if nothing else f"{sent} → {came}",
-        tokens_title=figures.tokens_title(usage) if begun else "",
+        times=timeline.times(call),
+        bar=tuple(timeline.bar(call, scale)),
+        tokens=_tokens(call.usage) or (figures.UNKNOWN if begun else ""),
+        tokens_title=figures.tokens_title(call.usage) if begun else "",
         cost=figures.dollars_briefly(call.cost) if call.is_over else "",
         cost_title=_cost_title(call) if call.is_over else "",
         seconds=figures.seconds(call.seconds) if call.state != "waiting" else "",
         remark=remark,
-        colour=_KINDS[kind],
-        edge=_EDGES.get(call.state, BLUE),
+        colour=KINDS[kind],
+        edge=EDGES.get(call.state, BLUE),
     )
     if live and not call.is_over:
         if not begun:
@@ -407,47 +490,6 @@ def _facts(call: CallView) -> str:
     if call.answered_by and not call.model.endswith(call.answered_by):
         facts.insert(0, f"answered by {call.answered_by}")
     return to_plain(", ".join(facts))[:400]
-
-
-def _times(call: CallView) -> str:
-    if call.state in {"waiting", "queued"}:
-        return ""
-    waited = _waited(call)
-    words = f"from {figures.seconds(call.started)} s"
-    if waited:
-        words += f", waited {figures.seconds(waited)} s"
-    return words if call.state == "failed" else f"{words}, answered in {figures.seconds(call.seconds - waited)} s"
-
-
-def _waited(call: CallView) -> float:
-    """Return the seconds before the answer began to come, as far as it is known."""
-    if call.state in {"failed", "queued"} or (call.state == "cancelled" and not call.text):
-        return call.seconds
-    known = call.queued_seconds if call.first_token_seconds is None else call.first_token_seconds
-    return min(max(known, 0.0), call.seconds)
-
-
-def _bar(call: CallView, scale: float) -> Iterable[_Part]:
-    if call.state == "waiting":
-        return
-    share = 100 / scale if scale > 0 else 0.0
-    offset = min(call.started * share, 99.0)
-    if call.state == "cached":
-        yield _Part(f"{offset:.2f}", "0", ".75em", GREEN, "min-width:.22em")
-        return
-    colour = _EDGES.get(call.state, BLUE)
-    thin = min(_waited(call) * share, 100 - offset)
-    thick = min((call.seconds - _waited(call)) * share, 100 - offset - thin)
-    if thin:
-        waits = GREY if call.state == "queued" else colour
-        yield _Part(f"{offset:.2f}", f"{thin:.2f}", ".16em", waits)
-        offset = 0.0
-    if call.state == "failed":
-        # The mark ends where the time line does, not after it.
-        yield _Part(f"{offset:.2f}", "0", ".75em", colour, "min-width:.3em" + (";margin-left:-.3em" if thin else ""))
-    elif call.state != "queued":
-        more = "min-width:.15em" + (";opacity:.75" if call.state == "answering" else "")
-        yield _Part(f"{offset:.2f}", f"{thick:.2f}", ".75em", colour, more)
 
 
 def _capitalised(name: str) -> str:

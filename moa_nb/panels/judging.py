@@ -126,9 +126,13 @@ def choices(layers: Sequence[Layer], answer: str) -> Iterator[Account]:
         if choice.value is None:
             yield Account("Choice", f"{choice.agent} named none of {len(samples)} answers")
         elif chosen:
-            yield Account("Choice", f"{choice.agent} chose {chosen} among {len(samples)} answers; it stands word for word")
+            yield Account(
+                "Choice", f"{choice.agent} chose {chosen} among {len(samples)} answers; it stands word for word"
+            )
     for layer in layers:
         if layer.aside and layer.name.endswith(": residual") and layer.calls:
             of, call = layer.name.removesuffix(": residual"), layer.calls[0]
-            said = {None: "made no choice that could be read", "": "saw no improvement"}.get(call.value, "saw a better answer")
+            said = {None: "made no choice that could be read", "": "saw no improvement"}.get(
+                call.value, "saw a better answer"
+            )
             yield Account("Improvement", f"{of}: {call.agent} {said}")

@@ -52,9 +52,7 @@ def _layer(place: int, layers: tuple[LayerRecord, ...], now: float) -> LayerView
     read = next((before for before in reversed(layers[:place]) if not before.aside), None)
     n_read = 0 if read is None else sum(call.call is not None and call.call.ok for call in read.calls)
     agent = calls[0].agent if calls else ""
-    caption = caption_of(
-        place, n_calls=len(calls), n_read=n_read, agent=agent, name=layer.name, aside=layer.aside
-    )
+    caption = caption_of(place, n_calls=len(calls), n_read=n_read, agent=agent, name=layer.name, aside=layer.aside)
     return LayerView(layer.name, tuple(_call(call, now) for call in calls), caption)
 
 

@@ -171,11 +171,11 @@ class Mark:
 
 
 def passages(text: str) -> list[tuple[str, bool]]:
-    """Return the paragraphs and list items of ``text``, read as Markdown, as a reader sees them; and whether it is an item.
+    r"""Return the paragraphs of ``text``, read as Markdown, as a reader sees them, each with whether it is a list's item.
 
     Headings, tables and code are none. ``Mark`` counts by them.
 
-    >>> passages("# Title\\n\\nIt **rose**.\\n\\n- slow\\n\\n```\\nx = 1\\n```")
+    >>> passages("# Title\n\nIt **rose**.\n\n- slow\n\n```\nx = 1\n```")
     [('It rose.', False), ('slow', True)]
     """
     depth = 0
@@ -211,7 +211,24 @@ _STYLES = {
     "th": ("td", _CELL),
 }
 _TAGS = {
-    *("a", "blockquote", "br", "code", "div", "em", "li", "ol", "pre", "s", "span", "strong", "table", "td", "tr", "ul"),
+    *(
+        "a",
+        "blockquote",
+        "br",
+        "code",
+        "div",
+        "em",
+        "li",
+        "ol",
+        "pre",
+        "s",
+        "span",
+        "strong",
+        "table",
+        "td",
+        "tr",
+        "ul",
+    ),
 }
 _ATTRIBUTES = {tag: {"style"} for tag in _TAGS} | {
     "a": {"href", "title", "target"},

@@ -43,10 +43,7 @@ _MOST_PLACES = 200
 """Places of a proposal that are looked at for one sentence: a text that says one word over and over is no reason to wait."""
 
 _NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-_WRITTEN = {
-    word: str(number)
-    for number, word in enumerate("two three four five six seven eight nine ten eleven twelve".split(), start=2)
-}
+_WRITTEN = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9"}
 _WORD = re.compile(r"[a-z]+")
 
 
@@ -91,16 +88,14 @@ class Support:
         return f"{len(sentence.by)} of {len(self.agents)}"
 
     def summary(self) -> str:
-        """Return in a line how many sentences how many proposals say; empty where nothing was compared."""
-        n_by = Counter(len(sentence.by) for sentence in self.sentences if sentence.by is not None)
-        if not n_by:
-            return ""
+        """Return in a line how many sentences how many proposals say, and whose answer it is."""
         n = len(self.agents)
+        n_by = Counter(len(sentence.by) for sentence in self.sentences if sentence.by is not None)
         n_some = sum(number for by, number in n_by.items() if 1 < by < n)
-        said = [
+        counted = [
             f"{number} {where}"
             for number, where in (
-                (n_by[n], f"in all {n} proposals"),
+                (n_by[n], f"in all {n} proposals" if n > 2 else "in both proposals"),
                 (n_some, "in several"),
                 (n_by[1], "in only one"),
                 (n_by[0], "in none"),
@@ -108,7 +103,15 @@ class Support:
             if number
         ]
         total = n_by.total()
-        return f"of {total} sentence{'s' * (total != 1)}, {', '.join(said)}"
+        said = f"of {total} sentence{'s' * (total != 1)} {', '.join(counted)}"
+        if self.word_for_word:
+            said = f"the answer of {self.word_for_word}, word for word; {said}"
+        return f"{said} (of long texts only the beginnings were compared)" if self.is_cut else said
+
+    def apart(self) -> list[Supported]:
+        """Return the sentences that not all proposals say, those that the fewest say first."""
+        known = [sentence for sentence in self.sentences if sentence.by is not None]
+        return sorted((one for one in known if len(one.by or ()) < len(self.agents)), key=lambda one: len(one.by or ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,18 @@ from moa_nb.panels import figures
 from moa_nb.panels.markdown import first_line, inline_markdown, to_markdown, to_plain
 
 if TYPE_CHECKING:
+    from moa_nb.panels.accounts import Account, Cell
+    from moa_nb.panels.support import Support
     from moa_nb.panels.view import CallView, PanelView
 
 __all__ = ["markdown", "plain"]
 
 _MARKDOWN_ANSWER = 20_000
 _MARKDOWN_ROWS = 60
-_ANSWER_LINES = 22
+_ANSWER_LINES = 17
+_TOLD_LINES = 8
 _CALL_LINES = 12
+_ACCOUNTS, _ENTRIES, _APART = 6, 16, 12
 _WIDTH = 100
 
 
@@ -30,6 +34,9 @@ def markdown(view: PanelView) -> str:
     if view.text.strip():
         parts.append(to_markdown(view.text, limit=_MARKDOWN_ANSWER))
     parts += [f"*{inline_markdown(note)}*" for note in view.notes if note.strip()]
+    if view.support is not None:
+        parts.append(_support_markdown(view.support))
+    parts += [_account_markdown(account) for account in view.accounts[:_ACCOUNTS]]
     parts.append(f"**{inline_markdown(view.pipeline)}** {inline_markdown(_summary(view, 'USD '))}")
     lines = ["| agent | model | in → out | USD | s | |", "| --- | --- | ---: | ---: | ---: | --- |"]
     calls = view.calls
@@ -52,13 +59,37 @@ def markdown(view: PanelView) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _support_markdown(support: Support) -> str:
+    apart = [f"{support.words(one)}: {first_line(one.text, 120)}" for one in support.apart()[:_APART]]
+    return "\n".join([f"*{inline_markdown(support.summary())}*", "", *(f"- {inline_markdown(line)}" for line in apart)])
+
+
+def _account_markdown(account: Account) -> str:
+    parts = [f"**{inline_markdown(account.title)}** {inline_markdown(account.words)}".rstrip()]
+    if account.entries:
+        width = len(account.entries[0].cells)
+        heads = account.heads or ("",) * width
+        rows = [[_cell(cell) for cell in entry.cells] for entry in account.entries[:_ENTRIES]]
+        head, *lines = ["| " + " | ".join(map(inline_markdown, line)) + " |" for line in (heads, *rows)]
+        parts.append("\n".join([head, "|" + " --- |" * width, *lines]))
+        if len(account.entries) > _ENTRIES:
+            parts.append(f"… {figures.count(len(account.entries) - _ENTRIES, 'more line')}")
+    return "\n\n".join(parts)
+
+
+def _cell(cell: Cell) -> str:
+    """Return a cell in words; of a bar without any, its share."""
+    return cell.text or ("" if cell.share is None else f"{100 * cell.share:.0f} %")
+
+
 def plain(view: PanelView) -> str:
     """Return the answer and a line per call, at most some forty lines, for a terminal."""
     lines: list[str] = []
     if view.error is not None:
         lines += textwrap.wrap(f"No answer. {to_plain(view.error)}", _WIDTH)[:4]
-    lines += _answer_lines(view.text)
+    lines += [] if view.is_form else _answer_lines(view.text)
     lines += [line for note in view.notes[:2] for line in textwrap.wrap(to_plain(note), _WIDTH)[:1]]
+    lines += _told(view)[:_TOLD_LINES]
     if lines:
         lines.append("")
     lines.append(to_plain(f"{view.pipeline}: {_summary(view, '$')}"))
@@ -74,6 +105,23 @@ def plain(view: PanelView) -> str:
     if len(shown) < len(calls):
         drawn.insert(-1, f"  … {figures.count(len(calls) - len(shown), 'more call')}")
     return "\n".join(lines + drawn)
+
+
+def _told(view: PanelView) -> list[str]:
+    """Return where the answer comes from and how it was decided, a line each."""
+    lines = []
+    if view.support is not None:
+        lines.append(_short(to_plain(view.support.summary()), _WIDTH))
+    for account in view.accounts:
+        lines.append(_short(to_plain(f"{account.title}: {account.words}".removesuffix(": ")), _WIDTH))
+        lines += [
+            _short("  " + to_plain("  ".join(filter(None, map(_cell, entry.cells)))), _WIDTH)
+            for entry in account.entries[:4]
+        ]
+    if view.support is not None:
+        apart = [one for one in view.support.apart() if len(one.by or ()) < 2][:3]
+        lines += [_short(f"  {to_plain(view.support.words(one))}: {first_line(one.text, 80)}", _WIDTH) for one in apart]
+    return lines
 
 
 def _answer_lines(text: str) -> list[str]:
@@ -106,6 +154,7 @@ def _summary(view: PanelView, sign: str) -> str:
         f"{figures.tokens(usage.prompt_tokens, estimated=usage.estimated)} tokens in",
         f"{figures.tokens(usage.completion_tokens, estimated=usage.estimated)} out",
         f"{figures.count(view.n_calls, 'call')}{cached}",
+        *([] if view.agreement is None else [f"{100 * view.agreement:.0f} % agreement"]),
         _timed(view.seconds),
     ]
     return "; ".join([parts[0], ", ".join(parts[1:])])

@@ -37,6 +37,9 @@ CallState = Literal["waiting", "queued", "answering", "done", "failed", "cached"
 
 RunState = Literal["running", "done", "failed", "stopped"]
 
+FIELDS = "Fields"
+"""The title of the account that shows an answer of fields."""
+
 _NOTHING_REPORTED = Usage()
 _STOPPED = {"stopped", "interrupted", "cancelled"}
 
@@ -148,6 +151,11 @@ class PanelView:
         return tuple(call for layer in self.layers for call in layer.calls)
 
     @property
+    def is_form(self) -> bool:
+        """Whether the answer's fields stand in an account, and need no text beside it."""
+        return any(account.title == FIELDS for account in self.accounts)
+
+    @property
     def span(self) -> float:
         """Seconds that the time line covers."""
         return max([self.seconds, *(call.started + call.seconds for call in self.calls)])
@@ -213,7 +221,7 @@ _ASIDE = {
     "routing": "a router chooses who answers",
     "score": "the answer is scored",
     "verification": "the answer is checked {calls}",
-    "critiques": "the agents criticize {answers}",
+    "critiques": "critiques of {answers}",
     "residual": "is it better than what was there before?",
 }
 """What happens in a layer besides the answers, by the last word of its name."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from moa_nb.errors import RowError
+from moa_nb.errors import BudgetExceeded, RowError, Unanswered
 from moa_nb.pipeline.ask import Ask
-from moa_nb.pipeline.candidate import Candidate, Task
+from moa_nb.pipeline.candidate import Candidate
 from moa_nb.pipeline.forms import Form
 
-__all__ = ["as_form", "filled", "finished", "settled", "unanimous"]
+__all__ = ["as_form", "filled", "finished", "settled", "unanimous", "voted"]
 
 
 def filled(answers: Sequence[Candidate]) -> list[Mapping[str, Any]]:
@@ -37,19 +37,12 @@ def unanimous(ask: Ask, answers: Sequence[Candidate]) -> Candidate | None:
 def settled(ask: Ask, final: Candidate, answers: Sequence[Candidate]) -> Candidate:
     """Return the aggregator's answer with the fields on which all whom it read agree, as they have them.
 
-    Where its own cannot be read, each field is what most of them say, and the result is degraded. Without a form it is
-    returned as it is.
+    Without a form, or where its own cannot be read, it is returned as it is.
     """
     form = ask.task.form
-    if form is None or not answers:
+    if form is None or final.value is None:
         return final
-    read = filled(answers)
-    if final.value is None:
-        if not read:
-            return final
-        ask.flag("the aggregator filled in no form: each field is what most of the others say", degraded=True)
-        return as_form(form, final, form.voted(read))
-    agreed = form.agreed(read)
+    agreed = form.agreed(filled(answers))
     return (
         final
         if all(final.value[name] == one for name, one in agreed.items())
@@ -57,18 +50,47 @@ def settled(ask: Ask, final: Candidate, answers: Sequence[Candidate]) -> Candida
     )
 
 
-def finished(task: Task, final: Candidate) -> Candidate:
-    """Return the final answer; where the task wants a form, with its fields as JSON for a text.
+def voted(ask: Ask, answers: Sequence[Candidate], failure: Unanswered) -> Candidate:
+    """Return the form in which each field is what most answers say, where nobody can settle them; it is degraded.
 
     Raises:
-        RowError: it does not fill in the form.
+        Unanswered: the failure itself, where no form is asked, none could be read, or the budget ended.
     """
-    if task.form is None:
+    form, read = ask.task.form, filled(answers)
+    if form is None or not read or isinstance(failure, BudgetExceeded):
+        raise failure
+    ask.flag("the aggregator failed: each field is what most of the others say", degraded=True)
+    return as_form(form, answers[0], form.voted(read))
+
+
+def finished(ask: Ask, final: Candidate) -> Candidate:
+    """Return the final answer; where the task wants a form, with its fields as JSON for a text.
+
+    Where it cannot be read, each field is what most of those say who were read last, and the result is degraded.
+
+    Raises:
+        RowError: nobody filled in the form.
+    """
+    form = ask.task.form
+    if form is None:
         return final
-    if final.value is None:
-        msg = f"the answer of {final.agent} does not fit the schema: {task.form.mistakes(final.text)}"
+    if final.value is not None:
+        return as_form(form, final, final.value)
+    read = _read_last(ask)
+    if not read:
+        msg = f"the answer of {final.agent} does not fit the schema: {form.mistakes(final.text)}"
         raise RowError(msg)
-    return as_form(task.form, final, final.value)
+    ask.flag(f"{final.agent} filled in no form: each field is what most of the others say", degraded=True)
+    return as_form(form, final, form.voted(read))
+
+
+def _read_last(ask: Ask) -> list[Mapping[str, Any]]:
+    """Return the forms of the latest layer in which somebody filled one in."""
+    for layer in reversed(ask.record.layers):
+        calls = [] if layer.aside else [record.call for record in layer.calls if record.call is not None]
+        if read := [call.value for call in calls if call.ok and isinstance(call.value, Mapping)]:
+            return read
+    return []
 
 
 def as_form(form: Form, answer: Candidate, value: Mapping[str, Any]) -> Candidate:

@@ -58,7 +58,9 @@ def keep(
     digest = _digest(sources)
     here = [place, pipeline]
     if name is not None:
-        connection.execute("UPDATE versions SET name = NULL WHERE place = ? AND pipeline = ? AND name = ?", [*here, name])
+        connection.execute(
+            "UPDATE versions SET name = NULL WHERE place = ? AND pipeline = ? AND name = ?", [*here, name]
+        )
     connection.execute(
         "INSERT INTO versions (at, place, pipeline, name, digest, data) VALUES (?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO UPDATE SET name = coalesce(excluded.name, name)",

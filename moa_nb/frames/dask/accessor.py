@@ -104,29 +104,29 @@ for _verb in _VERBS:
 
 def _lazy(data: Any, verb: str, args: tuple[Any, ...], words: Mapping[str, Any], workers: int | None) -> Any:
     """Return the lazy result."""
-    from moa_nb.frames.dask import assignment as work
+    from moa_nb.frames.dask import partition
 
     assignment, empty = _assigned(data, verb, args, words, workers)
     client = _client()
     if client is not None:
         assignment.check_journey(len(client.scheduler_info(n_workers=-1)["workers"]))
     if verb != "summarize":
-        return data.map_partitions(work.values, assignment, meta=empty)
+        return data.map_partitions(partition.values, assignment, meta=empty)
     rows, order = _gathered(data, *_told(args, words))
-    return rows.map_partitions(_summarized, assignment, order, work.values, meta=empty, clear_divisions=True)
+    return rows.map_partitions(_summarized, assignment, order, partition.values, meta=empty, clear_divisions=True)
 
 
 def _estimate(data: Any, verb: str, args: tuple[Any, ...], words: Mapping[str, Any], workers: int | None) -> Estimate:
     """Return what all partitions would take: they are computed, and nothing is sent."""
-    from moa_nb.frames.dask import assignment as work
+    from moa_nb.frames.dask import partition
 
     assignment, _ = _assigned(data, verb, args, words, workers)
     rows, order = data, None
     if verb == "summarize":
         rows, order = _gathered(data, *_told(args, words))
     price = delayed(_summarized, pure=False)
-    parts = [price(part, assignment, order, work.priced) for part in rows.to_delayed()]
-    return work.estimated(list(compute(*parts)))  # type: ignore[no-untyped-call]  # dask is typed here and there
+    parts = [price(part, assignment, order, partition.priced) for part in rows.to_delayed()]
+    return partition.estimated(list(compute(*parts)))  # type: ignore[no-untyped-call]  # dask is typed here and there
 
 
 def _assigned(

@@ -1,4 +1,4 @@
-"""One verb on all partitions: checked where it is spoken, carried to where the rows are, done there."""
+"""One verb for all partitions: checked where it is spoken, and carried to where the rows are."""
 
 from __future__ import annotations
 
@@ -7,39 +7,34 @@ import os
 import socket
 import time
 import uuid
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pandas as pd
 
-from moa_nb.engine import Engine, Estimate, Plan, current
-from moa_nb.engine.forecast import Figures
-from moa_nb.engine.plan import Options, make_plan
+from moa_nb.engine import current
 from moa_nb.engine.roles import Cast
-from moa_nb.errors import MoaError, SetupError, SpendingNotAgreed
+from moa_nb.errors import SetupError
 from moa_nb.frames.accessor import Verbs
 from moa_nb.frames.dask import treasury
 from moa_nb.frames.dask.purse import Purse
 from moa_nb.frames.dask.shares import has_rates, keyed, packed, share, unpacked
 from moa_nb.frames.execution import Execution
-from moa_nb.frames.run import RowsFailed
 from moa_nb.gateway import Budget
 from moa_nb.gateway.budget import Unit
 from moa_nb.pipeline import presets
-from moa_nb.pipeline.forms import Form
 from moa_nb.providers import functions
 from moa_nb.settings import Settings
 
-__all__ = ["Assignment", "estimated", "priced", "values"]
+__all__ = ["Assignment", "answers", "spoken", "this_process", "worker_here"]
 
 _PATIENCE = 0.25
 """Seconds after which a partition asks again for a seat."""
 
 
-def _process() -> str:
+def this_process() -> str:
     """Return what tells this process from others."""
     return f"{socket.gethostname()} {os.getpid()}"
 
@@ -65,7 +60,7 @@ class Assignment:
     keyed: tuple[str, ...] = ()
     """Providers whose key stays behind."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    home: str = field(default_factory=_process)
+    home: str = field(default_factory=this_process)
     """Where it was spoken."""
 
     def __post_init__(self) -> None:
@@ -108,7 +103,7 @@ class Assignment:
             raise SetupError(msg)
         words = _portable(words)
         engine = current()
-        execution = _spoken(empty, verb, args, words)
+        execution = spoken(empty, verb, args, words)
         who = engine.finish(engine.who_answers())
         engine.finish(execution.estimate())
         plan = execution.plan
@@ -129,7 +124,7 @@ class Assignment:
             tuple(name for name in keyed(plan.settings) if name in asked),
         )
         share(plan.settings, workers or 1)
-        return assignment, _values(execution)
+        return assignment, answers(execution)
 
     def check_journey(self, n_processes: int) -> None:
         """Return nothing if other processes can do this.
@@ -159,26 +154,6 @@ class Assignment:
             )
             raise SetupError(msg)
 
-    def plan(self, options: Options, form: Form | None, settings: Settings, engine: Engine) -> Plan:
-        """Return the plan of one partition under a process's share of the settings."""
-        plan = make_plan(options, settings, self.cast, engine.gateway(settings), form)
-        # What may be spent unasked is for all partitions together.
-        plan.settings = settings.model_copy(
-            update={
-                "ask_above": settings.ask_above / self.n_partitions,
-                "ask_above_calls": settings.ask_above_calls // self.n_partitions,
-            }
-        )
-        return plan
-
-    def execution(self, data: pd.DataFrame | pd.Series[Any], settings: Settings, budget: Budget | None) -> Execution:
-        """Return what goes through the rows of one partition."""
-        for one in self.functions:
-            functions.agent(one.name, version=one.version)(one.call)
-        execution = _spoken(data, self.verb, self.args, self.words)
-        execution.engine = cast("Engine", _Under(self, settings, budget))
-        return execution
-
     # What one partition may take --------------------------------------------------------------
 
     @contextmanager
@@ -188,9 +163,9 @@ class Assignment:
         Raises:
             SetupError: nobody here can say what its share is, or a key stayed behind.
         """
-        worker = _worker()
+        worker = worker_here()
         if worker is None:
-            if self.home != _process():
+            if self.home != this_process():
                 msg = (
                     "dask's own processes cannot share limits and a budget: start a cluster with"
                     " dask.distributed.Client(), or compute with scheduler='threads'"
@@ -199,7 +174,7 @@ class Assignment:
             yield share(self.settings, self.workers or 1), self.budget
             return
         process = treasury.process_of(worker.address, worker.id)
-        if self.home != _process():
+        if self.home != this_process():
             self._refuse_keys()
         attempt = uuid.uuid4().hex
         rates = has_rates(self.settings)
@@ -218,73 +193,7 @@ class Assignment:
             client.run_on_scheduler(treasury.settle, self.id, attempt, spent)
 
 
-class _Under:
-    """The engine of this process, for one partition: under its share of the settings and of the budget."""
-
-    def __init__(self, assignment: Assignment, settings: Settings, budget: Budget | None) -> None:
-        self._assignment, self._settings, self._budget = assignment, settings, budget
-        self._engine = current()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
-
-    def gateway(self, settings: Settings) -> Any:  # noqa: ARG002 - what an engine is given
-        """Return the gateway that all partitions of this process share."""
-        return self._engine.gateway(self._settings)
-
-    async def plan(self, options: Options, form: Form | None = None) -> Plan:
-        """Return the plan of the partition."""
-        plan = self._assignment.plan(options, form, self._settings, self._engine)
-        plan.budget = self._budget
-        return plan
-
-
-# In a partition ----------------------------------------------------------------------------------
-
-
-def values(data: pd.DataFrame | pd.Series[Any], assignment: Assignment) -> pd.DataFrame | pd.Series[Any]:
-    """Return what the verb comes to for the rows of one partition.
-
-    Raises:
-        MoaError: what ended it early.
-    """
-    failure: MoaError | None = None
-    with assignment.turn() as (settings, budget):
-        execution = assignment.execution(data, settings, budget)
-        try:
-            current().finish(execution.go())
-        except SpendingNotAgreed as error:
-            said = str(error).partition(": more than")[0]
-            msg = (
-                f"one of {assignment.n_partitions} partitions would take {said}: more than its share of ask_above; see"
-                f" what all would take with .moa.estimate.{assignment.verb}(...), and pass a budget= for all of them"
-            )
-            failure = SpendingNotAgreed(msg)
-        except MoaError as error:
-            if assignment.home == _process():
-                raise
-            failure = type(error)(*error.args)
-    if failure is not None:
-        # Raised here, it takes nothing along that would not survive the journey.
-        raise failure
-    _warn(execution)
-    return _values(execution)
-
-
-def priced(data: pd.DataFrame | pd.Series[Any], assignment: Assignment) -> Estimate:
-    """Return what the verb would take for the rows of one partition; nothing is sent."""
-    execution = assignment.execution(data, assignment.settings, assignment.budget)
-    return current().finish(execution.estimate())
-
-
-def estimated(parts: list[Estimate]) -> Estimate:
-    """Return what all partitions would take together."""
-    low = sum((part.low for part in parts), Figures())
-    high = sum((part.high for part in parts), Figures())
-    return Estimate(parts[0].pipeline, low, high, at_least=any(part.at_least for part in parts))
-
-
-def _spoken(
+def spoken(
     data: pd.DataFrame | pd.Series[Any], verb: str, args: tuple[Any, ...], words: Mapping[str, Any]
 ) -> Execution:
     """Return what a verb comes to on these rows, before it begins."""
@@ -296,26 +205,13 @@ def _spoken(
     return execution
 
 
-def _values(execution: Execution) -> pd.DataFrame | pd.Series[Any]:
+def answers(execution: Execution) -> pd.DataFrame | pd.Series[Any]:
+    """Return what users get of the rows that are over, as the verb gives it."""
     questions = execution.questions
     found: pd.DataFrame | pd.Series[Any] = execution.verb.values(
         execution.outcomes.texts, questions.index, questions.name
     )
     return found
-
-
-def _warn(execution: Execution) -> None:
-    """Warn of rows without an answer, where somebody reads it."""
-    errors = execution.outcomes.errors
-    if not errors:
-        return
-    text = f"{len(errors)} of {len(execution.outcomes)} rows of a partition have no answer; the first: {errors[min(errors)][1]}"
-    if _worker() is None:
-        warnings.warn(text, RowsFailed, stacklevel=2)
-    else:
-        from distributed.worker import warn
-
-        warn(text, RowsFailed)
 
 
 def _portable(words: Mapping[str, Any]) -> dict[str, Any]:
@@ -342,7 +238,7 @@ def _arrived(settings: bytes, values: Mapping[str, Any]) -> Assignment:
     return Assignment(settings=unpacked(settings), **values)
 
 
-def _worker() -> Any:
+def worker_here() -> Any:
     """Return dask's worker that this runs in; ``None`` where there is none."""
     try:
         from distributed import get_worker

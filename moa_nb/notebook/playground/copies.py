@@ -74,7 +74,9 @@ def as_cell(inputs: Inputs, options: Mapping[str, Any], edited: Mapping[str, str
     """
     unsaved = [name for name in edited if name != INPUT]
     if unsaved:
-        msg = f"a cell takes its templates from files, and {', '.join(unsaved)} is edited: save first, or copy as Python"
+        msg = (
+            f"a cell takes its templates from files, and {', '.join(unsaved)} is edited: save first, or copy as Python"
+        )
         raise SetupError(msg)
     line = _line(options)
     if not isinstance(inputs.data, str) or inputs.template is not None or line is None:
@@ -118,7 +120,11 @@ def as_python(inputs: Inputs, options: Mapping[str, Any], edited: Mapping[str, s
             f'file.write_text({_literal(source)}, encoding="utf-8", newline="\\n")',
             "",
         ]
-    given: dict[str, Any] = {"instruction": inputs.instruction, "template": edited.get(INPUT, inputs.template), **options}
+    given: dict[str, Any] = {
+        "instruction": inputs.instruction,
+        "template": edited.get(INPUT, inputs.template),
+        **options,
+    }
     said = [f"{name}={_code(name, value)}" for name, value in given.items() if value is not None]
     if isinstance(inputs.data, str):
         call = f"moa.run({', '.join([_literal(inputs.data), *said])})"

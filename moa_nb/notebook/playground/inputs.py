@@ -147,7 +147,7 @@ class Inputs:
             return first_line(self.data, _LABEL)
         if not 0 <= position < len(self.data):
             return ""
-        row = self.data.iloc[position]
+        row: Any = self.data.iloc[position]
         if isinstance(self.data, pd.DataFrame):
             row = row[self.column] if self.column is not None else ", ".join(map(str, row))
         return f"{self.data.index[position]}: {first_line(str(row), _LABEL)}"
@@ -160,4 +160,3 @@ def _is_source(text: str) -> bool:
 def _as_source(text: str) -> str:
     # A single word would be taken for a template's name; Jinja leaves out the last line's end.
     return text if _is_source(text) else f"{text}\n"
-

@@ -73,7 +73,9 @@ async def look(plan: Plan, task: Task, gateway: Gateway) -> Preview:
     names = {layer.name for layer in exact}
     # The estimate goes the dearest way; as far as the real one is known, that is shown.
     filled = {layer.name: layer for layer in estimate.result.layers}
-    shown = tuple(filled.get(layer.name, layer) if _is_alike(filled.get(layer.name), layer) else layer for layer in exact)
+    shown = tuple(
+        filled.get(layer.name, layer) if _is_alike(filled.get(layer.name), layer) else layer for layer in exact
+    )
     rest = tuple(layer for layer in estimate.result.layers if layer.name not in names)
     return Preview((*shown, *rest), len(shown), estimate, None)
 
@@ -105,7 +107,7 @@ async def _as_far_as_known(plan: Plan, task: Task, gateway: Gateway) -> tuple[Re
 
     ask = plan.ask(task, remember, record)
     try:
-        final = finished(task, await plan.strategy.run(task, plan.pipeline.params, ask))
+        final = finished(ask, await plan.strategy.run(task, plan.pipeline.params, ask))
     except SetupError:
         if unknown == math.inf:
             raise

@@ -14,7 +14,7 @@ from moa_nb.pipeline.similarity import similarity
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Tried", "Trial"]
+__all__ = ["Trial", "Tried"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Trial:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's
         shown = self._table
-        return {"text/html": shown._repr_html_(), "text/markdown": shown._repr_markdown_(), "text/plain": repr(shown)}  # noqa: SLF001 - what IPython calls
+        return {"text/html": shown._repr_html_(), "text/markdown": shown._repr_markdown_(), "text/plain": repr(shown)}
 
     def __repr__(self) -> str:
         return repr(self._table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Hashable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,13 +19,14 @@ from moa_nb.frames.rows import Questions
 from moa_nb.frames.sample import Sample
 from moa_nb.frames.spending import agree, forecast
 from moa_nb.frames.verbs import Synthesize
-from moa_nb.notebook.playground import copies, differences
+from moa_nb.notebook.playground import copies, differences, scene
 from moa_nb.notebook.playground.drafts import Draft, Mistake, file_of, mistake, on_disk
 from moa_nb.notebook.playground.inputs import INPUT, Inputs
 from moa_nb.notebook.playground.preview import Preview, look
 from moa_nb.notebook.playground.trial import Trial, Tried
 from moa_nb.options import RunOptions
 from moa_nb.pipeline.result import Call, Layer, Result
+from moa_nb.store import Store
 from moa_nb.store.versions import Version
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _T = TypeVar("_T")
 
 
 class Playground:
-    """A pipeline's templates, edited with their prompts, prices, answers and versions in view.
+    r"""A pipeline's templates, edited with their prompts, prices, answers and versions in view.
 
     In a notebook it shows itself as an editor; all that the editor does can be done from code. What it shows is what
     ``%%moa`` and ``df.moa.synthesize`` then do, to the byte. Running asks only what the store does not know: from the
@@ -64,7 +65,7 @@ class Playground:
     >>> pg = Playground(text, pipeline="moa-lite", models=["offline:lead"], aggregator="offline:consensus")
     >>> pg.templates
     ['synthesize']
-    >>> pg.edit("synthesize", "Choose the best of {{ references | length }}:\\n{{ references | join }}")
+    >>> pg.edit("synthesize", "Choose the best of {{ references | length }}:\n{{ references | join }}")
     >>> pg.prompt("layer 2").splitlines()[1]
     'Choose the best of 1:'
     >>> pg.edit("synthesize", "{{ reference }}")
@@ -101,6 +102,8 @@ class Playground:
         """Names of templates that the pipeline was seen to use."""
         self._plan: Plan | None = None
         self._editor: Any = None
+        self.shown: dict[str, Any] = {}
+        """The latest answers, rows or differences, as ``scene`` draws them."""
         self.row = 0
         """The position of the chosen row."""
         self.template: str | None = None
@@ -108,12 +111,12 @@ class Playground:
         self._finish(self._begin())
 
     async def _begin(self) -> None:
-        draft = Draft(self._sources())
+        draft = Draft(self.sources())
         await self._planned(draft)
         questions = self.inputs.questions(draft)
         self.row = next(iter(Sample.first(questions, 1).positions), 0)
         with suppress(MoaError):  # a row that fails is seen as soon as somebody looks
-            await self._look(draft, self.row)
+            await self.look(draft, self.row)
         self._used.update(dict.fromkeys(draft.used))
         self.template = next(reversed(self._used), None)
 
@@ -147,7 +150,7 @@ class Playground:
         Raises:
             UnknownName: the pipeline uses no such template.
         """
-        return self._sources()[file_of(self._known(template))]
+        return self.sources()[file_of(self._known(template))]
 
     def edit(self, template: str, source: str) -> None:
         """Return nothing; the template has this source from now on, here and nowhere else until it is saved.
@@ -155,6 +158,11 @@ class Playground:
         Raises:
             UnknownName: the pipeline uses no such template.
         """
+        self.put(template, source)
+        self._follow()
+
+    def put(self, template: str, source: str) -> None:
+        """Return nothing; as ``edit``, for an editor that shows it already."""
         name = self._known(template)
         with self._lock:
             self._edits[file_of(name)] = source.replace("\r\n", "\n")
@@ -167,10 +175,11 @@ class Playground:
                 self._edits.clear()
             else:
                 self._edits.pop(file_of(self._known(template)), None)
+        self._follow()
 
     def check(self) -> list[Mistake]:
         """Return what is wrong with the templates, with its line; empty where they parse and the row's prompts can be made."""
-        draft = Draft(self._sources())
+        draft = Draft(self.sources())
         found = []
         for name in self.edited:
             try:
@@ -179,7 +188,7 @@ class Playground:
                 found.append(mistake(error))
         if not found:
             try:
-                self._finish(self._look(Draft(draft.sources), self.row))
+                self._finish(self.look(Draft(draft.sources), self.row))
             except MoaError as error:
                 found.append(mistake(error))
         return found
@@ -194,8 +203,8 @@ class Playground:
             raise UnknownName(msg)
         return name
 
-    def _sources(self, version: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return all sources by file: those of a version, or as they are edited, over the files."""
+    def sources(self, version: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return all sources by file: those of a version, or as they are edited (``None``), over the files."""
         with self._lock:
             return {**on_disk(), **self.inputs.sources, **(self._edits if version is None else version)}
 
@@ -207,7 +216,7 @@ class Playground:
         Raises:
             TemplateError: a template cannot be used; ``check`` says where.
         """
-        return self._finish(self._look(Draft(self._sources()), self.row if row is None else row))
+        return self._finish(self.look(Draft(self.sources()), self.row if row is None else row))
 
     def prompts(self, layer: str | int | None = None, row: int | None = None) -> tuple[Call, ...]:
         """Return the calls of a layer with their prompts; ``None``: the first that uses the chosen template.
@@ -257,7 +266,8 @@ class Playground:
             self._plan = await self._engine.plan(self._checked)
         return replace(self._plan, load=draft.load, gateway=self._engine.gateway(self._plan.settings))
 
-    async def _look(self, draft: Draft, row: int) -> Preview:
+    async def look(self, draft: Draft, row: int) -> Preview:
+        """Return what ``preview`` returns, of any templates, awaited on the engine's loop."""
         plan = await self._planned(draft)
         task = self.inputs.task(self.inputs.questions(draft), row)
         try:
@@ -267,7 +277,7 @@ class Playground:
                 self._used.update(dict.fromkeys(draft.used))
 
     async def _forecast(self, rows: int | Sequence[int]) -> Estimate:
-        draft = Draft(self._sources())
+        draft = Draft(self.sources())
         plan = await self._planned(draft)
         sample = self._sample(self.inputs.questions(draft), rows)
         return await forecast(plan, Synthesize(), sample, range(len(sample)), digest_of(plan), plan.gateway)
@@ -282,7 +292,7 @@ class Playground:
         Raises:
             MoaError: there is no answer; ``error.result`` has what was finished.
         """
-        return self._finish(self._run(self.row if row is None else row))
+        return self._show(scene.answered, self._finish(self.arun(row)))
 
     def sample(
         self, rows: int | Sequence[int] = _ROWS, *, against: Version | str | int = SAVED, both: bool = False
@@ -297,21 +307,24 @@ class Playground:
         Raises:
             SpendingNotAgreed: it would take more than ``ask_above``, and there is no budget.
         """
-        return self._finish(self._try(rows, against, both=both))
+        return self._show(scene.tried, self._finish(self.asample(rows, against=against, both=both)))
 
-    async def _run(self, row: int) -> Result:
-        sources = self._sources()
-        draft = Draft(sources)
+    async def arun(self, row: int | None = None) -> Result:
+        """Return what ``run`` returns, awaited on the engine's loop."""
+        draft = Draft(self.sources())
         plan = await self._planned(draft, fresh=True)
-        task = self.inputs.task(self.inputs.questions(draft), row)
+        task = self.inputs.task(self.inputs.questions(draft), self.row if row is None else row)
         self._remember(draft)
         record = self._engine.new_record(plan, task)
         return await self._engine.answer_and_keep(plan, task, record, kind="playground")
 
-    async def _try(self, rows: int | Sequence[int], against: Version | str | int, *, both: bool = False) -> Trial:
+    async def asample(
+        self, rows: int | Sequence[int] = _ROWS, *, against: Version | str | int = SAVED, both: bool = False
+    ) -> Trial:
+        """Return what ``sample`` returns, awaited on the engine's loop."""
         label, other = self.version_of(against)
         earlier = await self._rows_of(other, rows, ask=both)
-        sources = self._sources()
+        sources = self.sources()
         tried = await self._rows_of(sources, rows, ask=True)
         said = {one.position: one.text for one in earlier}
         return Trial(
@@ -329,9 +342,7 @@ class Playground:
             self._remember(draft)
         try:
             async with asyncio.TaskGroup() as group:
-                tried = [
-                    group.create_task(self._row(plan, sample, number, ask=ask)) for number in range(len(sample))
-                ]
+                tried = [group.create_task(self._row(plan, sample, number, ask=ask)) for number in range(len(sample))]
         except BaseExceptionGroup as failed:
             raise gravest(failed) from None
         return [one.result() for one in tried]
@@ -386,6 +397,7 @@ class Playground:
         if kept is None:
             msg = "the store cannot keep this version; %moa where says where it lies"
             raise SetupError(msg)
+        self._follow()
         return kept
 
     def restore(self, version: Version | str | int) -> None:
@@ -398,6 +410,7 @@ class Playground:
         disk = {**on_disk(), **self.inputs.sources}
         with self._lock:
             self._edits = {file: text for file, text in sources.items() if disk.get(file) != text}
+        self._follow()
 
     def forget(self, version: Version | str | int) -> None:
         """Return nothing; a version is gone.
@@ -406,6 +419,7 @@ class Playground:
             UnknownName: there is no such version.
         """
         self._store().forget_version(self._find(version).id)
+        self._follow()
 
     def difference(
         self, before: Version | str | int = SAVED, after: Version | str | int = EDITED, row: int | None = None
@@ -417,16 +431,17 @@ class Playground:
             after: likewise.
             row: on which input; ``None``: the chosen row.
         """
-        return self._finish(self._differ(before, after, self.row if row is None else row))
+        return self._finish(self.adifference(before, after, self.row if row is None else row))
 
-    async def _differ(
-        self, before: Version | str | int, after: Version | str | int, row: int
+    async def adifference(
+        self, before: Version | str | int = SAVED, after: Version | str | int = EDITED, row: int | None = None
     ) -> differences.Difference:
+        """Return what ``difference`` returns, awaited on the engine's loop."""
         (first, old), (second, new) = map(self.version_of, (before, after))
         seen: list[Preview | None] = []
         for sources in (old, new):
             try:
-                seen.append(await self._look(Draft(sources), row))
+                seen.append(await self.look(Draft(sources), self.row if row is None else row))
             except MoaError:
                 seen.append(None)  # its templates are shown all the same
         return differences.between((first, second), (old, new), (seen[0], seen[1]))
@@ -438,11 +453,11 @@ class Playground:
             UnknownName: there is no such version.
         """
         if version == EDITED:
-            return EDITED, self._sources()
+            return EDITED, self.sources()
         if version == SAVED:
-            return SAVED, self._sources({})
+            return SAVED, self.sources({})
         found = version if isinstance(version, Version) else self._find(version)
-        return found.label, self._sources(found.sources)
+        return found.label, self.sources(found.sources)
 
     def _find(self, version: Version | str | int) -> Version:
         if isinstance(version, Version):
@@ -455,7 +470,7 @@ class Playground:
         raise UnknownName(msg)
 
     def _own_sources(self) -> dict[str, str]:
-        sources = self._sources()
+        sources = self.sources()
         return {file: sources[file] for file in map(file_of, self.templates) if file in sources}
 
     def _remember(self, draft: Draft) -> None:
@@ -466,7 +481,7 @@ class Playground:
         if own:
             self._store().keep_version(self._place, self.pipeline, own)
 
-    def _store(self) -> Any:
+    def _store(self) -> Store:
         return self._engine.store(configuration.current())
 
     @property
@@ -492,9 +507,11 @@ class Playground:
             msg = "no template is edited: there is nothing to save"
             raise SetupError(msg)
         if (name is not None and len(chosen) > 1) or (name is None and INPUT in chosen):
-            msg = f"name one template and its file, as in save({INPUT if INPUT in chosen else chosen[0]!r}, name='reply')"
+            msg = (
+                f"name one template and its file, as in save({INPUT if INPUT in chosen else chosen[0]!r}, name='reply')"
+            )
             raise SetupError(msg)
-        draft = Draft(self._sources())
+        draft = Draft(self.sources())
         for template in chosen:
             draft.load(template)
         files = [copies.write(name or template, draft.sources[file_of(template)]) for template in chosen]
@@ -507,6 +524,7 @@ class Playground:
                 self._edits.pop(file_of(INPUT), None)
                 self._used = {name: None, **{used: None for used in self._used if used != INPUT}}
                 self.template = name
+        self._follow()
         return files
 
     def as_cell(self) -> str:
@@ -522,6 +540,41 @@ class Playground:
         return copies.as_python(self.inputs, self.options, self.edited)
 
     # Shown ------------------------------------------------------------------------------------
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return 1 if self.inputs.is_text else len(self.inputs.data)
+
+    @property
+    def widget(self) -> Any:
+        """The editor as a widget of its own, for front ends that keep outputs in frames; it leaves its earlier place."""
+        self.open_editor(lambda bundle: None)  # noqa: ARG005 - it has no static form
+        return self._editor.widget
+
+    def open_editor(self, refresh: Callable[[dict[str, Any]], None]) -> str:
+        """Return the class of the element in whose place a new editor stands; an earlier one is closed.
+
+        Args:
+            refresh: called with the static form whenever it should follow, on the engine's thread.
+        """
+        from moa_nb.notebook.playground.widget import Editor
+
+        if self._editor is not None:
+            self._editor.close()
+        self._editor = Editor(self, refresh)
+        mark: str = self._editor.widget.mark
+        return mark
+
+    def _show(self, drawn: Callable[[Any], dict[str, Any]], found: _T) -> _T:
+        """Return what was found; the editor shows it too."""
+        self.shown = drawn(found)
+        self._follow()
+        return found
+
+    def _follow(self) -> None:
+        if self._editor is not None:
+            self._editor.follow()
 
     def _ipython_display_(self) -> None:
         from moa_nb.notebook.playground.shown import show

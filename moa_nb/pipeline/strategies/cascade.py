@@ -90,7 +90,8 @@ async def climb(ask: Ask, tiers: list[Agent], attempt: Attempt) -> Candidate:
             if isinstance(error, BudgetExceeded):
                 break
             continue
-        accepted = judgement is not None and judgement.accepted
+        is_readable = ask.task.form is None or answer.value is not None
+        accepted = judgement is not None and judgement.accepted and is_readable
         hopeless = judgement is not None and judgement.hopeless
         if number == len(tiers) or not ask.decide(f"beyond tier {number}", not accepted and not hopeless):
             ask.flag(accepted=accepted, stop_reason="hopeless" if hopeless and number < len(tiers) else None)

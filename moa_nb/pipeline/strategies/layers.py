@@ -6,10 +6,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from moa_nb.errors import PipelineError
+from moa_nb.errors import PipelineError, Unanswered
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Task
-from moa_nb.pipeline.settling import settled, unanimous
+from moa_nb.pipeline.settling import settled, unanimous, voted
 from moa_nb.pipeline.similarity import medoid
 from moa_nb.pipeline.spec import Agent, Layer, Params
 from moa_nb.pipeline.strategies import strategy
@@ -98,25 +98,30 @@ async def layers(task: Task, params: Layers, ask: Ask) -> Candidate:
     these stand.
     """
     answers: list[Candidate] = []
-    read: list[Candidate] = []
     references: list[Candidate] = []
     for number, layer in enumerate(params.layers, start=1):
+        is_last = number == len(params.layers)
         carried = _best(references) if params.residual else []
         references = [*answers, *carried]
-        if number == len(params.layers) and (sure := unanimous(ask, answers)) is not None:
+        if is_last and (sure := unanimous(ask, answers)) is not None:
             return sure
-        read, answers = (
-            answers,
-            await ask.layer(
+        try:
+            given = await ask.layer(
                 layer.name or f"layer {number}",
                 layer.members,
                 see=references,
                 template="carried" if carried else None,
                 min_ok=layer.min_ok,
                 patience=layer.patience,
-            ),
-        )
-    return settled(ask, answers[0], read)
+            )
+        except Unanswered as error:
+            if not is_last:
+                raise
+            return voted(ask, answers, error)
+        if is_last:
+            return settled(ask, given[0], answers)
+        answers = given
+    raise AssertionError  # the last layer returns
 
 
 def _best(references: list[Candidate]) -> list[Candidate]:
