@@ -30,11 +30,16 @@ def frame(form: Form, texts: Texts, index: pd.Index[Any], *, nested: Nested = "o
     ``datetime64[us]``, in UTC where one has a zone; decimals, lists and objects are Python's own, lists and objects
     Arrow's with ``nested="arrow"``. What such a column cannot hold, as a number of more than 64 bits, makes it Python's.
     """
-    filled = [None if text is None else json.loads(text) for text in texts]
-    made = [
-        _column(node, [None if one is None else one.get(name) for one in filled], nested)
-        for name, node in form.json_schema["properties"].items()
-    ]
+    properties = form.json_schema["properties"]
+    fields: dict[str, list[Any]] = {name: [] for name in properties}
+    known: dict[str, Any] = {}
+    for text in texts:  # one form at a time: of many rows all forms at once would be more than the frame
+        filled = {} if text is None else json.loads(text)
+        for name, values in fields.items():
+            value = filled.get(name)
+            # Labels come again and again: each is kept once.
+            values.append(known.setdefault(value, value) if isinstance(value, str) else value)
+    made = [_column(node, fields.pop(name), nested) for name, node in properties.items()]
     # With its dtype named, a column of objects that happen to be texts stays one of objects.
     cells = [pd.Series(values, index=index, dtype=values.dtype) for values in made]
     table = pd.DataFrame(dict(enumerate(cells)), index=index)

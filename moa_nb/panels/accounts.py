@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal
 
 from moa_nb.panels.view import FIELDS
@@ -25,7 +26,7 @@ _ROUND = re.compile(r"round (\d+)")
 _BETWEEN = " › "
 """What parts the names of a pipeline's layers from those of the layer that it answers in."""
 _MOST_NAMES = 8
-_WIDEST = 60
+_WIDEST, _LONGEST = 60, 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ def _votes(layers: Sequence[Layer], won: Any) -> Iterator[Account]:
     words = "a tie" if vote.tied else f"{len(first.members)} of {vote.n} say {shown(first.value)}"
     if len(vote.ballots) > 1:
         words = f"they disagree: {words}"
-    yield Account("Vote", words, ("", "", "votes", "whose"), tuple(entries))
+    yield Account("Vote", words, (), tuple(entries))
 
 
 def _is_vote(calls: Sequence[Call]) -> bool:
@@ -182,13 +183,14 @@ def _fields(result: Result) -> Iterator[Account]:
 
     calls = [call for call in proposals(result) if call.ok and isinstance(call.value, Mapping)]
     if len(calls) < 2:
-        cells = [_cells(str(name), shown(value, 400)) for name, value in result.value.items()]
-        yield Account(FIELDS, "", ("field", "value"), tuple(map(Entry, cells)))
+        cells = [_cells(str(name), shown(value, _LONGEST)) for name, value in result.value.items()]
+        yield Account(FIELDS, "", (), tuple(map(Entry, cells)))
         return
     entries = [Entry(_field(str(name), value, calls)) for name, value in result.value.items()]
     n_same = sum(entry.cells[3].kind == "good" for entry in entries)
-    words = f"all {len(calls)} proposals agree on {n_same} of {len(entries)} fields"
-    yield Account(FIELDS, words, ("field", "value", "who said what", "agreement"), tuple(entries))
+    who = f"all {len(calls)} proposals" if len(calls) > 2 else "both proposals"
+    words = f"{who} agree on {n_same} of {len(entries)} fields" if n_same else "the proposals differ in each field"
+    yield Account(FIELDS, words, ("", "", "who said what", "agreement"), tuple(entries))
 
 
 def _field(name: str, value: Any, calls: Sequence[Call]) -> tuple[Cell, ...]:
@@ -203,7 +205,7 @@ def _field(name: str, value: Any, calls: Sequence[Call]) -> tuple[Cell, ...]:
     ]
     said += [f"{len(vote.ballots) - 4} other values"] if len(vote.ballots) > 4 else []
     differ = "; ".join(said) if len(vote.ballots) > 1 else ""
-    return (Cell(name), Cell(shown(value, 400)), Cell(differ), Cell(f"{n_same} of {len(calls)}", kind))
+    return (Cell(name), Cell(shown(value, _LONGEST)), Cell(differ), Cell(f"{n_same} of {len(calls)}", kind))
 
 
 def _stated(result: Result) -> Iterator[Account]:
@@ -215,9 +217,9 @@ def _stated(result: Result) -> Iterator[Account]:
     if len(calls) < 2 or any(call.value is not None for call in calls):
         return
     for read in (_yes_or_no, _stated_number):
-        values = [read(call.text) for call in calls]
-        if None in values:
-            continue
+        values = list(takewhile(lambda value: value is not None, (read(call.text) for call in calls)))
+        if len(values) < len(calls):
+            continue  # who states nothing may agree with anybody
         vote = plurality(values)
         if len(vote.ballots) > 1:
             said = [f"{shown(one.value)} ({named([calls[at].agent for at in one.members])})" for one in vote.ballots]
@@ -227,7 +229,7 @@ def _stated(result: Result) -> Iterator[Account]:
 
 _YES_OR_NO = re.compile(r"[\W_]{0,8}(yes|no)[*_]{0,2}(?:[,.!:;\n]|$)", re.IGNORECASE)
 _EXPLICIT = re.compile(r"^\s{0,8}####|\\\\boxed", re.MULTILINE)
-_BARE_NUMBER = 24
+_BARE_NUMBER, _ENDING = 24, 1000
 
 
 def _yes_or_no(text: str) -> str | None:
@@ -236,7 +238,8 @@ def _yes_or_no(text: str) -> str | None:
 
 
 def _stated_number(text: str) -> int | float | None:
-    """Return the number that a text gives as its answer, if it says that it is; ``None`` for one among others."""
+    """Return the number that a text ends up with, if it says that it is the answer; ``None`` for one among others."""
+    text = text[-_ENDING:]
     from moa_nb.pipeline.parse import number
     from moa_nb.pipeline.parse.statements import said
 
@@ -267,7 +270,7 @@ def _tiers(result: Result) -> Iterator[Account]:
         who = named(list(dict.fromkeys(call.agent for call in answering)), 3)
         entries.append(Entry((Cell(f"tier {number}"), Cell(who), _gate(gate, answering), outcome), number == stands))
     on = "the first tier's answer stands" if stands == 1 else f"it went on to tier {max(tiers)}"
-    yield Account("Cascade", on, ("", "who answers", "what the gate saw", ""), tuple(entries))
+    yield Account("Cascade", on, (), tuple(entries))
 
 
 def _gate(gate: Sequence[Call], answering: Sequence[Call]) -> Cell:
@@ -338,7 +341,7 @@ def _rounds(layers: Sequence[Layer], result: Result) -> Iterator[Account]:
     moderated = [(number, layer.calls[0]) for number, layer in numbered if layer.aside and layer.calls]
     if moderated:
         entries = [_moderated(number, call, layers) for number, call in moderated]
-        yield Account("Moderation", "", ("", "goes on", "and then"), tuple(entries))
+        yield Account("Moderation", "", (), tuple(entries))
         return
     if len(rounds) < 2:
         if rounds and result.stop_reason == "consensus":
@@ -399,4 +402,10 @@ def _moderated(number: int, call: Call, layers: Sequence[Layer]) -> Entry:
     if not kept:
         return Entry((Cell(f"round {number}"), Cell("no choice could be read", "odd"), Cell("")))
     then = "enough" if choice.get("end") else "another round, if there is one"
-    return Entry((Cell(f"round {number}"), Cell(named([answers[at] for at in kept])), Cell(then)))
+    return Entry(
+        (
+            Cell(f"round {number}"),
+            Cell(f"{named([answers[at] for at in kept])} go on" if len(kept) > 1 else f"{answers[kept[0]]} goes on"),
+            Cell(then),
+        )
+    )

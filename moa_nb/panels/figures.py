@@ -8,11 +8,13 @@ from moa_nb.panels.markdown import to_plain
 
 if TYPE_CHECKING:
     from moa_nb.chat import Usage
-    from moa_nb.panels.view import CallView
+    from moa_nb.panels.view import CallView, PanelView
 
 __all__ = [
     "BRIEF",
     "UNKNOWN",
+    "agreement",
+    "agreement_title",
     "ceiling",
     "count",
     "dollars",
@@ -95,6 +97,20 @@ def tokens_title(usage: Usage) -> str:
     if usage.reasoning_tokens:
         completion += f" ({usage.reasoning_tokens:,} of reasoning)"
     return f"{prompt}, {completion}{', estimated' if usage.estimated else ''}"
+
+
+def agreement(view: PanelView) -> tuple[str, str]:
+    """Return how far a run's agents agree, as a figure and what it is of; empty where it is not known."""
+    if view.agreement is None:
+        return "", ""
+    return f"{100 * view.agreement:.0f} %", "alike" if view.agreement_is_likeness else "agreement"
+
+
+def agreement_title(view: PanelView) -> str:
+    """Return what a reader sees on pointing at the agreement."""
+    if view.agreement_is_likeness:
+        return "how alike the proposals are in their words"
+    return "how far the agents agree"
 
 
 def seconds(duration: float) -> str:

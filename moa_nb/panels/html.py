@@ -16,6 +16,7 @@ from moa_nb.panels.accounts import named
 from moa_nb.panels.colours import AMBER, BLUE, EDGES, GREEN, GREY, KINDS, RED
 from moa_nb.panels.markdown import LIMIT, Mark, first_line, to_html, to_plain
 from moa_nb.panels.provenance import is_secret
+from moa_nb.panels.view import MOST_ENTRIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,7 +26,20 @@ if TYPE_CHECKING:
     from moa_nb.panels.support import Support
     from moa_nb.panels.view import CallView, LayerView, PanelView
 
-__all__ = ["AMBER", "BLUE", "GREEN", "GREY", "MAX_BYTES", "RED", "answer", "axis", "header", "layer_heading", "panel", "row"]
+__all__ = [
+    "AMBER",
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "MAX_BYTES",
+    "RED",
+    "answer",
+    "axis",
+    "header",
+    "layer_heading",
+    "panel",
+    "row",
+]
 
 MAX_BYTES = 200_000
 """How large a saved panel may get; a notebook holds many."""
@@ -33,7 +47,7 @@ MAX_BYTES = 200_000
 _DOTS = {"running": BLUE, "done": GREEN, "failed": RED, "stopped": AMBER}
 _TAIL = 280
 _NAME, _NOTE, _NOTES = 120, 600, 12
-_ACCOUNTS, _ENTRIES, _LONG_CELL = 6, 16, 2000
+_ACCOUNTS, _LONG_CELL = 6, 2000
 
 
 @functools.cache
@@ -290,9 +304,7 @@ def _figures(view: PanelView) -> Iterable[_Figure]:
     number, noun = figures.count(view.n_calls, "call").split(" ")
     yield _Figure(number, noun + cached)
     if view.agreement is not None:
-        yield _Figure(
-            f"{100 * view.agreement:.0f} %", "agreement", "how far the agents agree, as the strategy counts it"
-        )
+        yield _Figure(*figures.agreement(view), title=figures.agreement_title(view))
     yield _Figure(*_timed(view.seconds))
 
 
@@ -354,7 +366,7 @@ class _Drawn:
 
 def _account(account: Account) -> dict[str, Any]:
     """Return what the template is given of an account, its texts harmless and its lines few."""
-    entries = account.entries[:_ENTRIES]
+    entries = account.entries[:MOST_ENTRIES]
     return {
         "title": _capitalised(account.title),
         "words": _plain_cut(account.words, _NOTE),
@@ -372,7 +384,7 @@ def _account(account: Account) -> dict[str, Any]:
             for entry in entries
         ],
         "more": figures.count(len(account.entries) - len(entries), "more line")
-        if len(account.entries) > _ENTRIES
+        if len(account.entries) > MOST_ENTRIES
         else "",
         "blue": BLUE,
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, permutations
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -13,32 +14,83 @@ if TYPE_CHECKING:
     from moa_nb.pipeline.result import Call, Layer
     from moa_nb.pipeline.verdicts import Outcome
 
-__all__ = ["choices", "verdicts"]
+__all__ = ["choices", "subjects", "verdicts"]
 
 _MOST_COLUMNS = 8
+_BEGINNING = 60
+"""Characters of an answer that a judge's prompt surely holds, however much it was shortened."""
 _WORDS: dict[float, tuple[str, Kind]] = {1.0: ("won", "good"), 0.0: ("lost", "plain"), 0.5: ("tie", "plain")}
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """The answers that judges were shown, and each judge's calls in the order in which these were shown."""
+
+    answers: tuple[Call, ...]
+    tables: Mapping[str, tuple[Call, ...]]
+    shown: tuple[tuple[int, ...], ...]
+    """Which answers each call of a judge was about, by their positions: one, or two in the order of the prompt."""
+
+    @property
+    def is_swapped(self) -> bool:
+        """Whether pairs were shown in both orders."""
+        return (1, 0) in self.shown
+
+
+def _judged(layers: Sequence[Layer]) -> _Judged | None:
+    """Return who was shown what; ``None`` where the record does not tell it beyond doubt."""
+    calls = next((layer.calls for layer in layers if layer.name == "verdicts" and layer.aside), ())
+    answers = tuple(call for layer in layers if layer.name == "answers" for call in layer.calls if call.ok)
+    tables: dict[str, list[Call]] = {}
+    for call in calls:
+        tables.setdefault(call.agent, []).append(call)
+    n = len(answers)
+    ways: list[tuple[tuple[int, ...], ...]] = [
+        tuple(permutations(range(n), 2)),
+        tuple(combinations(range(n), 2)),
+        tuple((at,) for at in range(n)),
+    ]
+    sizes = {len(said) for said in tables.values()}
+    # Of an answer that a whole pipeline gave the record has no call here: then the numbers do not fit.
+    for way in ways:
+        if n > 1 and sizes == {len(way)} and all(_fits(said, way, answers) for said in tables.values()):
+            return _Judged(answers, {agent: tuple(said) for agent, said in tables.items()}, way)
+    return None
+
+
+def _fits(calls: Sequence[Call], way: Sequence[tuple[int, ...]], answers: Sequence[Call]) -> bool:
+    """Return whether each prompt holds the answers that it is taken to be about, and a value of their kind."""
+    return all(
+        (call.value is None or isinstance(call.value, str) == (len(about) == 2))
+        and (not call.prompt or all(answers[at].text.strip()[:_BEGINNING] in call.prompt[-1].content for at in about))
+        for call, about in zip(calls, way, strict=True)
+    )
+
+
+def subjects(layers: Sequence[Layer], layer: Layer) -> list[str]:
+    """Return what each call of a layer of verdicts is about: the agents whose answers it was shown; empty elsewhere."""
+    judged = _judged(layers) if layer.name == "verdicts" and layer.aside else None
+    if judged is None:
+        return [""] * len(layer.calls)
+    about: dict[str, list[str]] = {
+        agent: [" or ".join(judged.answers[at].agent for at in places) for places in judged.shown]
+        for agent in judged.tables
+    }
+    return [about[call.agent].pop(0) for call in layer.calls]
 
 
 def verdicts(layers: Sequence[Layer], answer: str) -> Iterator[Account]:
     """Yield what the judges made of the answers: a rating each, or who won each pair."""
-    judged = next((layer.calls for layer in layers if layer.name == "verdicts" and layer.aside), ())
-    answers = [call for layer in layers if layer.name == "answers" for call in layer.calls if call.ok]
-    tables: dict[str, list[Call]] = {}
-    for call in judged:
-        tables.setdefault(call.agent, []).append(call)
-    n = len(answers)
-    sizes = {len(calls) for calls in tables.values()}
-    if n < 2 or len(sizes) != 1:
-        return  # an answer of a whole pipeline stands in layers of its own
-    (size,) = sizes
-    letters = any(isinstance(call.value, str) for call in judged)
-    if letters and size in {n * (n - 1), n * (n - 1) // 2}:
-        yield _compared(answers, tables, answer, swap=size == n * (n - 1))
-    elif not letters and size == n:
-        yield _rated(answers, tables, answer)
+    judged = _judged(layers)
+    if judged is None:
+        return
+    if len(judged.shown[0]) == 1:
+        yield _rated(judged.answers, judged.tables, answer)
+    else:
+        yield _compared(judged, answer)
 
 
-def _rated(answers: Sequence[Call], tables: dict[str, list[Call]], answer: str) -> Account:
+def _rated(answers: Sequence[Call], tables: Mapping[str, Sequence[Call]], answer: str) -> Account:
     entries = []
     for at, one in enumerate(answers):
         given = [calls[at].value if calls[at].ok else None for calls in tables.values()]
@@ -56,13 +108,16 @@ def _who(judges: Sequence[str]) -> str:
     return f"by {judges[0]}" if len(judges) == 1 else f"the mean of {len(judges)} judges"
 
 
-def _compared(answers: Sequence[Call], tables: dict[str, list[Call]], answer: str, *, swap: bool) -> Account:
-    from moa_nb.pipeline.verdicts import pairs, rank_by_verdicts
+def _compared(judged: _Judged, answer: str) -> Account:
+    from moa_nb.pipeline.verdicts import rank_by_verdicts
 
+    answers, tables, swap = judged.answers, judged.tables, judged.is_swapped
     n = len(answers)
-    shown_pairs = pairs(n, swap=swap)
-    read = [
-        {pair: call.value if call.ok else None for pair, call in zip(shown_pairs, calls, strict=True)}
+    read: list[dict[tuple[int, int], str | None]] = [
+        {
+            (first, second): call.value if call.ok else None
+            for (first, second), call in zip(judged.shown, calls, strict=True)
+        }
         for calls in tables.values()
     ]
     outcomes = {pair: [_outcome(table, pair, swap=swap) for table in read] for pair in combinations(range(n), 2)}
@@ -86,7 +141,7 @@ def _compared(answers: Sequence[Call], tables: dict[str, list[Call]], answer: st
     return Account("Verdicts", words, heads, tuple(entries))
 
 
-def _outcome(table: dict[tuple[int, int], str | None], pair: tuple[int, int], *, swap: bool) -> Outcome:
+def _outcome(table: Mapping[tuple[int, int], str | None], pair: tuple[int, int], *, swap: bool) -> Outcome:
     from moa_nb.pipeline.verdicts import settle
 
     one, other = pair

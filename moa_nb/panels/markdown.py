@@ -330,6 +330,8 @@ def _block(token: Token, tag: str, style: str, *, opens: bool) -> str:
     return f"{opening}<strong>" if token.tag == "th" else opening
 
 
+_UNBROKEN = 24
+"""Characters up to which a mark stays on one line."""
 _PLAIN_TAGS = {"em_open", "em_close", "strong_open", "strong_close", "s_open", "s_close", "link_close"}
 
 
@@ -343,7 +345,9 @@ def _drawn_inline(tokens: Iterable[Token]) -> Iterable[str]:
             yield f'<a href="{address}" title="{address}">'
         elif token.type == "mark":
             title = f' title="{escape(token.meta["title"])}"' if token.meta["title"] else ""
-            yield f' <span style="color:{token.meta["colour"]};font-size:.76em"{title}>{escape(token.content)}</span>'
+            whole = ";white-space:nowrap" if len(token.content) <= _UNBROKEN else ""
+            style = f"color:{token.meta['colour']};font-size:.76em{whole}"
+            yield f' <span style="{style}"{title}>{escape(token.content)}</span>'
         elif token.type in _PLAIN_TAGS:
             yield f"</{token.tag}>" if token.nesting < 0 else f"<{token.tag}>"
         elif token.type == "hardbreak":

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from moa_nb.panels.figures import count
 from moa_nb.panels.markdown import passages
 from moa_nb.providers.offline.sentences import is_ended, split
 from moa_nb.providers.offline.words import language, marks, terms
@@ -36,7 +37,7 @@ its sources without exception.
 
 _FEWEST = 3
 """Content words below which all of a sentence's must be there, in a single sentence."""
-_LONGEST_ANSWER, _LONGEST_SOURCES = 20_000, 240_000
+_LONGEST_ANSWER, _LONGEST_SOURCES = 20_000, 150_000
 """Characters of an answer, and of all proposals together, that are compared; what is beyond stays unmarked."""
 _TITLE_WORDS = 9
 _MOST_PLACES = 200
@@ -102,8 +103,7 @@ class Support:
             )
             if number
         ]
-        total = n_by.total()
-        said = f"of {total} sentence{'s' * (total != 1)} {', '.join(counted)}"
+        said = f"{count(n_by.total(), 'sentence')}: {', '.join(counted)}"
         if self.word_for_word:
             said = f"the answer of {self.word_for_word}, word for word; {said}"
         return f"{said} (of long texts only the beginnings were compared)" if self.is_cut else said

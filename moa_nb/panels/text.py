@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from moa_nb.panels import figures
 from moa_nb.panels.markdown import first_line, inline_markdown, to_markdown, to_plain
+from moa_nb.panels.view import MOST_ENTRIES
 
 if TYPE_CHECKING:
-    from moa_nb.panels.accounts import Account, Cell
+    from collections.abc import Sequence
+
+    from moa_nb.panels.accounts import Account, Cell, Entry
     from moa_nb.panels.support import Support
     from moa_nb.panels.view import CallView, PanelView
 
@@ -20,7 +23,7 @@ _MARKDOWN_ROWS = 60
 _ANSWER_LINES = 17
 _TOLD_LINES = 8
 _CALL_LINES = 12
-_ACCOUNTS, _ENTRIES, _APART = 6, 16, 12
+_ACCOUNTS, _APART = 6, 12
 _WIDTH = 100
 
 
@@ -69,12 +72,19 @@ def _account_markdown(account: Account) -> str:
     if account.entries:
         width = len(account.entries[0].cells)
         heads = account.heads or ("",) * width
-        rows = [[_cell(cell) for cell in entry.cells] for entry in account.entries[:_ENTRIES]]
+        rows = [[_cell(cell) for cell in entry.cells] for entry in account.entries[:MOST_ENTRIES]]
         head, *lines = ["| " + " | ".join(map(inline_markdown, line)) + " |" for line in (heads, *rows)]
         parts.append("\n".join([head, "|" + " --- |" * width, *lines]))
-        if len(account.entries) > _ENTRIES:
-            parts.append(f"… {figures.count(len(account.entries) - _ENTRIES, 'more line')}")
+        if len(account.entries) > MOST_ENTRIES:
+            parts.append(f"… {figures.count(len(account.entries) - MOST_ENTRIES, 'more line')}")
     return "\n\n".join(parts)
+
+
+def _line_of(entry: Entry, heads: Sequence[str]) -> str:
+    """Return an entry on one line, each cell after its head."""
+    cells = [cell.text for cell in entry.cells]
+    said = [f"{head} {cell}".strip() for head, cell in zip(heads or [""] * len(cells), cells, strict=True) if cell]
+    return f"{said[0]}: {', '.join(said[1:])}{' (the answer)' if entry.is_chosen else ''}"
 
 
 def _cell(cell: Cell) -> str:
@@ -87,7 +97,7 @@ def plain(view: PanelView) -> str:
     lines: list[str] = []
     if view.error is not None:
         lines += textwrap.wrap(f"No answer. {to_plain(view.error)}", _WIDTH)[:4]
-    lines += [] if view.is_form else _answer_lines(view.text)
+    lines += _answer_lines(view.text)
     lines += [line for note in view.notes[:2] for line in textwrap.wrap(to_plain(note), _WIDTH)[:1]]
     lines += _told(view)[:_TOLD_LINES]
     if lines:
@@ -114,10 +124,7 @@ def _told(view: PanelView) -> list[str]:
         lines.append(_short(to_plain(view.support.summary()), _WIDTH))
     for account in view.accounts:
         lines.append(_short(to_plain(f"{account.title}: {account.words}".removesuffix(": ")), _WIDTH))
-        lines += [
-            _short("  " + to_plain("  ".join(filter(None, map(_cell, entry.cells)))), _WIDTH)
-            for entry in account.entries[:4]
-        ]
+        lines += [_short(to_plain(f"  {_line_of(entry, account.heads)}"), _WIDTH) for entry in account.entries[:4]]
     if view.support is not None:
         apart = [one for one in view.support.apart() if len(one.by or ()) < 2][:3]
         lines += [_short(f"  {to_plain(view.support.words(one))}: {first_line(one.text, 80)}", _WIDTH) for one in apart]
@@ -154,7 +161,7 @@ def _summary(view: PanelView, sign: str) -> str:
         f"{figures.tokens(usage.prompt_tokens, estimated=usage.estimated)} tokens in",
         f"{figures.tokens(usage.completion_tokens, estimated=usage.estimated)} out",
         f"{figures.count(view.n_calls, 'call')}{cached}",
-        *([] if view.agreement is None else [f"{100 * view.agreement:.0f} % agreement"]),
+        *([] if view.agreement is None else [" ".join(figures.agreement(view))]),
         _timed(view.seconds),
     ]
     return "; ".join([parts[0], ", ".join(parts[1:])])

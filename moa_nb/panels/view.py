@@ -39,6 +39,8 @@ RunState = Literal["running", "done", "failed", "stopped"]
 
 FIELDS = "Fields"
 """The title of the account that shows an answer of fields."""
+MOST_ENTRIES = 40
+"""Lines of an account that a panel shows."""
 
 _NOTHING_REPORTED = Usage()
 _STOPPED = {"stopped", "interrupted", "cancelled"}
@@ -139,7 +141,9 @@ class PanelView:
     notes: tuple[str, ...] = ()
     """What a reader must know, a sentence each."""
     agreement: float | None = None
-    """How far the agents agree, 0 to 1, where the strategy counted it."""
+    """How far the agents agree, 0 to 1, where that is known."""
+    agreement_is_likeness: bool = False
+    """Whether it says how alike free texts are in their words, rather than how many say the same."""
     support: Support | None = None
     """Where the answer's sentences come from; ``None`` where nothing was put together, or while it runs."""
     accounts: tuple[Account, ...] = ()
@@ -152,8 +156,13 @@ class PanelView:
 
     @property
     def is_form(self) -> bool:
-        """Whether the answer's fields stand in an account, and need no text beside it."""
-        return any(account.title == FIELDS for account in self.accounts)
+        """Whether the answer's fields stand in an account, each whole, and need no text beside it."""
+        fields = next((account for account in self.accounts if account.title == FIELDS), None)
+        return (
+            fields is not None
+            and len(fields.entries) <= MOST_ENTRIES
+            and not any(entry.cells[1].text.endswith(" …") for entry in fields.entries)
+        )
 
     @property
     def span(self) -> float:
@@ -165,12 +174,17 @@ def view_of(result: Result) -> PanelView:
     """Return what a panel shows of a finished run."""
     # Here: reading sentences and votes is nothing that a running panel needs.
     from moa_nb.panels.accounts import accounts_of
+    from moa_nb.panels.judging import subjects
     from moa_nb.panels.support import support_of
+    from moa_nb.pipeline.agreement import proposals
 
     layers = tuple(
         LayerView(
             layer.name,
-            tuple(call_view(call, _role_hint(layer, call)) for call in layer.calls),
+            tuple(
+                call_view(call, _role_hint(layer, call), about)
+                for call, about in zip(layer.calls, subjects(result.layers, layer), strict=True)
+            ),
             caption_of(
                 place,
                 n_calls=len(layer.calls),
@@ -203,7 +217,9 @@ def view_of(result: Result) -> PanelView:
         n_cached=sum(call.cached for call in result.calls),
         flags=flags_of(result),
         notes=result.notes,
-        agreement=result.agreement,
+        # Tiers come one after the other: there it says nothing how alike their answers are.
+        agreement=result.agreement if any(len(one.calls) > 1 for one in result.layers if not one.aside) else None,
+        agreement_is_likeness=result.value is None and all(call.value is None for call in proposals(result)),
         support=support_of(result),
         accounts=accounts_of(result),
     )
@@ -215,13 +231,13 @@ def _n_read(before: Sequence[Layer]) -> int:
 
 
 _ASIDE = {
-    "verdicts": "verdicts on {answers}",
+    "verdicts": "on {answers}",
     "choice": "one of {answers} is chosen",
     "moderation": "it is chosen which of {answers} go on",
     "routing": "a router chooses who answers",
     "score": "the answer is scored",
     "verification": "the answer is checked {calls}",
-    "critiques": "critiques of {answers}",
+    "critiques": "of {answers}",
     "residual": "is it better than what was there before?",
 }
 """What happens in a layer besides the answers, by the last word of its name."""
@@ -294,8 +310,8 @@ def _role_hint(layer: Layer, call: Call) -> str:
     return "aggregator" if len(layer.calls) == 1 else ""
 
 
-def call_view(call: Call, role_hint: str = "") -> CallView:
-    """Return what a panel shows of a finished call."""
+def call_view(call: Call, role_hint: str = "", about: str = "") -> CallView:
+    """Return what a panel shows of a finished call; ``about`` is what it was about, where it is no answer."""
     state: CallState = "cached" if call.cached else "done"
     if call.error is not None:
         state = "cancelled" if call.error_kind == "cancelled" else "failed"
@@ -315,7 +331,8 @@ def call_view(call: Call, role_hint: str = "") -> CallView:
         repeats=call.repeats,
         error=None if state == "cancelled" else call.error,
         prompt=call.prompt,
-        # Notes of calls stand once at the top, among the run's.
+        # Its own note stands once at the top, among the run's.
+        note=about or None,
         reasoning=call.reasoning,
         finish_reason=call.finish_reason,
         answered_by=call.answered_by,

@@ -157,7 +157,10 @@ function playground(model) {
   let timer = null;
   let focused = null;
 
-  const say = (message) => model.send(message);
+  const say = (message) => {
+    if (timer !== null) tell(); // what was typed comes first
+    model.send(message);
+  };
   const button = (text, message, options = {}) => {
     const node = make("button", { type: "button", ...options, onclick: () => say(typeof message === "function" ? message() : message) });
     node.textContent = text;
@@ -176,8 +179,7 @@ function playground(model) {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
         event.preventDefault();
         event.stopPropagation();
-        look(0);
-        say({ do: "run" });
+        if (!run.disabled) say({ do: "run" });
       }
     },
   });
@@ -217,9 +219,15 @@ function playground(model) {
     clearTimeout(timer);
     serial += 1;
     asked = performance.now();
-    timer = setTimeout(() => say({
+    timer = setTimeout(tell, pause);
+  }
+
+  function tell() {
+    clearTimeout(timer);
+    timer = null;
+    model.send({
       do: "look", serial, template: template.value, source: source.value, layer: layer.value, row: Number(row.value) || 0,
-    }), pause);
+    });
   }
 
   function showState() {

@@ -19,6 +19,10 @@ __all__ = ["bundle", "of_difference"]
 _MOST = 60_000
 """Characters of all prompts and answers in the saved form."""
 
+_NOTHING_SEEN: dict[str, Any] = {"layer": "", "figures": "", "prompts": [], "mistakes": []}
+
+_NOTHING_SHOWN: dict[str, Any] = {"title": "", "remarks": [], "parts": [], "headers": [], "cells": []}
+
 
 def bundle(playground: Playground, mark: str = "") -> dict[str, Any]:
     """Return the playground as it is now, by media type.
@@ -44,8 +48,8 @@ def drawn(playground: Playground, seen: dict[str, Any], mark: str = "") -> dict[
         "source": to_plain(scene.draft(playground)["source"]),
         "edited": [name for name, is_edited in state["templates"] if is_edited],
         "versions": [to_plain(one) for one in state["versions"][2:]][:20],
-        "seen": _fitting(seen),
-        "shown": _fitting(playground.shown),
+        "seen": _fitting({**_NOTHING_SEEN, **seen}),
+        "shown": _fitting({**_NOTHING_SHOWN, **playground.shown}),
     }
     return {
         "text/html": str(_template().render(about, mark=mark)),
@@ -56,7 +60,7 @@ def drawn(playground: Playground, seen: dict[str, Any], mark: str = "") -> dict[
 
 def of_difference(difference: Difference) -> dict[str, Any]:
     """Return a difference by media type."""
-    shown = scene.differing(difference)
+    shown = {**_NOTHING_SHOWN, **scene.differing(difference)}
     return {"text/html": str(_template().module.result(shown)), "text/plain": to_plain(str(difference))}
 
 
@@ -91,14 +95,14 @@ def _plain(about: dict[str, Any]) -> str:
     if about["edited"]:
         lines[0] += f" (edited: {', '.join(about['edited'])})"
     lines += [one["text"] for one in seen["mistakes"]]
-    if "figures" in seen:
+    if seen["figures"]:
         lines.append(seen["figures"])
         for prompt in seen["prompts"]:
             lines.append(f"\n--- {seen['layer']}, {prompt['agents']} ({prompt['figures']}) ---")
             lines += [f"[{turn['role']}] {turn['text']}" for turn in prompt["messages"]]
-    if "title" in shown:
-        lines += ["", shown["title"], *(f"\n--- {part['name']} ---\n{_words(part)}" for part in shown.get("parts", []))]
-        lines += [" | ".join(map(_cell, row)) for row in shown.get("cells", [])]
+    if shown["title"]:
+        lines += ["", shown["title"], *(f"\n--- {part['name']} ---\n{_words(part)}" for part in shown["parts"])]
+        lines += [" | ".join(map(_cell, row)) for row in shown["cells"]]
     return "\n".join(lines)
 
 

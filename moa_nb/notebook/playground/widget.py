@@ -70,6 +70,7 @@ class Editor:
         self._job: Job[None] | None = None
         """What runs because of a button."""
         self._timer: asyncio.TimerHandle | None = None
+        self._drawing: asyncio.Task[None] | None = None
         self._is_closed = False
         self.widget = _Widget(mark=f"moa-playground-{secrets.token_hex(8)}")
         self.widget.on_msg(self._receive)
@@ -230,8 +231,10 @@ class Editor:
         """Return at once; the static form follows once nothing has changed for a while."""
         if self._timer is not None:
             self._timer.cancel()
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(_STILL_SECONDS, lambda: self._start(self._draw()))
+        self._timer = asyncio.get_running_loop().call_later(_STILL_SECONDS, self._begin_drawing)
+
+    def _begin_drawing(self) -> None:
+        self._drawing = asyncio.get_running_loop().create_task(self._draw())
 
     async def _draw(self) -> None:
         seen = await self._seen(0)
