@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
     engine.stop()
     settings.reset()
+    left = [thread for thread in threading.enumerate() if thread.name == "moa-nb-store"]
+    assert not left, "a store was not closed"
 
 
 @pytest.fixture

@@ -452,3 +452,90 @@ def check_report(reader: Reader) -> None:
     assert reader.outside == []
     assert reader.dialogs == []
     assert reader.page.evaluate(LOOSE) == []
+
+
+PRESSING = (
+    "from moa_nb.engine.engine import current, make_task\nfrom moa_nb.engine.plan import Options\n"
+    "from moa_nb.notebook.background import start_in_background\nfrom moa_nb.notebook.form import LiveForm\n"
+    "engine = current()\n"
+    "def made(text): return engine.finish(engine.plan(Options())), make_task(text)"
+)
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_what_is_below_a_panel_can_be_pressed(
+    reader: Reader, lab: Lab, server: ChatServer, chromium: Browser, theme: str
+) -> None:
+    """A background run is stopped, a finished one asked again and copied, a hostile row opened; the file has no widget."""
+    lab.set("@jupyterlab/apputils-extension/themes", {"theme": f"JupyterLab {theme}"})
+    stuck = f"stuck in {theme}"
+    answers = [Reply(REASONS + LAST_WORDS), Reply("Because of the **price**.")]
+    server.on("beta", REASONS)
+    server.on("gamma", lambda body: Reply.hanging() if stuck in str(body["messages"]) else answers[server.count("gamma") % 2])
+    server.on("delta", lambda body: Reply.bad_request(HOSTILE) if "row 1" in str(body["messages"]) else HOSTILE)
+    name = f"pressed-{theme.lower()}"
+    sources = [
+        setup(server),
+        PRESSING,
+        f"run = start_in_background(engine, *made({stuck!r})); print('at once')",
+        f"asked = made('Why, in {theme}?')\nLiveForm(start_in_background(engine, *asked, shown=False).result, *asked).show()",
+        f"rows = pd.Series([f'{theme} row {{n}}' for n in range(3)], index=[{HOSTILE!r}] * 3)\n"
+        "rows.moa.start.synthesize(pipeline='single', aggregator='lab:delta').show()",
+    ]
+    lab.write(f"{name}.ipynb", notebook_of(*sources))
+    reader.open(f"{name}.ipynb")
+    reader.wait_for_kernel()
+    reader.run_all()
+    cells = reader.page.locator(".jp-CodeCell")
+    running, form, frame = (cells.nth(number).locator(".jp-Cell-outputArea") for number in (2, 3, 4))
+
+    # A cell that has returned, and a button that stops its run.
+    reader.until(lambda: "at once" in running.inner_text() and server.in_flight == 1)
+    reader.until(lambda: "Layer 2" in running.inner_text() and "in the background" in running.inner_text())
+    reader.until_done()
+    reader.shot(f"{name}-running")
+    running.locator("button", has_text="Stop").click()
+    reader.until(lambda: "stopped" in running.inner_text() and running.locator("button").count() == 0)
+    assert server.wait_until(lambda: server.in_flight == 0)
+
+    # A finished run: copied, and asked again from its second layer on.
+    reader.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    n_before = server.count("beta")
+    form.locator("button", has_text="Copy answer").click()
+    reader.until(lambda: "copied" in form.inner_text())
+    assert reader.page.evaluate("navigator.clipboard.readText()").strip()
+    form.locator("select").first.select_option("1")
+    form.locator("button", has_text="Re-run").first.click()
+    reader.until(lambda: "from layer 2: $" in form.inner_text())
+    reader.until(lambda: LAST_WORDS in form.inner_text() and "Because of the price." in form.inner_text())
+    assert server.count("beta") == n_before
+
+    # Any row's layers, harmless.
+    reader.until(lambda: frame.locator("button.row").count() == 3)
+    frame.locator("button.row", has_text="done").first.click()
+    reader.until(lambda: "hostile-text-was-shown" in frame.locator(".panel").inner_text())
+    open_and_press(reader)
+    assert reader.set_by_script() is None
+    reader.shot(f"{name}-asked-again", whole=True)
+
+    # Saved from a button, and reopened without a kernel.
+    form.locator("button").first.focus()
+    reader.save()
+    saved = lab.read(f"{name}.ipynb")
+    assert [len(cell.outputs) for cell in saved.cells[2:]] == [2, 1, 1]
+    assert set(saved.cells[3].outputs[0].data) == STATIC
+    assert WIDGET not in nbformat.writes(saved)
+    lab.end_kernels()
+    reader.until(lambda: reader.page.locator(".moa-controls").count() == 0)
+    again = Reader(chromium, lab)
+    try:
+        again.open(f"{name}.ipynb")
+        again.until(lambda: "from layer 2: $" in again.text)
+        assert "Error displaying widget" not in again.text
+        assert LAST_WORDS in again.text
+        assert again.page.locator(".moa-controls").count() == 0
+        again.shot(f"{name}-reopened", whole=True)
+    finally:
+        again.close()
+    assert reader.outside == again.outside == []
+    assert reader.dialogs == []

@@ -839,7 +839,11 @@ def test_a_stopped_run_keeps_the_finished(lab: ChatServer) -> None:
     lab.wait_until(lambda: lab.in_flight == 0)
     answered = [record for record in lab.requests if record.status == 200 and record.closed_at is None]
     prompts, completions = usage(answered)
-    assert run.progress.cost == pytest.approx((prompts + completions) * 1e-3, abs=0.02), "paid for, and counted"
+    paid, counted = (prompts + completions) * 1e-3, run.progress.cost
+    assert counted is not None
+    # An answer that was on its way when the run stopped was sent, and nobody read it: it counts as unreported.
+    dearest = max(sum(usage([record])) for record in answered) * 1e-3
+    assert paid - dearest * run.progress.unreported - 0.02 <= counted <= paid + 0.02, "paid for, and counted"
     assert {"done", "not asked"} <= set(run.report["state"]) <= {"done", "not asked", "stopped"}
     sent = lab.count()
     again = run.retry()

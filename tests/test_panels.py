@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -13,8 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from moa_nb.chat import Message, Usage
-from moa_nb.panels import figures, html, provenance, text
+from moa_nb.panels import figures, html, provenance, text, timeline
 from moa_nb.panels.bundle import bundle
+from moa_nb.panels.colours import AMBER, BLUE, GREEN, GREY, RED
 from moa_nb.panels.markdown import first_line, to_html, to_markdown, to_plain
 from moa_nb.panels.tables import table
 from moa_nb.panels.view import CallView, LayerView, PanelView, caption_of, view_of
@@ -63,6 +65,22 @@ def churn(**changes: object) -> Result:
     return run.replace(**changes)
 
 
+def voted(**changes: object) -> Result:
+    """Return a run of two rounds that ends in a vote, in which one agent changed its answer."""
+    rounds = tuple(
+        Layer(
+            f"round {number}",
+            tuple(
+                Call(agent, f"lab:{agent}", text=f"I count the eggs that are left: {value}.", value=value)
+                for agent, value in zip(("alpha", "beta", "gamma"), values, strict=True)
+            ),
+        )
+        for number, values in ((1, (41, 42, 17)), (2, (42, 42, 17)))
+    )
+    run = Result(rounds[1].calls[0].text, "debate", rounds, 42, agreement=2 / 3, conversation=QUESTION)
+    return run.replace(**changes)
+
+
 def hostile() -> Result:
     """Return a run in which everything that can be text is an attack."""
     call = Call(
@@ -74,7 +92,17 @@ def hostile() -> Result:
         parameters=((HOSTILE, HOSTILE),),
     )
     failed = Call(HOSTILE, HOSTILE, error=HOSTILE, attempts=2)
-    layers = (Layer(HOSTILE, (call, failed)),)
+    said = Call(HOSTILE, HOSTILE, text=HOSTILE, value=HOSTILE)
+    layers = (
+        Layer(HOSTILE, (call, failed)),
+        Layer("round 1", (said, said)),
+        Layer("round 2", (said, replace(said, value={HOSTILE: HOSTILE}))),
+        Layer(f"{HOSTILE} › samples", (said, replace(said, value=HOSTILE + "!"))),
+        Layer("tier 1", (said,)),
+        Layer("routing", (said,), aside=True),
+        Layer("answers", (said, replace(said, agent=HOSTILE + "!"))),
+        Layer("verdicts", (said, said), aside=True),
+    )
     conversation = (Message("user", HOSTILE),)
     return Result(HOSTILE, HOSTILE, layers, HOSTILE, 1.0, notes=(HOSTILE,), run_id=HOSTILE, conversation=conversation)
 
@@ -385,7 +413,7 @@ def test_the_panel_has_the_answer_first_and_every_figure() -> None:
 
 def test_the_panel_keeps_to_what_sanitisers_know() -> None:
     """The panel has no tag, attribute or style that a sanitiser drops and that it could not do without."""
-    page = Tags(html.panel(view_of(churn())))
+    page = Tags(html.panel(view_of(churn())) + html.panel(view_of(voted())))
     assert set(page.tags) <= PANEL_TAGS
     assert {name for _, name, _ in page.attributes} <= ATTRIBUTES | {"colspan", "class"}
     assert {value for _, name, value in page.attributes if name == "class"} == {"tex2jax_ignore mathjax_ignore"}
@@ -533,6 +561,73 @@ def test_a_bar_stays_on_the_time_line(
     parts = [float(number) for part in drawn for number in part]
     assert all(part >= 0 for part in parts)
     assert sum(parts) <= 100.1
+
+
+def parts_of(call: CallView, scale: float = 10.0) -> list[tuple[str, str, str]]:
+    """Return the widths, heights and colours of a call's bar."""
+    return [(part.width, part.height, part.colour or part.more) for part in timeline.bar(call, scale)]
+
+
+def test_a_bar_shows_queue_first_token_and_stream() -> None:
+    """Grey while queued, thin until the first token, a mark there, thick while the answer comes."""
+    call = CallView("a", "lab:a", queued_seconds=1.0, first_token_seconds=3.0, seconds=8.0)
+    assert parts_of(call) == [
+        ("10.00", ".16em", GREY),
+        ("20.00", ".16em", BLUE),
+        ("0", "1.05em", BLUE),
+        ("50.00", ".75em", BLUE),
+    ]
+    assert timeline.times(call) == "from 0.0 s, queued 1.0 s, first token after 3.0 s, answered after 8.0 s"
+    assert timeline.times(call) in Tags(html.row(call, 10.0)).text
+
+
+def test_a_bar_shows_retries_failures_and_the_cache() -> None:
+    """Dashed where it was asked again, red to the end where it failed, a green tick where nothing was asked."""
+    again = CallView("a", "lab:a", first_token_seconds=3.0, seconds=8.0, attempts=3)
+    assert parts_of(again)[0] == ("30.00", "0", f"border-top:.16em dashed {AMBER}")
+    assert "3 tries" in timeline.times(again)
+    failed = CallView("a", "lab:a", state="failed", seconds=8.0, attempts=3, error="cut")
+    assert [colour for _, _, colour in parts_of(failed)] == [RED, RED]
+    assert parts_of(CallView("a", "lab:a", state="cached")) == [("0", ".75em", GREEN)]
+    assert timeline.LEGEND in html.axis(1.0)
+
+
+def test_a_call_that_was_asked_once_more_says_so() -> None:
+    """An unreadable answer is asked for again, which is no failed try."""
+    call = CallView("a", "lab:a", text="It is 4.", attempts=2, repeats=1)
+    assert figures.remarks(call) == ("asked once more, unreadable before", "odd")
+
+
+def test_a_layer_says_what_it_took() -> None:
+    """Tokens, dollars and seconds of all its calls, where there are several; a dash where a price is unknown."""
+    several, one = view_of(churn()).layers
+    words = Tags(html.layer_heading(several)).text
+    assert words == "Layer 1 proposers answer side by side 1,239 → 583 0.0025 3.5"
+    assert Tags(html.layer_heading(one)).text == "Layer 2 the aggregator reads 3 answers"
+    unknown = replace(several, calls=(*several.calls, CallView("e", "lab:e", text="x")))
+    assert "\N{EN DASH}" in Tags(html.layer_heading(unknown)).text
+
+
+def test_the_header_says_how_far_they_agree() -> None:
+    """As a share of votes, or how alike free texts are; nothing for tiers, which come one after the other."""
+    assert "67 % agreement" in Tags(html.panel(view_of(voted()))).text
+    assert "67 % agreement" in text.plain(view_of(voted()))
+    assert "19 % alike" in Tags(html.panel(view_of(churn(agreement=0.19)))).text
+    tiers = tuple(Layer(f"tier {number}", (Call("a", "lab:a", text="x"),)) for number in (1, 2))
+    assert "alike" not in Tags(html.panel(view_of(Result("x", "cascade", tiers, agreement=1.0)))).text
+
+
+def test_layers_beside_the_answers_say_what_they_are_for() -> None:
+    """A judge's layer is named as one, and the next layer counts the answers, not the verdicts."""
+    assert caption_of(1, n_calls=6, n_read=3, name="verdicts", aside=True) == "on 3 answers"
+    assert (
+        caption_of(1, n_calls=8, n_read=1, name="tier 1: verification", aside=True) == "the answer is checked 8 times"
+    )
+    answers = tuple(Call(name, "lab:a", text=f"{name} it is") for name in "ab")
+    verdicts = Layer("verdicts", tuple(Call("j", "lab:j", text="[[A]]", value="A") for _ in range(2)), aside=True)
+    fusion = Layer("fusion", (Call("z", "lab:z", text="so", template="fuse/fuse"),))
+    view = view_of(Result("so", "rank-and-fuse", (Layer("answers", answers), verdicts, fusion)))
+    assert view.layers[2].caption == "the aggregator reads 2 answers"
 
 
 def test_a_running_panel_has_its_pieces() -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 from moa_nb import templating
 from moa_nb.chat import Message
 from moa_nb.engine import Plan
-from moa_nb.errors import SetupError
+from moa_nb.errors import SetupError, nearest
 from moa_nb.frames.cells import Column, Frame
 from moa_nb.frames.rows import Asking, MissingPolicy, check_missing
 from moa_nb.frames.verbs import Answer, Part, Verb, joined, side_by_side
@@ -224,7 +224,11 @@ def _grouped(data: pd.DataFrame | pd.Series[Any], by: Any) -> tuple[pd.Index[Any
     try:
         grouped = data.groupby(by, dropna=False, observed=True)
         numbers, index = grouped.ngroup().to_numpy(), grouped.size().index
-    except (KeyError, ValueError, TypeError) as error:
+    except KeyError as error:
+        names = data.columns if isinstance(data, pd.DataFrame) else data.index.names
+        msg = f"the rows cannot be grouped by {by!r:.60}; {nearest(str(error.args[0]), map(str, names))}"
+        raise SetupError(msg) from None
+    except (ValueError, TypeError) as error:
         msg = f"the rows cannot be grouped by {by!r:.60}: {error}"
         raise SetupError(msg) from None
     rows = np.argsort(numbers, kind="stable")

@@ -20,7 +20,7 @@ from moa_nb.panels.view import CallView, LayerView
 from moa_nb.pipeline.record import RunRecord
 from moa_nb.pipeline.result import Result
 
-__all__ = ["LivePanel"]
+__all__ = ["LivePanel", "scale_of"]
 
 _EVERY_SECONDS = 0.1
 _ROWS_A_TICK = 8
@@ -82,7 +82,7 @@ class LivePanel:
         if time.monotonic() < self._next:
             return
         view = view_of_record(self._record)
-        scale = _scale(view.seconds)
+        scale = scale_of(view.seconds)
         _set(self._header, html.header(view))
         _set(self._answer, html.answer(view) if view.text else "")
         _set(self._axis, html.axis(scale) if view.layers else "")
@@ -125,7 +125,8 @@ class LivePanel:
             widget.close()
 
 
-def _scale(seconds: float) -> float:
+def scale_of(seconds: float) -> float:
+    """Return how long the time line of a run is that has taken so long, both in seconds."""
     return next((scale for scale in _SCALES if seconds <= scale), seconds)
 
 

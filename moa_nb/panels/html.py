@@ -12,18 +12,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from moa_nb.panels import figures, timeline
-from moa_nb.panels.accounts import named
+from moa_nb.panels.answer import drawn, said
 from moa_nb.panels.colours import AMBER, BLUE, EDGES, GREEN, GREY, KINDS, RED
-from moa_nb.panels.markdown import LIMIT, Mark, first_line, to_html, to_plain
+from moa_nb.panels.markdown import LIMIT, first_line, to_html, to_plain
 from moa_nb.panels.provenance import is_secret
-from moa_nb.panels.view import MOST_ENTRIES
+from moa_nb.panels.room import LeftOut, brief, cut, fair_cap, shares, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from moa_nb.chat import Message, Usage
-    from moa_nb.panels.accounts import Account
-    from moa_nb.panels.support import Support
     from moa_nb.panels.view import CallView, LayerView, PanelView
 
 __all__ = [
@@ -46,8 +44,7 @@ MAX_BYTES = 200_000
 
 _DOTS = {"running": BLUE, "done": GREEN, "failed": RED, "stopped": AMBER}
 _TAIL = 280
-_NAME, _NOTE, _NOTES = 120, 600, 12
-_ACCOUNTS, _LONG_CELL = 6, 2000
+_ACCOUNTS = 6
 
 
 @functools.cache
@@ -69,7 +66,7 @@ def panel(view: PanelView, *, max_bytes: int = MAX_BYTES) -> str:
     n_rows = len(view.calls)
     shown = n_rows if n_rows * _ROW_BYTES <= max_bytes * 0.6 else max(1, int(max_bytes * 0.6 / _ROW_BYTES))
     room = max(0.0, max_bytes - 3000 - shown * _ROW_BYTES)
-    cap = _fair_cap([len(text) for text in texts], int(room))
+    cap = fair_cap([len(text) for text in texts], int(room))
     while True:
         html = _whole(view, cap, shown)
         size = len(html.encode())
@@ -83,10 +80,6 @@ def panel(view: PanelView, *, max_bytes: int = MAX_BYTES) -> str:
             shown = max(len(view.layers), int(shown * 0.8))
 
 
-_EXPLAINED = (
-    "found by comparing words, numbers and negations; no model was asked. "
-    "A sentence in quite other words is found in no proposal."
-)
 _ROW_BYTES = 2300
 """What a row takes before any text, about."""
 
@@ -106,30 +99,14 @@ def _texts(view: PanelView) -> list[str]:
     return texts
 
 
-def _fair_cap(lengths: Sequence[int], room: int) -> int:
-    """Return the length at which to cut the longest, so that all together take at most ``room``.
-
-    >>> _fair_cap([10, 100, 1000], 300)
-    190
-    """
-    if sum(lengths) <= room:
-        return max([LIMIT, *lengths])
-    for place, length in enumerate(sorted(lengths)):
-        n_left = len(lengths) - place
-        if length * n_left > room:
-            return room // n_left
-        room -= length
-    return 0  # unreachable: some length is above its share
-
-
 def _whole(view: PanelView, cap: int, shown: int) -> str:
     macros = _macros()
-    left_out = _LeftOut()
+    left_out = LeftOut()
     cap = min(cap, LIMIT)
     scale = view.span
     rows = [macros.axis(f"{figures.seconds(scale)} s", timeline.LEGEND)] if view.calls else []
     prompts: dict[tuple[Message, ...], str] = {}
-    for layer, n_shown in zip(view.layers, _shares([len(layer.calls) for layer in view.layers], shown), strict=True):
+    for layer, n_shown in zip(view.layers, shares([len(layer.calls) for layer in view.layers], shown), strict=True):
         rows.append(macros.layer(_heading(layer)))
         for call in layer.calls[:n_shown]:
             asked = prompts.setdefault(call.prompt, call.agent) if call.prompt else call.agent
@@ -139,47 +116,13 @@ def _whole(view: PanelView, cap: int, shown: int) -> str:
             rows.append(macros.more(f"… {figures.count(len(layer.calls) - n_shown, 'more call')}"))
             left_out.calls += len(layer.calls) - n_shown
     # The answer is what the reader came for: it keeps four times as much as any other text.
-    parts = [macros.header(_head(view)), macros.answer(_said(view, min(LIMIT, 4 * cap), left_out))]
-    parts += [macros.account(_account(account)) for account in view.accounts[:_ACCOUNTS]]
+    parts = [macros.header(_head(view)), macros.answer(said(view, min(LIMIT, 4 * cap), left_out))]
+    parts += [macros.account(drawn(account)) for account in view.accounts[:_ACCOUNTS]]
     if rows:
         parts.append(macros.table("".join(rows)))
     if words := left_out.words():
         parts.append(macros.footer(words))
     return str(macros.box("".join(parts)))
-
-
-def _shares(sizes: Sequence[int], total: int) -> list[int]:
-    """Return how many of each layer's calls are shown when ``total`` may be: small layers whole."""
-    cap = max(1, _fair_cap(sizes, total))
-    return [min(size, cap) for size in sizes]
-
-
-@dataclass(slots=True)
-class _LeftOut:
-    """What did not fit, counted as it is cut."""
-
-    answers: int = 0
-    prompts: int = 0
-    others: int = 0
-    calls: int = 0
-
-    def words(self) -> str:
-        """Return a sentence for the reader; empty if nothing was cut."""
-        shortened = [
-            figures.count(number, noun)
-            for number, noun in ((self.answers, "answer"), (self.prompts, "prompt"), (self.others, "other text"))
-            if number
-        ]
-        said = []
-        if shortened:
-            said.append(f"{_joined(shortened)} shortened")
-        if self.calls:
-            said.append(f"{figures.count(self.calls, 'call')} left out")
-        return f"{', '.join(said)}; the whole text is in result.layers" if said else ""
-
-
-def _joined(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 # -- its pieces -----------------------------------------------------------------------------------
@@ -192,7 +135,7 @@ def header(view: PanelView) -> str:
 
 def answer(view: PanelView) -> str:
     """Return the answer as safe HTML; while it is being written, the end of it as plain text."""
-    return _fragment(_macros().answer(_said(view, LIMIT, _LeftOut())))
+    return _fragment(_macros().answer(said(view, LIMIT, LeftOut())))
 
 
 def axis(scale_seconds: float) -> str:
@@ -214,7 +157,7 @@ def row(call: CallView, scale_seconds: float, *, live: bool = True) -> str:
     its first line, which opens.
     """
     macros = _macros()
-    piece = _call(call, scale_seconds, cap=LIMIT, answer="", asked=call.agent, left_out=_LeftOut(), live=live)
+    piece = _call(call, scale_seconds, cap=LIMIT, answer="", asked=call.agent, left_out=LeftOut(), live=live)
     return _fragment(macros.table(macros.row(piece)))
 
 
@@ -230,7 +173,7 @@ class _Heading:
 
 def _heading(layer: LayerView) -> _Heading:
     """Return a layer's heading; with its sums, where it has more than the one row that says the same."""
-    name, caption = _capitalised(layer.name), _name(layer.caption)
+    name, caption = _capitalised(layer.name), brief(layer.caption)
     if len(layer.calls) < 2:
         return _Heading(name, caption)
     cost = layer.cost
@@ -280,7 +223,7 @@ def _head(view: PanelView) -> _Head:
         n_over = sum(call.is_over for call in view.calls)
         words = f"running, {n_over} of {len(view.calls)} answered; ■ stops it" if view.calls else "running; ■ stops it"
     return _Head(
-        pipeline=_name(view.pipeline),
+        pipeline=brief(view.pipeline),
         words=words,
         flags=tuple(map(to_plain, view.flags)),
         figures=tuple(_figures(view)),
@@ -311,88 +254,6 @@ def _figures(view: PanelView) -> Iterable[_Figure]:
 def _timed(duration: float) -> tuple[str, str]:
     value = figures.seconds(duration)
     return (value, "") if " " in value else (value, "s")
-
-
-@dataclass(frozen=True, slots=True)
-class _Said:
-    html: str = ""
-    tail: str = ""
-    error: str = ""
-    notes: tuple[str, ...] = ()
-    support: str = ""
-    support_title: str = ""
-    bad: str = RED
-
-
-def _said(view: PanelView, limit: int, left_out: _LeftOut) -> _Said:
-    notes = tuple(_plain_cut(note, _NOTE) for note in view.notes[:_NOTES])
-    if view.state == "running":
-        return _Said(tail=_tail(view.text, 4 * _TAIL), notes=notes)
-    error = "" if view.error is None else _plain_cut(view.error, 4 * _NOTE)
-    if view.is_form:
-        return _Said(error=error, notes=notes)
-    if len(view.text) > limit:
-        left_out.answers += 1
-    support = view.support
-    return _Said(
-        to_html(view.text, limit=limit, marks=() if support is None else _marks(support)),
-        error=error,
-        notes=notes,
-        support="" if support is None else to_plain(support.summary()),
-        support_title=_EXPLAINED,
-    )
-
-
-def _marks(support: Support) -> tuple[Mark, ...]:
-    """Return who says each sentence, as it stands in small type after it."""
-    n = len(support.agents)
-    marks = []
-    for sentence in support.sentences:
-        if sentence.by is not None:
-            n_by = len(sentence.by)
-            colour = GREEN if n_by == n else BLUE if n_by > 1 else AMBER if n_by else RED
-            who = named([support.agents[at] for at in sentence.by]) if 1 < n_by < n else ""
-            marks.append(Mark(sentence.passage, sentence.end, _name(support.words(sentence)), colour, _name(who)))
-    return tuple(marks)
-
-
-@dataclass(frozen=True, slots=True)
-class _Drawn:
-    text: str
-    colour: str
-    share: str
-    strong: bool
-
-
-def _account(account: Account) -> dict[str, Any]:
-    """Return what the template is given of an account, its texts harmless and its lines few."""
-    entries = account.entries[:MOST_ENTRIES]
-    return {
-        "title": _capitalised(account.title),
-        "words": _plain_cut(account.words, _NOTE),
-        "heads": tuple(map(_name, account.heads)) if any(account.heads) else (),
-        "rows": [
-            [
-                _Drawn(
-                    _plain_cut(cell.text, _LONG_CELL),
-                    KINDS[cell.kind],
-                    "" if cell.share is None else f"{100 * min(1.0, max(0.0, cell.share)):.0f}",
-                    strong=entry.is_chosen,
-                )
-                for cell in entry.cells
-            ]
-            for entry in entries
-        ],
-        "more": figures.count(len(account.entries) - len(entries), "more line")
-        if len(account.entries) > MOST_ENTRIES
-        else "",
-        "blue": BLUE,
-    }
-
-
-def _tail(text: str, width: int) -> str:
-    """Return the end of a text that is being written, as it may be shown at once."""
-    return to_plain(text) if len(text) <= width else "… " + to_plain(text[-width:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,15 +291,15 @@ def _call(
     cap: int,
     answer: str,
     asked: str,
-    left_out: _LeftOut,
+    left_out: LeftOut,
     live: bool = False,
 ) -> _Row:
     remark, kind = figures.remarks(call)
     begun = call.state not in {"waiting", "queued"}
     row = _Row(
-        agent=_name(call.agent),
-        model=_name(call.model),
-        title=f"{_name(call.agent)} {_name(call.model)}",
+        agent=brief(call.agent),
+        model=brief(call.model),
+        title=f"{brief(call.agent)} {brief(call.model)}",
         times=timeline.times(call),
         bar=tuple(timeline.bar(call, scale)),
         tokens=_tokens(call.usage) or (figures.UNKNOWN if begun else ""),
@@ -453,7 +314,7 @@ def _call(
     if live and not call.is_over:
         if not begun:
             return replace(row, waits=remark, remark="")
-        return replace(row, tail=" ".join(_tail(call.text, _TAIL).split()) or remark, remark="")
+        return replace(row, tail=" ".join(tail(call.text, _TAIL).split()) or remark, remark="")
     return _opened(row, call, cap=cap, answer=answer, asked=asked, left_out=left_out)
 
 
@@ -463,7 +324,7 @@ def _cost_title(call: CallView) -> str:
     return f"${figures.dollars(call.cost)}" if 0 < call.cost < figures.BRIEF else ""
 
 
-def _opened(row: _Row, call: CallView, *, cap: int, answer: str, asked: str, left_out: _LeftOut) -> _Row:
+def _opened(row: _Row, call: CallView, *, cap: int, answer: str, asked: str, left_out: LeftOut) -> _Row:
     """Return ``row`` with what it shows when it is opened, each text cut at ``cap``."""
     error, reasoning = call.error or "", call.reasoning or ""
     is_answer = bool(call.text) and call.text == answer
@@ -472,10 +333,10 @@ def _opened(row: _Row, call: CallView, *, cap: int, answer: str, asked: str, lef
     prompt: tuple[Any, ...] = ()
     title = ""
     if call.prompt and asked != call.agent:
-        title = f"prompt: the same as {_name(asked)}'s"
+        title = f"prompt: the same as {brief(asked)}'s"
     elif call.prompt:
         left_out.prompts += any(len(message.content) > cap for message in call.prompt)
-        prompt = tuple({"role": message.role, "content": _plain_cut(message.content, cap)} for message in call.prompt)
+        prompt = tuple({"role": message.role, "content": cut(message.content, cap)} for message in call.prompt)
         title = "prompt" if len(prompt) == 1 else f"prompt, {len(prompt)} messages"
     return replace(
         row,
@@ -483,16 +344,12 @@ def _opened(row: _Row, call: CallView, *, cap: int, answer: str, asked: str, lef
         opens=bool(call.text or error or call.prompt or reasoning),
         html="" if is_answer else to_html(call.text, limit=cap),
         same="its answer stands above" if is_answer else "",
-        error=_plain_cut(error, cap),
+        error=cut(error, cap),
         facts=_facts(call),
-        reasoning=_plain_cut(reasoning, cap),
+        reasoning=cut(reasoning, cap),
         prompt=prompt,
         prompt_title=title,
     )
-
-
-def _plain_cut(text: str, cap: int) -> str:
-    return to_plain(text) if len(text) <= cap else f"{to_plain(text[:cap])}\n… {len(text) - cap:,} more characters"
 
 
 def _facts(call: CallView) -> str:
@@ -504,9 +361,5 @@ def _facts(call: CallView) -> str:
     return to_plain(", ".join(facts))[:400]
 
 
-def _capitalised(name: str) -> str:
-    return _name(name[:1].upper() + name[1:])
-
-
-def _name(name: str) -> str:
-    return to_plain(name if len(name) <= _NAME else f"{name[:_NAME]}…")
+def _capitalised(words: str) -> str:
+    return brief(words[:1].upper() + words[1:])

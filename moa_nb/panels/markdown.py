@@ -347,7 +347,8 @@ def _drawn_inline(tokens: Iterable[Token]) -> Iterable[str]:
             title = f' title="{escape(token.meta["title"])}"' if token.meta["title"] else ""
             whole = ";white-space:nowrap" if len(token.content) <= _UNBROKEN else ""
             style = f"color:{token.meta['colour']};font-size:.76em{whole}"
-            yield f' <span style="{style}"{title}>{escape(token.content)}</span>'
+            # A space that does not break: a mark belongs to the word before it.
+            yield f'\u00a0<span style="{style}"{title}>{escape(token.content)}</span>'
         elif token.type in _PLAIN_TAGS:
             yield f"</{token.tag}>" if token.nesting < 0 else f"<{token.tag}>"
         elif token.type == "hardbreak":

@@ -173,7 +173,7 @@ class PanelView:
 def view_of(result: Result) -> PanelView:
     """Return what a panel shows of a finished run."""
     # Here: reading sentences and votes is nothing that a running panel needs.
-    from moa_nb.panels.accounts import accounts_of
+    from moa_nb.panels.decisions import accounts_of
     from moa_nb.panels.judging import subjects
     from moa_nb.panels.support import support_of
     from moa_nb.pipeline.agreement import proposals

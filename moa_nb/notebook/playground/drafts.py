@@ -10,7 +10,7 @@ from types import TracebackType
 from moa_nb import templating
 from moa_nb.errors import MoaError, TemplateError
 
-__all__ = ["Draft", "Mistake", "file_of", "mistake", "on_disk"]
+__all__ = ["Draft", "Mistake", "file_of", "mistake", "name_of", "on_disk"]
 
 _ENDING = ".jinja"
 _LINE = re.compile(r"template '(?P<name>[^']*)', line (?P<line>\d+): ")
@@ -25,6 +25,11 @@ def file_of(name: str) -> str:
     'judge/rate.jinja'
     """
     return name + _ENDING
+
+
+def name_of(file: str) -> str:
+    """Return the template of a file: what ``file_of`` was given."""
+    return file.removesuffix(_ENDING)
 
 
 def on_disk() -> dict[str, str]:

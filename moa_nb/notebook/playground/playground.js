@@ -14,8 +14,6 @@ function make(tag, options = {}, ...children) {
     else if (value === true) node.setAttribute(name, "");
     else if (value !== false && value != null) node.setAttribute(name, value);
   }
-  // Elsewhere Enter, or a letter, is a command of the notebook's.
-  if (["button", "select", "summary"].includes(tag)) node.setAttribute("data-lm-suppress-shortcuts", "true");
   node.append(...children.filter((child) => child != null));
   return node;
 }
@@ -183,6 +181,7 @@ function playground(model) {
       }
     },
   });
+  const code = make("div", { class: "code" }, colours, source);
   const mistakes = make("div", { class: "mistakes", role: "alert" });
   const figures = make("div", { class: "figures", role: "status", "aria-live": "polite" });
   const prompt = make("div", { class: "prompts", tabindex: "0", role: "region", "aria-label": "rendered prompts" });
@@ -200,7 +199,7 @@ function playground(model) {
   const root = make("div", { class: "moa-playground", role: "group", "aria-label": "playground" },
     make("div", { class: "bar" }, title, labelled("layer", layer), labelled("template", template), labelled("row", row), rowLabel),
     make("div", { class: "panes" },
-      make("div", { class: "pane" }, make("div", { class: "code" }, colours, source), mistakes),
+      make("div", { class: "pane" }, code, mistakes),
       make("div", { class: "pane" }, figures, prompt)),
     make("div", { class: "bar" }, run, stop, labelled("rows", count), sample, make("span", { class: "gap" }),
       button("Save as file", () => ({ do: "save", name: name.value })), button("Copy as cell", { do: "copy", form: "cell" }),
@@ -212,7 +211,9 @@ function playground(model) {
 
   function colour() {
     const bad = new Set((model.get("seen").mistakes ?? []).filter((one) => one.template === template.value).map((one) => one.line));
+    const { scrollTop } = code;
     colours.replaceChildren(...coloured(source.value, bad));
+    code.scrollTop = scrollTop;
   }
 
   function look(pause) {
@@ -287,17 +288,29 @@ function playground(model) {
   for (const [trait, show] of Object.entries(watched)) model.on(`change:${trait}`, show);
   for (const show of Object.values(watched)) show();
   root.addEventListener("focusin", (event) => { focused = event.target; });
-  root.addEventListener("focusout", () => { if (root.isConnected) focused = null; });
+  // Later: where the output is drawn again, the editor is mounted anew before that, and has its focus back.
+  root.addEventListener("focusout", () => setTimeout(() => { if (!root.contains(document.activeElement)) focused = null; }));
+
+  // On a button Enter, or a letter, would be a command of the notebook's, which listens before everybody else.
+  const guard = (event) => {
+    const isCommand = event.ctrlKey || event.metaKey || event.altKey || event.key === "Escape";
+    if (!isCommand && root.contains(event.target) && !event.target.matches("textarea, input")) event.stopPropagation();
+  };
+  window.addEventListener("keydown", guard, true);
+
+  // What is taken out of the page forgets how far it was scrolled.
+  const scrolled = new Map([[code, 0], [prompt, 0]]);
+  for (const one of scrolled.keys()) one.addEventListener("scroll", () => scrolled.set(one, one.scrollTop));
 
   return {
     root,
     mount(place) {
-      const { scrollTop } = prompt;
       place.replaceChildren(root);
-      prompt.scrollTop = scrollTop;
+      for (const [one, top] of scrolled) one.scrollTop = top;
       if (focused) focused.focus({ preventScroll: true });
     },
     end() {
+      window.removeEventListener("keydown", guard, true);
       for (const [trait, show] of Object.entries(watched)) model.off(`change:${trait}`, show);
     },
   };
@@ -327,7 +340,7 @@ function initialize({ model }) {
   };
   watcher.observe(document.body, { childList: true, subtree: true });
   settle();
-  model.on("comm_live_update", () => { if (model.comm_live === false) leave(); });
+  model.on("comm_live_update", leave); // the kernel is gone
   model.on("destroy", leave);
   return leave;
 }

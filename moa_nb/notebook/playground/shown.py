@@ -33,7 +33,7 @@ def show(playground: Playground) -> None:
         if handle is not None:
             handle.update(bundle, raw=True)
 
-    mark = playground.open_editor(refresh)
+    mark = playground.open_editor(refresh).widget.mark
     handle = display(static.bundle(playground, mark), raw=True, display_id=True)
 
 

@@ -20,8 +20,9 @@ from moa_nb.engine import current
 from moa_nb.engine.loop import Job
 from moa_nb.errors import MoaError
 from moa_nb.notebook.playground import scene, static
-from moa_nb.notebook.playground.drafts import Draft, mistake
-from moa_nb.notebook.playground.workbench import EDITED, SAVED, Playground
+from moa_nb.notebook.playground.drafts import mistake
+from moa_nb.notebook.playground.editing import EDITED, SAVED
+from moa_nb.notebook.playground.workbench import Playground
 
 __all__ = ["Editor"]
 
@@ -119,7 +120,8 @@ class Editor:
             playground.row = int(message.get("row", 0))
             template = message.get("template")
             if template in playground.templates:
-                playground.put(template, str(message.get("source", "")))
+                playground.template = template
+                playground.editing.put(template, str(message.get("source", "")))
         self._start(self._look(self._serial, serial=self._serial))
 
     def _choose(self, message: dict[str, Any]) -> str:
@@ -182,7 +184,7 @@ class Editor:
     async def _seen(self, serial: int) -> dict[str, Any]:
         playground = self._playground
         try:
-            preview = await playground.look(Draft(playground.sources()), playground.row)
+            preview = await playground.look(playground.editing.draft())
         except MoaError as error:
             return scene.mistaken([mistake(error)], serial)
         try:

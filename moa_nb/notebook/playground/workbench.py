@@ -1,41 +1,31 @@
-"""The playground's model: inputs, templates as they are and as edited, versions, and what becomes of them."""
+"""The playground's model: what is chosen, edited, compared and taken along. It knows no widget."""
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from moa_nb import settings as configuration
-from moa_nb.engine import Estimate, Plan, current
+from moa_nb.engine import Estimate
 from moa_nb.engine.plan import Options
-from moa_nb.errors import MoaError, SetupError, TemplateError, UnknownName, gravest, nearest
-from moa_nb.frames.questions import digest_of
-from moa_nb.frames.rows import Questions
-from moa_nb.frames.sample import Sample
-from moa_nb.frames.spending import agree, forecast
-from moa_nb.frames.verbs import Synthesize
+from moa_nb.errors import MoaError, SetupError, TemplateError, UnknownName, nearest
 from moa_nb.notebook.playground import copies, differences, scene
-from moa_nb.notebook.playground.drafts import Draft, Mistake, file_of, mistake, on_disk
+from moa_nb.notebook.playground.bench import Bench, Rows
+from moa_nb.notebook.playground.drafts import Draft, Mistake, file_of, mistake
+from moa_nb.notebook.playground.editing import EDITED, SAVED, Editing
 from moa_nb.notebook.playground.inputs import INPUT, Inputs
-from moa_nb.notebook.playground.preview import Preview, look
-from moa_nb.notebook.playground.trial import Trial, Tried
+from moa_nb.notebook.playground.preview import Preview
+from moa_nb.notebook.playground.trial import Trial
 from moa_nb.options import RunOptions
 from moa_nb.pipeline.result import Call, Layer, Result
-from moa_nb.store import Store
 from moa_nb.store.versions import Version
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EDITED", "SAVED", "Playground"]
-
-SAVED, EDITED = "as saved", "as edited"
-"""What the templates in the files, and those that are being edited, are called beside the versions."""
+__all__ = ["Playground"]
 
 _ROWS = 5
 """Rows of a trial."""
@@ -91,58 +81,50 @@ class Playground:
         if options.get("cache", "use") != "use" or options.get("mode", "live") != "live":
             msg = "a playground asks now, and only what the store does not know: leave cache and mode out"
             raise SetupError(msg)
-        self.inputs = Inputs.of(data, column, template, instruction)
         self.options: dict[str, Any] = {"pipeline": pipeline, **options}
-        self._checked = Options(**self.options)
-        self._engine = current()
-        self._lock = threading.RLock()
-        self._edits: dict[str, str] = {}
-        """Sources by file, where they differ from the files."""
-        self._used: dict[str, None] = {}
-        """Names of templates that the pipeline was seen to use."""
-        self._plan: Plan | None = None
-        self._editor: Any = None
+        self.bench = Bench(Inputs.of(data, column, template, instruction), Options(**self.options))
+        self.editing = Editing(self.bench)
         self.shown: dict[str, Any] = {}
         """The latest answers, rows or differences, as ``scene`` draws them."""
-        self.row = 0
+        self._editor: Any = None
+        draft = self.editing.draft()
+        self.row: int = self._finish(self.bench.first_row(draft))
         """The position of the chosen row."""
-        self.template: str | None = None
-        """The chosen template; ``None`` where there is none to edit."""
-        self._finish(self._begin())
-
-    async def _begin(self) -> None:
-        draft = Draft(self.sources())
-        await self._planned(draft)
-        questions = self.inputs.questions(draft)
-        self.row = next(iter(Sample.first(questions, 1).positions), 0)
         with suppress(MoaError):  # a row that fails is seen as soon as somebody looks
-            await self.look(draft, self.row)
-        self._used.update(dict.fromkeys(draft.used))
-        self.template = next(reversed(self._used), None)
+            self._finish(self.look(draft))
+        self.editing.saw(draft)
+        self.template: str | None = next(reversed(self.templates), None)
+        """The chosen template; ``None`` where there is none to edit."""
 
     def _finish(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        return self._engine.finish(coroutine)
-
-    # Templates --------------------------------------------------------------------------------
+        return self.bench.engine.finish(coroutine)
 
     @property
     def pipeline(self) -> str:
         """The pipeline's name."""
-        assert self._plan is not None
-        return self._plan.pipeline.name
+        return self.bench.pipeline
+
+    @property
+    def inputs(self) -> Inputs:
+        """What is asked about."""
+        return self.bench.inputs
+
+    @property
+    def n_rows(self) -> int:
+        """How many rows there are."""
+        return 1 if self.inputs.is_text else len(self.inputs.data)
+
+    # Templates --------------------------------------------------------------------------------
 
     @property
     def templates(self) -> list[str]:
         """The templates that can be edited: those that the pipeline uses on this input, and what they include."""
-        with self._lock:
-            return [*dict.fromkeys([*self._used, *map(_name_of, self._edits)])]
+        return self.editing.templates
 
     @property
     def edited(self) -> dict[str, str]:
         """The sources that differ from the files, by template."""
-        disk = {**on_disk(), **self.inputs.sources}
-        with self._lock:
-            return {_name_of(file): text for file, text in self._edits.items() if disk.get(file) != text}
+        return self.editing.edited
 
     def source(self, template: str | None = None) -> str:
         """Return a template's source as it is edited; ``None``: the chosen one's.
@@ -150,7 +132,11 @@ class Playground:
         Raises:
             UnknownName: the pipeline uses no such template.
         """
-        return self.sources()[file_of(self._known(template))]
+        name = self.template if template is None else template
+        if name is None:
+            msg = f"pipeline {self.pipeline!r} uses no template on this input: there is nothing to edit"
+            raise UnknownName(msg)
+        return self.editing.sources()[file_of(self.editing.known(name))]
 
     def edit(self, template: str, source: str) -> None:
         """Return nothing; the template has this source from now on, here and nowhere else until it is saved.
@@ -158,28 +144,18 @@ class Playground:
         Raises:
             UnknownName: the pipeline uses no such template.
         """
-        self.put(template, source)
+        self.template = self.editing.known(template)
+        self.editing.put(template, source)
         self._follow()
-
-    def put(self, template: str, source: str) -> None:
-        """Return nothing; as ``edit``, for an editor that shows it already."""
-        name = self._known(template)
-        with self._lock:
-            self._edits[file_of(name)] = source.replace("\r\n", "\n")
-            self.template = name
 
     def reset(self, template: str | None = None) -> None:
         """Return nothing; a template, or all of them, are as the files have them."""
-        with self._lock:
-            if template is None:
-                self._edits.clear()
-            else:
-                self._edits.pop(file_of(self._known(template)), None)
+        self.editing.drop(self.templates if template is None else [self.editing.known(template)])
         self._follow()
 
     def check(self) -> list[Mistake]:
         """Return what is wrong with the templates, with its line; empty where they parse and the row's prompts can be made."""
-        draft = Draft(self.sources())
+        draft = self.editing.draft()
         found = []
         for name in self.edited:
             try:
@@ -188,25 +164,10 @@ class Playground:
                 found.append(mistake(error))
         if not found:
             try:
-                self._finish(self.look(Draft(draft.sources), self.row))
+                self.preview()
             except MoaError as error:
                 found.append(mistake(error))
         return found
-
-    def _known(self, template: str | None) -> str:
-        name = self.template if template is None else template
-        if name is None:
-            msg = f"pipeline {self.pipeline!r} uses no template on this input: there is nothing to edit"
-            raise UnknownName(msg)
-        if name not in self.templates:
-            msg = f"pipeline {self.pipeline!r} uses no template {name!r}; {nearest(name, self.templates)}"
-            raise UnknownName(msg)
-        return name
-
-    def sources(self, version: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return all sources by file: those of a version, or as they are edited (``None``), over the files."""
-        with self._lock:
-            return {**on_disk(), **self.inputs.sources, **(self._edits if version is None else version)}
 
     # Prompts and prices -----------------------------------------------------------------------
 
@@ -216,7 +177,14 @@ class Playground:
         Raises:
             TemplateError: a template cannot be used; ``check`` says where.
         """
-        return self._finish(self.look(Draft(self.sources()), self.row if row is None else row))
+        return self._finish(self.look(self.editing.draft(), row))
+
+    async def look(self, draft: Draft, row: int | None = None) -> Preview:
+        """Return what ``preview`` returns, of any templates, awaited on the engine's loop."""
+        try:
+            return await self.bench.look(draft, self.row if row is None else row)
+        finally:
+            self.editing.saw(draft)
 
     def prompts(self, layer: str | int | None = None, row: int | None = None) -> tuple[Call, ...]:
         """Return the calls of a layer with their prompts; ``None``: the first that uses the chosen template.
@@ -254,33 +222,11 @@ class Playground:
         msg = f"no layer {layer!r}; {nearest(str(layer), preview.names)}"
         raise UnknownName(msg)
 
-    def estimate(self, rows: int | Sequence[int] | None = None) -> Estimate:
+    def estimate(self, rows: Rows | None = None) -> Estimate:
         """Return what a run would take at most: of the chosen row, or of as many rows, or of those at these positions."""
         if rows is None:
             return self.preview().estimate
-        return self._finish(self._forecast(rows))
-
-    async def _planned(self, draft: Draft, *, fresh: bool = False) -> Plan:
-        """Return the plan with a draft's templates; ``fresh``: with whatever changed besides, and a budget of its own."""
-        if fresh or self._plan is None or self._plan.settings is not configuration.current():
-            self._plan = await self._engine.plan(self._checked)
-        return replace(self._plan, load=draft.load, gateway=self._engine.gateway(self._plan.settings))
-
-    async def look(self, draft: Draft, row: int) -> Preview:
-        """Return what ``preview`` returns, of any templates, awaited on the engine's loop."""
-        plan = await self._planned(draft)
-        task = self.inputs.task(self.inputs.questions(draft), row)
-        try:
-            return await look(plan, task, plan.gateway)
-        finally:
-            with self._lock:
-                self._used.update(dict.fromkeys(draft.used))
-
-    async def _forecast(self, rows: int | Sequence[int]) -> Estimate:
-        draft = Draft(self.sources())
-        plan = await self._planned(draft)
-        sample = self._sample(self.inputs.questions(draft), rows)
-        return await forecast(plan, Synthesize(), sample, range(len(sample)), digest_of(plan), plan.gateway)
+        return self._finish(self.bench.forecast(self.editing.draft(), rows))
 
     # Running ----------------------------------------------------------------------------------
 
@@ -294,9 +240,13 @@ class Playground:
         """
         return self._show(scene.answered, self._finish(self.arun(row)))
 
-    def sample(
-        self, rows: int | Sequence[int] = _ROWS, *, against: Version | str | int = SAVED, both: bool = False
-    ) -> Trial:
+    async def arun(self, row: int | None = None) -> Result:
+        """Return what ``run`` returns, awaited on the engine's loop."""
+        draft = self.editing.draft()
+        self._remember(draft)
+        return await self.bench.run(draft, self.row if row is None else row)
+
+    def sample(self, rows: Rows = _ROWS, *, against: Version | str | int = SAVED, both: bool = False) -> Trial:
         """Return the templates as edited over several rows, beside what another version answers.
 
         Args:
@@ -309,80 +259,30 @@ class Playground:
         """
         return self._show(scene.tried, self._finish(self.asample(rows, against=against, both=both)))
 
-    async def arun(self, row: int | None = None) -> Result:
-        """Return what ``run`` returns, awaited on the engine's loop."""
-        draft = Draft(self.sources())
-        plan = await self._planned(draft, fresh=True)
-        task = self.inputs.task(self.inputs.questions(draft), self.row if row is None else row)
-        self._remember(draft)
-        record = self._engine.new_record(plan, task)
-        return await self._engine.answer_and_keep(plan, task, record, kind="playground")
-
-    async def asample(
-        self, rows: int | Sequence[int] = _ROWS, *, against: Version | str | int = SAVED, both: bool = False
-    ) -> Trial:
+    async def asample(self, rows: Rows = _ROWS, *, against: Version | str | int = SAVED, both: bool = False) -> Trial:
         """Return what ``sample`` returns, awaited on the engine's loop."""
-        label, other = self.version_of(against)
-        earlier = await self._rows_of(other, rows, ask=both)
-        sources = self.sources()
-        tried = await self._rows_of(sources, rows, ask=True)
-        said = {one.position: one.text for one in earlier}
+        label, other = self.editing.state(against)
+        draft = self.editing.draft()
+        self._remember(draft)
+        earlier = {one.position: one.text for one in await self.bench.rows(Draft(other), rows, ask=both)}
+        tried = await self.bench.rows(draft, rows, ask=True)
         return Trial(
             EDITED if self.edited else SAVED,
             label,
-            tuple(replace(one, before=said.get(one.position)) for one in tried),
+            tuple(replace(one, before=earlier.get(one.position)) for one in tried),
         )
 
-    async def _rows_of(self, sources: Mapping[str, str], rows: int | Sequence[int], *, ask: bool) -> list[Tried]:
-        draft = Draft(sources)
-        plan = await self._planned(draft, fresh=ask)
-        sample = self._sample(self.inputs.questions(draft), rows)
-        if ask:
-            await self._agree(plan, sample)
-            self._remember(draft)
-        try:
-            async with asyncio.TaskGroup() as group:
-                tried = [group.create_task(self._row(plan, sample, number, ask=ask)) for number in range(len(sample))]
-        except BaseExceptionGroup as failed:
-            raise gravest(failed) from None
-        return [one.result() for one in tried]
-
-    async def _row(self, plan: Plan, sample: Sample, number: int, *, ask: bool) -> Tried:
-        position = sample.positions[number]
-        label = self.inputs.label(position)
-        try:
-            task = self.inputs.task(sample.questions, position)
-            if not ask:
-                return Tried(position, label, (await look(plan, task, plan.gateway)).result, None)
-            record = self._engine.new_record(plan, task)
-            result = await self._engine.answer_and_keep(plan, task, record, kind="playground")
-        except MoaError as error:
-            if ask and error.kind == "setup" and not isinstance(error, TemplateError):
-                raise
-            return Tried(position, label, error.result, None, str(error))
-        return Tried(position, label, result, None)
-
-    async def _agree(self, plan: Plan, sample: Sample) -> None:
-        """Return nothing if as much may be spent as the rows would take: as a frame's run is agreed."""
-        is_said = self._checked.budget is not None or plan.settings.budget is not None
-        if not is_said:
-            await agree(plan, Synthesize(), sample, range(len(sample)), digest_of(plan), plan.gateway)
-
-    def _sample(self, questions: Questions, rows: int | Sequence[int]) -> Sample:
-        if isinstance(rows, int):
-            return Sample.first(questions, rows)
-        wrong = [row for row in rows if not 0 <= row < len(questions)]
-        if wrong:
-            msg = f"no row {wrong[0]}: there are {len(questions)}, from 0 on"
-            raise UnknownName(msg)
-        return Sample(questions, tuple(rows))
+    def _remember(self, draft: Draft) -> None:
+        """Return nothing; keep the version that is about to run. A store that cannot says so itself."""
+        with suppress(SetupError):
+            self.editing.keep(draft.sources)
 
     # Versions ---------------------------------------------------------------------------------
 
     @property
     def versions(self) -> list[Version]:
         """The versions of this pipeline's templates in this project, oldest first, earlier sessions' included."""
-        return self._store().versions(self._place, self.pipeline)
+        return self.editing.versions
 
     def keep(self, name: str | None = None) -> Version:
         """Return the version of the templates as edited, kept under a name; the same templates are kept once.
@@ -390,13 +290,7 @@ class Playground:
         Raises:
             SetupError: the store can keep nothing.
         """
-        if name is not None and (not name.strip() or name in {SAVED, EDITED}):
-            msg = f"{name!r} cannot be a version's name: choose another"
-            raise SetupError(msg)
-        kept = self._store().keep_version(self._place, self.pipeline, self._own_sources(), name)
-        if kept is None:
-            msg = "the store cannot keep this version; %moa where says where it lies"
-            raise SetupError(msg)
+        kept = self.editing.keep(self.editing.sources(), name)
         self._follow()
         return kept
 
@@ -406,10 +300,7 @@ class Playground:
         Raises:
             UnknownName: there is no such version.
         """
-        _, sources = self.version_of(version)
-        disk = {**on_disk(), **self.inputs.sources}
-        with self._lock:
-            self._edits = {file: text for file, text in sources.items() if disk.get(file) != text}
+        self.editing.restore(self.editing.state(version)[1])
         self._follow()
 
     def forget(self, version: Version | str | int) -> None:
@@ -418,7 +309,7 @@ class Playground:
         Raises:
             UnknownName: there is no such version.
         """
-        self._store().forget_version(self._find(version).id)
+        self.editing.forget(self.editing.find(version))
         self._follow()
 
     def difference(
@@ -431,62 +322,20 @@ class Playground:
             after: likewise.
             row: on which input; ``None``: the chosen row.
         """
-        return self._finish(self.adifference(before, after, self.row if row is None else row))
+        return self._show(scene.differing, self._finish(self.adifference(before, after, row)))
 
     async def adifference(
         self, before: Version | str | int = SAVED, after: Version | str | int = EDITED, row: int | None = None
     ) -> differences.Difference:
         """Return what ``difference`` returns, awaited on the engine's loop."""
-        (first, old), (second, new) = map(self.version_of, (before, after))
+        (first, old), (second, new) = map(self.editing.state, (before, after))
         seen: list[Preview | None] = []
         for sources in (old, new):
             try:
-                seen.append(await self.look(Draft(sources), self.row if row is None else row))
+                seen.append(await self.look(Draft(sources), row))
             except MoaError:
                 seen.append(None)  # its templates are shown all the same
         return differences.between((first, second), (old, new), (seen[0], seen[1]))
-
-    def version_of(self, version: Version | str | int) -> tuple[str, dict[str, str]]:
-        """Return what a version is called, and all its sources by file.
-
-        Raises:
-            UnknownName: there is no such version.
-        """
-        if version == EDITED:
-            return EDITED, self.sources()
-        if version == SAVED:
-            return SAVED, self.sources({})
-        found = version if isinstance(version, Version) else self._find(version)
-        return found.label, self.sources(found.sources)
-
-    def _find(self, version: Version | str | int) -> Version:
-        if isinstance(version, Version):
-            return version
-        known = self.versions
-        for one in reversed(known):
-            if version in {one.id, one.label}:
-                return one
-        msg = f"no version {version!r}; {nearest(str(version), [SAVED, EDITED, *(one.label for one in known)])}"
-        raise UnknownName(msg)
-
-    def _own_sources(self) -> dict[str, str]:
-        sources = self.sources()
-        return {file: sources[file] for file in map(file_of, self.templates) if file in sources}
-
-    def _remember(self, draft: Draft) -> None:
-        """Return nothing; keep the version that is about to run. A store that cannot says so itself."""
-        with self._lock:
-            self._used.update(dict.fromkeys(draft.used))
-            own = {file: draft.sources[file] for file in map(file_of, self.templates) if file in draft.sources}
-        if own:
-            self._store().keep_version(self._place, self.pipeline, own)
-
-    def _store(self) -> Store:
-        return self._engine.store(configuration.current())
-
-    @property
-    def _place(self) -> str:
-        return str(configuration.project_folder())
 
     # Taking it along --------------------------------------------------------------------------
 
@@ -495,35 +344,32 @@ class Playground:
 
         Args:
             *templates: which; none: all that are edited.
-            name: under which other name, for one template; the template that makes the prompts is then known by it.
+            name: under which other name, for one template; one that was given as source is then known by it.
 
         Raises:
             UnknownName: the pipeline uses no such template.
-            TemplateError: one does not parse.
+            TemplateError: one cannot be used.
             SetupError: there is nothing to save, or no name for it, or the file cannot be written.
         """
-        chosen = [self._known(template) for template in templates] or [*self.edited]
+        chosen = [self.editing.known(template) for template in templates] or [*self.edited]
         if not chosen:
             msg = "no template is edited: there is nothing to save"
             raise SetupError(msg)
         if (name is not None and len(chosen) > 1) or (name is None and INPUT in chosen):
-            msg = (
-                f"name one template and its file, as in save({INPUT if INPUT in chosen else chosen[0]!r}, name='reply')"
-            )
+            one = INPUT if INPUT in chosen else chosen[0]
+            msg = f"name one template and its file, as in save({one!r}, name='reply')"
             raise SetupError(msg)
-        draft = Draft(self.sources())
-        for template in chosen:
-            draft.load(template)
+        for wrong in self.check():
+            if wrong.template in chosen and (wrong.line is not None or wrong.template != self.inputs.own):
+                raise TemplateError(wrong.text)
+        draft = self.editing.draft()
         files = [copies.write(name or template, draft.sources[file_of(template)]) for template in chosen]
-        with self._lock:
-            if name is None:
-                for template in chosen:
-                    self._edits.pop(file_of(template), None)
-            elif chosen == [INPUT]:
-                self.inputs = replace(self.inputs, template=name)
-                self._edits.pop(file_of(INPUT), None)
-                self._used = {name: None, **{used: None for used in self._used if used != INPUT}}
-                self.template = name
+        if name is None:
+            self.editing.drop(chosen)
+        elif chosen == [INPUT]:
+            self.bench.inputs = replace(self.inputs, template=name)
+            self.editing.rename(INPUT, name)
+            self.template = name
         self._follow()
         return files
 
@@ -542,18 +388,12 @@ class Playground:
     # Shown ------------------------------------------------------------------------------------
 
     @property
-    def n_rows(self) -> int:
-        """How many rows there are."""
-        return 1 if self.inputs.is_text else len(self.inputs.data)
-
-    @property
     def widget(self) -> Any:
         """The editor as a widget of its own, for front ends that keep outputs in frames; it leaves its earlier place."""
-        self.open_editor(lambda bundle: None)  # noqa: ARG005 - it has no static form
-        return self._editor.widget
+        return self.open_editor(lambda _: None).widget
 
-    def open_editor(self, refresh: Callable[[dict[str, Any]], None]) -> str:
-        """Return the class of the element in whose place a new editor stands; an earlier one is closed.
+    def open_editor(self, refresh: Callable[[dict[str, Any]], None]) -> Any:
+        """Return a new editor of this playground; an earlier one is closed.
 
         Args:
             refresh: called with the static form whenever it should follow, on the engine's thread.
@@ -563,10 +403,9 @@ class Playground:
         if self._editor is not None:
             self._editor.close()
         self._editor = Editor(self, refresh)
-        mark: str = self._editor.widget.mark
-        return mark
+        return self._editor
 
-    def _show(self, drawn: Callable[[Any], dict[str, Any]], found: _T) -> _T:
+    def _show(self, drawn: Callable[[_T], dict[str, Any]], found: _T) -> _T:
         """Return what was found; the editor shows it too."""
         self.shown = drawn(found)
         self._follow()
@@ -584,7 +423,3 @@ class Playground:
     def __repr__(self) -> str:
         edited = ", ".join(self.edited) or "no template"
         return f"<Playground of {self.pipeline!r}: {edited} edited, {len(self.versions)} versions>"
-
-
-def _name_of(file: str) -> str:
-    return file.removesuffix(".jinja")
