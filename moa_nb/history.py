@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from moa_nb import settings
 from moa_nb.engine import current
-from moa_nb.errors import UnknownName
+from moa_nb.errors import UnknownName, nearest
 from moa_nb.pipeline.result import Result
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from moa_nb.frames import FrameRun
 
-__all__ = ["last", "runs"]
+__all__ = ["last", "messages", "runs"]
 
 
 def last() -> Result | FrameRun:
@@ -28,6 +28,27 @@ def last() -> Result | FrameRun:
         msg = "nothing has run in this session yet; moa.runs() lists earlier ones"
         raise UnknownName(msg)
     return latest
+
+
+def messages(chat: str) -> list[dict[str, str]]:
+    """Return the messages of a chat (``%%moa --chat NAME``) in their order, as ``moa.run`` takes them.
+
+    ``moa.run([*moa.messages("support"), {"role": "user", "content": "And in short?"}])`` goes on from there without
+    adding to the chat.
+
+    Raises:
+        UnknownName: there is no such chat; the message names the nearest.
+
+    >>> messages("no such chat")
+    Traceback (most recent call last):
+    moa_nb.errors.UnknownName: no chat 'no such chat'; there are none
+    """
+    store = current().store(settings.current())
+    turns = store.turns(chat)
+    if not turns:
+        msg = f"no chat {chat!r}; {nearest(chat, [row.name for row in store.chats()])}"
+        raise UnknownName(msg)
+    return [message.to_dict() for turn in turns for message in turn.messages]
 
 
 def runs(limit: int = 50) -> pd.DataFrame:

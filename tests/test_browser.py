@@ -469,9 +469,9 @@ def test_what_is_below_a_panel_can_be_pressed(
     """A background run is stopped, a finished one asked again and copied, a hostile row opened; the file has no widget."""
     lab.set("@jupyterlab/apputils-extension/themes", {"theme": f"JupyterLab {theme}"})
     stuck = f"stuck in {theme}"
-    answers = [Reply(REASONS + LAST_WORDS), Reply("Because of the **price**.")]
+    answers = iter([Reply(REASONS + LAST_WORDS), Reply("Because of the **price**.")])
     server.on("beta", REASONS)
-    server.on("gamma", lambda body: Reply.hanging() if stuck in str(body["messages"]) else answers[server.count("gamma") % 2])
+    server.on("gamma", lambda body: Reply.hanging() if stuck in str(body["messages"]) else next(answers))
     server.on("delta", lambda body: Reply.bad_request(HOSTILE) if "row 1" in str(body["messages"]) else HOSTILE)
     name = f"pressed-{theme.lower()}"
     sources = [
@@ -526,7 +526,6 @@ def test_what_is_below_a_panel_can_be_pressed(
     assert set(saved.cells[3].outputs[0].data) == STATIC
     assert WIDGET not in nbformat.writes(saved)
     lab.end_kernels()
-    reader.until(lambda: reader.page.locator(".moa-controls").count() == 0)
     again = Reader(chromium, lab)
     try:
         again.open(f"{name}.ipynb")
@@ -539,3 +538,89 @@ def test_what_is_below_a_panel_can_be_pressed(
         again.close()
     assert reader.outside == again.outside == []
     assert reader.dialogs == []
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_a_playground_is_edited_run_and_left_behind(
+    reader: Reader, lab: Lab, server: ChatServer, chromium: Browser, theme: str
+) -> None:
+    """Prompts follow the keys, mistakes are marked, a run asks from the edit down, and the saved file has no widget."""
+    lab.set("@jupyterlab/apputils-extension/themes", {"theme": f"JupyterLab {theme}"})
+    for model in ("alpha", "beta", "gamma"):
+        server.on(model, lambda body: f"{body['model']} of {len(str(body['messages']))}: {HOSTILE}")
+    name = f"playground-{theme.lower()}"
+    rows = f"df = pd.DataFrame({{'review': ['{theme} one', {HOSTILE!r}, None]}})\npg = moa.Playground(df, 'review', 'moa-lite')\npg"
+    lab.write(f"{name}.ipynb", notebook_of(setup(server), rows))
+    reader.open(f"{name}.ipynb")
+    reader.wait_for_kernel()
+    reader.run_all()
+    editor = reader.page.locator(".moa-playground")
+    editor.wait_for()
+    result, prompts, source = editor.locator(".result"), editor.locator(".prompts"), editor.locator("textarea.source")
+
+    # It runs, and prompts follow the keys.
+    reader.until(lambda: "not asked yet" in prompts.inner_text())
+    editor.locator("button", has_text="Run").click()
+    reader.until(lambda: "3 calls sent" in result.inner_text())
+    source.click()
+    reader.page.keyboard.press("Control+End")
+    reader.page.keyboard.type(" be kind to all of them")
+    reader.until(lambda: "be kind to all of them" in prompts.inner_text())
+    assert "1 calls (2 more cached)" in editor.locator(".figures").inner_text()
+
+    # The static form follows; whoever types is not disturbed.
+    reader.page.wait_for_timeout(2500)
+    n_asked = server.count()
+    reader.page.keyboard.type("!")
+    reader.page.keyboard.press("Control+Enter")
+    reader.until(lambda: "1 call sent, 2 from the store" in result.inner_text())
+    assert server.count() == n_asked + 1
+
+    # Mistakes stand at their line, rows side by side, differences word by word; by keyboard too.
+    reader.page.keyboard.type("\n{{ referenses }}")
+    reader.until(lambda: "did you mean 'references'?" in editor.locator(".mistakes").inner_text())
+    last = editor.locator(".line").count() - 1
+    assert editor.locator(".line").nth(last).evaluate("line => line.classList.contains('bad')")
+    reader.shot(f"{name}-mistake")
+    for _ in "\n{{ referenses }}":
+        reader.page.keyboard.press("Backspace")
+    editor.locator("button", has_text="Compare").focus()
+    reader.page.keyboard.press("Enter")
+    reader.until(lambda: "be kind to all of them!" in result.locator("ins").first.inner_text())
+    editor.locator("button", has_text="Side by side").click()
+    reader.until(lambda: result.locator("tbody tr").count() == 2)
+    editor.locator("button", has_text="Copy as Python").click()
+    reader.until(lambda: "moa-lite" in result.locator("textarea").input_value())
+    reader.shot(name, whole=True)
+    check_harmless(reader)
+
+    # The file has the static form, and that is what stays when the kernel is gone.
+    reader.page.wait_for_timeout(2500)
+    reader.save()
+    saved = lab.read(f"{name}.ipynb")
+    (output,) = saved.cells[1].outputs
+    assert set(output.data) == {"text/html", "text/markdown", "text/plain"}
+    assert WIDGET not in nbformat.writes(saved)
+    reader.menu("Kernel", "kernelmenu:restart")
+    reader.page.locator(".jp-Dialog .jp-mod-accept").click()
+    reader.until(lambda: editor.count() == 0)
+    lab.end_kernels()
+    again = Reader(chromium, lab)
+    try:
+        again.open(f"{name}.ipynb")
+        cell = again.page.locator(".jp-CodeCell").nth(1)
+        again.until(lambda: "be kind to all of them!" in cell.inner_text())
+        assert "Error displaying widget" not in again.text
+        again.shot(f"{name}-reopened", whole=True)
+        check_harmless(again)
+    finally:
+        again.close()
+
+
+def check_harmless(reader: Reader) -> None:
+    """Check that hostile text did nothing."""
+    open_and_press(reader)
+    assert reader.set_by_script() is None
+    assert reader.outside == []
+    assert reader.dialogs == []
+    assert reader.page.locator(".jp-OutputArea-output img, .jp-OutputArea-output script").count() == 0

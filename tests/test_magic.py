@@ -4,140 +4,25 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-from IPython.core.error import UsageError
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.utils.capture import capture_output
-from traitlets.config import Config
+from magics import (  # noqa: F401 - fixtures
+    KEY,
+    RUN,
+    Notebook,
+    in_front_end_fixture,
+    notebook_fixture,
+    server_fixture,
+    shell_fixture,
+)
 
 import moa_nb as moa
 from moa_nb import settings
 from moa_nb.engine import engine as engine_room
-from moa_nb.notebook.arguments import COMMANDS
-from moa_nb.pipeline.result import Result
+from moa_nb.notebook.arguments import COMMANDS, cell_parser
 from moa_nb.testing import ChatServer, Reply
-
-KEY = "sk-magic-0123456789abcdef"
-RUN = "application/vnd.moa.run+json"
-
-
-@dataclass
-class Shown:
-    """What one cell left: what it displayed, what it printed, what it raised."""
-
-    displays: list[dict[str, Any]] = field(default_factory=list)
-    printed: str = ""
-    error: BaseException | None = None
-
-    @property
-    def said(self) -> str:
-        """The text of the error, which must be one line."""
-        assert isinstance(self.error, UsageError), f"no mistake was found: {self.error!r}; printed {self.printed!r}"
-        text = str(self.error)
-        assert "\n" not in text
-        return text
-
-    @property
-    def table(self) -> str:
-        """The only display's plain text."""
-        assert self.error is None, self.error
-        (only,) = self.displays
-        assert {"text/html", "text/markdown"} <= set(only)
-        return str(only["text/plain"])
-
-
-class Notebook:
-    """Runs cells in a shell, as a notebook or a terminal does."""
-
-    def __init__(self, shell: InteractiveShell) -> None:
-        self.shell = shell
-
-    @property
-    def variables(self) -> dict[str, Any]:
-        """The notebook's variables."""
-        return self.shell.user_ns
-
-    def run(self, source: str) -> Shown:
-        """Return what a cell leaves."""
-        with capture_output() as captured:
-            done = self.shell.run_cell(source)
-        displays = [output.data for output in captured.outputs]
-        return Shown(displays, captured.stdout + captured.stderr, done.error_in_exec or done.error_before_exec)
-
-    def ask(self, line: str = "", text: str = "Why did churn rise?") -> Shown:
-        """Return what ``%%moa`` with this line leaves."""
-        return self.run(f"%%moa {line}\n{text}")
-
-    def answer(self, line: str = "", text: str = "Why did churn rise?") -> Result:
-        """Return the result of ``%%moa``, which must have one."""
-        shown = self.ask(f"answer {line}", text)
-        assert shown.error is None, shown.error
-        result = self.variables["answer"]
-        assert isinstance(result, Result)
-        return result
-
-
-@pytest.fixture(scope="module")
-def shell() -> Iterator[InteractiveShell]:
-    """The shell of this process; ``get_ipython`` finds it."""
-    InteractiveShell.clear_instance()
-    config = Config()
-    config.HistoryManager.enabled = False
-    config.InteractiveShell.colors = "NoColor" if hasattr(InteractiveShell, "xmode_legacy") else "nocolor"
-    made = InteractiveShell.instance(config=config)
-    yield made
-    made.restore_sys_module_state()
-    InteractiveShell.clear_instance()
-
-
-@pytest.fixture
-def server() -> Iterator[ChatServer]:
-    """A server with three models and a key."""
-    with ChatServer(models=["alpha", "beta", "gamma"], key=KEY) as running:
-        running.on("gamma", "The **final** answer.")
-        yield running
-
-
-@pytest.fixture
-def notebook(
-    shell: InteractiveShell, server: ChatServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Notebook]:
-    """A terminal's shell with the extension loaded, and the server behind it."""
-    for variable in ("OPENAI_API_KEY", "OPENROUTER_API_KEY"):
-        monkeypatch.delenv(variable, raising=False)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MOA_NB_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("LAB_KEY", KEY)
-    engine_room.stop()
-    settings.reset()
-    moa.configure(
-        providers={"lab": {"base_url": server.base_url, "key_env": "LAB_KEY"}},
-        models={f"lab:{name}": {"prompt_price": 1.0, "completion_price": 2.0} for name in ("alpha", "beta", "gamma")},
-        proposers=["lab:alpha", "lab:beta"],
-        aggregator="lab:gamma",
-    )
-    shell.reset(new_session=False, aggressive=False)
-    notebook = Notebook(shell)
-    assert notebook.run("%load_ext moa_nb").error is None
-    yield notebook
-    shell.run_line_magic("unload_ext", "moa_nb")
-    shell.kernel = None
-    settings.reset()
-    engine_room.stop()
-
-
-@pytest.fixture
-def in_front_end(notebook: Notebook) -> Notebook:
-    """The same shell as a kernel has it: what is shown goes to a front end."""
-    notebook.shell.kernel = object()
-    return notebook
-
 
 # The cell ---------------------------------------------------------------------------------------
 
@@ -716,3 +601,23 @@ def test_a_known_service_on_another_host_is_named(notebook: Notebook, monkeypatc
     assert why().startswith("uses openai at other.example (OPENAI_API_KEY is set)")
     moa.configure(proposers="openai:gpt-4o-mini")
     assert why() == "uses openai:gpt-4o-mini, openai at other.example (configured)"
+
+
+# Being read -------------------------------------------------------------------------------------
+
+
+def test_the_help_names_every_option_and_word(notebook: Notebook) -> None:
+    """``%moa`` alone and the docstring of ``%%moa?`` keep up with the parser."""
+    printed = notebook.run("%moa").printed
+    shown = notebook.shell.magics_manager.magics["cell"]["moa"].__doc__
+    for action in cell_parser()._actions:
+        for option in action.option_strings:
+            assert option in printed
+        assert not action.option_strings or any(option in shown for option in action.option_strings)
+    assert all(word in shown for word in COMMANDS)
+
+
+def test_a_batch_is_asked_for(notebook: Notebook, server: ChatServer) -> None:
+    """``--mode batch`` hands the calls in where the service has a Batch API; elsewhere it is one line."""
+    assert "Batch API" in notebook.ask("-p single --mode batch").said
+    assert server.count() == 0

@@ -7,6 +7,7 @@ import gzip
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -415,6 +416,37 @@ def test_a_kept_record_tells_the_same(server: ChatServer) -> None:
     kept = Result.from_record(json.loads(json.dumps(run.to_record(), default=vars)))
     assert accounts_of(kept) == accounts_of(run)
     assert any(account.title == "Moderation" for account in accounts_of(run))
+
+
+VALUES = st.one_of(
+    st.none(),
+    st.sampled_from(
+        ["A", "B", "C", "", "strong", 0.4, 7, 42, True, False, float("nan"), [1], {"keep": [0, "x"], "end": 1}]
+    ),
+    st.text(max_size=5),
+)
+NAMES = st.sampled_from(
+    [
+        *("answers", "verdicts", "samples", "choice", "round 1", "round 2", "round 2: moderation", "tier 1", "tier 2"),
+        *("tier 1: score", "tier 1: verification", "routing", "answer", "base", "oracle", "layer 2: residual"),
+        *("tier 1 › debate › round 1", "answers › a › samples", "layer 1"),
+    ],
+)
+LAYERS = st.builds(
+    lambda name, values, aside: replace(valued(*values, name=name), aside=aside),
+    NAMES,
+    st.lists(VALUES, min_size=1, max_size=7),
+    st.booleans(),
+)
+
+
+@given(st.lists(LAYERS, max_size=5), VALUES)
+@settings(deadline=None, max_examples=200)
+def test_no_record_breaks_the_panel(layers: list[Layer], value: Any) -> None:
+    """Whatever a strategy of somebody's own calls its layers, and reads from its calls, there is a panel."""
+    run = Result("It is 42.", "own", tuple(layers), value)
+    shown = bundle(run)
+    assert_harmless(shown["text/html"], PANEL_TAGS, ATTRIBUTES)
 
 
 EXPECTED = {

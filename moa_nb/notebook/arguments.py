@@ -7,13 +7,14 @@ import keyword
 import math
 import shlex
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 from IPython.core.error import UsageError
 
 from moa_nb.errors import nearest
+from moa_nb.options import Mode
 
-__all__ = ["COMMANDS", "FORMATS", "cell_parser", "split"]
+__all__ = ["COMMANDS", "FORMATS", "MODES", "cell_parser", "split"]
 
 COMMANDS = {
     "pipelines": "what pipelines there are, and how many calls each takes",
@@ -23,6 +24,8 @@ COMMANDS = {
     "cache": "what the cache holds and has saved; clear: delete it",
     "delete": "delete a run by its name",
     "templates": "what prompt templates there are; with a name: its text",
+    "chats": "what chats there are; with a name: the whole conversation",
+    "reset": "forget a chat",
     "check": "ask each configured model for one token",
     "where": "what is sent where, and what is stored where",
     "last": "the last run's panel",
@@ -30,6 +33,23 @@ COMMANDS = {
 """The words that ``%moa`` takes, with what each shows."""
 
 FORMATS = ("panel", "markdown", "text", "json")
+
+MODES: tuple[str, ...] = get_args(Mode)
+
+_ALONE = {
+    "no_cache": ("refresh",),
+    "compare": ("pipeline", "chat"),
+}
+"""Options that cannot go with others, by the names under which they are read."""
+
+_WHY = {
+    "no_cache": "--no-cache keeps nothing and --refresh keeps the new answers: choose one",
+    "compare": "--compare names the pipelines, and each answers the cell alone: leave -p and --chat out",
+}
+
+
+_LONGEST_CHAT = 80
+"""Characters of a name."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,6 +75,11 @@ class _Parser(argparse.ArgumentParser):
             raise UsageError(
                 f"%%moa: one name takes the result, and {rest[0]!r} is one too many; texts with spaces need quotes"
             )
+        for option, others in _ALONE.items():
+            if getattr(known, option) and any(getattr(known, other) for other in others):
+                self.error(_WHY[option])
+        if known.judge and not known.compare:
+            self.error("--judge compares the answers of --compare; as a step of one pipeline take -p judge")
         return known
 
 
@@ -101,6 +126,21 @@ def _names(text: str) -> list[str]:
         msg = "names are separated by commas: -m openai:gpt-4o-mini,ollama:llama3.2"
         raise argparse.ArgumentTypeError(msg)
     return names
+
+
+def _pipelines(text: str) -> list[str]:
+    names = _names(text)
+    if len(names) < 2 or len(set(names)) < len(names):
+        msg = "a comparison takes two pipelines or more, each once: --compare single,moa-lite"
+        raise argparse.ArgumentTypeError(msg)
+    return names
+
+
+def _chat(text: str) -> str:
+    if not text.strip() or not text.isprintable() or len(text) > _LONGEST_CHAT or text.startswith("-"):
+        msg = f"{text[:40]!r} cannot be a chat's name: a word, or words in quotes"
+        raise argparse.ArgumentTypeError(msg)
+    return text
 
 
 def _count(text: str) -> int:
@@ -153,11 +193,17 @@ def cell_parser() -> _Parser:
         metavar="NAME",
         help="a template's name, or Jinja source in quotes, around the cell's {{ text }}",
     )
+    add("--schema", metavar="NAME", help="a variable: a pydantic model, a dict of types or a JSON schema to fill in")
+    add("--reference", metavar="TEXT", help="the right answer, which judges are shown; {{ variables }} are filled in")
+    add("--chat", metavar="NAME", type=_chat, help="the cell is the next turn of a conversation")
+    add("--compare", metavar="P,Q,R", type=_pipelines, help="ask several pipelines, and show them side by side")
+    add("--judge", metavar="MODEL", help="who compares their answers, every two in both orders")
     add("--budget", metavar="DOLLARS", type=_number, help="no call is sent that could pass this")
+    add("--mode", choices=MODES, default="live", help="batch: half the price, within a day")
     add("--dry-run", action="store_true", help="show prompts, calls, tokens and dollars; send nothing")
     add("--no-cache", action="store_true", help="neither use nor keep answers")
     add("--refresh", action="store_true", help="ask again, and keep the new answers")
     add("-q", "--quiet", action="store_true", help="show nothing")
     add("--raw", action="store_true", help="braces are text: no {{ variables }}")
-    add("-f", "--format", choices=FORMATS, default="panel", help="how the answer is shown")
+    add("-f", "--format", choices=FORMATS, help="how the answer is shown")
     return parser

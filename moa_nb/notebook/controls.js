@@ -41,6 +41,8 @@ function controls(model) {
 
   const send = (message) => {
     const values = Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value]));
+    // What is pressed waits where a cell runs that lets nothing through, and for ever where the kernel has ended.
+    status.textContent = "waiting for the kernel …";
     model.send({ values, ...message });
   };
 

@@ -65,6 +65,8 @@ class Controls(Output):
     def __init__(self, parts: list[Part], pressed: Callable[[str, dict[str, Any]], None]) -> None:
         super().__init__()
         self._pressed = pressed
+        self._n_presses = 0
+        """Part of what is said, so that each press is answered, if with the same words."""
         self.widget = _Widget(mark=f"moa-controls-{secrets.token_hex(8)}", parts=parts)
         self.widget.on_msg(self._receive)
         self._view: DisplayHandle | None = None
@@ -97,7 +99,7 @@ class Controls(Output):
 
     def say(self, text: str, *, busy: bool = False) -> None:
         """Return nothing; say how it stands, beside the buttons."""
-        status = {"busy": busy, "text": text}
+        status = {"busy": busy, "text": text, "presses": self._n_presses}
         if self.widget.status != status:
             self.widget.status = status
 
@@ -113,6 +115,7 @@ class Controls(Output):
 
     def _receive(self, widget: Any, message: Any, buffers: Any) -> None:  # noqa: ARG002 - what ipywidgets passes
         if isinstance(message, dict) and isinstance(message.get("do"), str):
+            self._n_presses += 1
             values = message.get("values")
             self._pressed(message["do"], {**(values if isinstance(values, dict) else {}), "row": message.get("row")})
 

@@ -242,7 +242,8 @@ def _below(first: Result, rerun: Rerun) -> dict[str, Any]:
     panel = bundle(result)
     plain = differing["text/plain"]
     return {
-        "text/html": differing["text/html"] + panel["text/html"],
+        # Both classes tell MathJax to keep off: what stands between two dollar signs is no mathematics.
+        "text/html": f'<div class="tex2jax_ignore mathjax_ignore">{differing["text/html"]}</div>{panel["text/html"]}',
         # As code, which nothing in it may end.
         "text/markdown": "```text\n" + plain.replace("```", "'''") + f"\n```\n\n{panel['text/markdown']}",
         "text/plain": f"{plain}\n\n{panel['text/plain']}",

@@ -64,6 +64,7 @@ class FramePanel:
             values: of the fields, and the row that was pressed.
         """
         if do == "stop":
+            self._say("stopping …")
             self._run.stop()
             return
         number = values.get("row") if do == "row" else values.get("position")
@@ -107,7 +108,7 @@ class FramePanel:
         if self._controls.widget.rows != rows:
             self._controls.widget.rows = rows
         if self._controls.widget.status["busy"] == self._run.done:
-            self._say(str(self._controls.widget.status["text"]))
+            self._say("")
         return bundle(view_of_run(execution))
 
     def _row(self, position: int) -> dict[str, Any]:

@@ -137,7 +137,9 @@ async def where(engine: Engine) -> TableDisplay:
         rows.append(("stored", "nothing on disk", "–"))
     else:
         taken = f" ({megabytes(size(path))})" if path.exists() else ""
-        rows.append(("stored", f"answers, runs with what their rows asked, and costs{taken}; never keys", home(path)))
+        rows.append(
+            ("stored", f"answers, runs with what their rows asked, chats and costs{taken}; never keys", home(path))
+        )
     rows.append(("stored", "the secret of the fences between quoted texts", home(settings.data_folder() / "fence.key")))
     rows.append(("stored", "panels, in the notebook that you save", "the .ipynb file"))
     return table(rows, ["", "what", "where"])

@@ -8,42 +8,58 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import traitlets
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 from IPython.display import display
 
 from moa_nb import settings
 from moa_nb.engine.engine import Engine, current
-from moa_nb.engine.forecast import make_estimate
-from moa_nb.engine.plan import Options, Plan
+from moa_nb.engine.plan import Options
 from moa_nb.errors import MoaError, nearest
-from moa_nb.notebook import kept, listings
-from moa_nb.notebook.arguments import COMMANDS, cell_parser, split
-from moa_nb.notebook.cell import task_of
-from moa_nb.notebook.display import has_front_end, show_as
-from moa_nb.notebook.live import LivePanel
+from moa_nb.notebook import chats, comparing, kept, listings, running
+from moa_nb.notebook.arguments import COMMANDS, FORMATS, cell_parser, split
+from moa_nb.notebook.cell import filled_in, schema_of, task_of, with_form
 from moa_nb.options import CacheMode
-from moa_nb.panels.figures import count
+from moa_nb.panels.comparison import Comparison
+from moa_nb.pipeline import presets
 from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.result import Result
 
-__all__ = ["Interrupted", "MoaMagics"]
+__all__ = ["MoaMagics"]
 
 
 _WITH_OPTIONS = frozenset({"costs", "cache", "delete"})
 """The words of ``%moa`` that read what follows them themselves."""
 
-
-class Interrupted(KeyboardInterrupt):
-    """The user stopped the cell; shown as one line, and the cells that wait do not run."""
-
-    def _render_traceback_(self) -> list[str]:
-        return [f"KeyboardInterrupt: {self}"]
+_WITH_NAME = frozenset({"models", "templates", "chats", "reset"})
+"""Those that take one name, or none."""
 
 
 @magics_class
 class MoaMagics(Magics):
-    """The magics of moa-nb."""
+    """The magics of moa-nb; ``%config MoaMagics`` shows what can be set for this session."""
+
+    pipeline = traitlets.Unicode(
+        None, allow_none=True, help="The default pipeline of this session; None: as the settings say."
+    ).tag(config=True)
+    budget = traitlets.Float(
+        None, allow_none=True, help="The ceiling of each run in dollars; None: as the settings say."
+    ).tag(config=True)
+    format = traitlets.Enum(
+        FORMATS, default_value="panel", help="How %%moa shows its answer, unless -f says otherwise."
+    ).tag(config=True)
+
+    @traitlets.validate("pipeline", "budget")
+    def _configured(self, proposal: Any) -> Any:
+        # One place for what holds: `%moa settings` shows it as configured, and everything else reads it there.
+        try:
+            if proposal.trait.name == "pipeline" and proposal.value is not None:
+                presets.load(proposal.value)
+            settings.configure(**{proposal.trait.name: proposal.value})
+        except MoaError as error:
+            raise traitlets.TraitError(str(error)) from None
+        return proposal.value
 
     @no_var_expand
     @needs_local_scope
@@ -52,16 +68,27 @@ class MoaMagics(Magics):
         """Ask a pipeline of language models the text of the cell; ``%moa`` alone shows all options.
 
         %%moa [NAME] [-p PIPELINE] [-m A,B,C] [-a MODEL] [-n SAMPLES] [-l LAYERS] [-T TEMPERATURE]
-              [--max-tokens N] [-t TEMPLATE] [--budget DOLLARS] [--dry-run] [--no-cache] [--refresh]
-              [-q] [--raw] [-f panel|markdown|text|json]
+              [--max-tokens N] [-t TEMPLATE] [--schema NAME] [--reference TEXT] [--budget DOLLARS]
+              [--chat NAME] [--compare P,Q,R [--judge MODEL]] [--mode live|batch] [--dry-run]
+              [--no-cache] [--refresh] [-q] [--raw] [-f panel|markdown|text|json]
 
         {{ name }} in the cell is the notebook's variable; DataFrames become small tables. NAME takes
-        the result: its text, layers, prompts, usage, cost.
+        the result: its text, layers, prompts, usage, cost; with --schema its value; with --compare
+        the results by pipeline.
+
+            %%moa answer -p moa-lite --budget 0.05
+            Explain to a board member why churn rose in {{ region }}, using: {{ notes }}
+
+        A chat goes on from cell to cell and from one kernel to the next. A cell that is run again
+        unchanged takes its own turn's place, and the turns after it are left out; a changed one asks
+        anew. moa.messages(NAME) has the messages.
 
         %moa pipelines | models [PROVIDER] | settings | templates [NAME] | check | where | last
+        %moa chats [NAME] | reset NAME
         %moa costs [--by day,pipeline,model] [--days N]
         %moa cache [clear [--older-than 30d] [--model NAME]]
         %moa delete RUN [--with-answers]
+        %config MoaMagics
         """
         words = split(line)
         try:
@@ -90,9 +117,11 @@ class MoaMagics(Magics):
             meant = nearest(command, COMMANDS)
             stop = "" if meant.endswith("?") else "."
             raise UsageError(f"%moa has no {command!r}; {meant}{stop} A question goes into a cell: %%moa")
-        most = 1 if command in {"models", "templates"} else 0
+        most = 1 if command in _WITH_NAME else 0
         if len(rest) > most and command not in _WITH_OPTIONS:
             raise UsageError(f"%moa {command} takes {'one name' if most else 'nothing'} more, not {' '.join(rest)!r}")
+        if command == "reset" and not rest:
+            raise UsageError("%moa reset takes the name of the chat to forget; %moa chats lists them")
         argument = rest[0] if rest else None
         engine = current()
         shows: dict[str, Callable[[], Any]] = {
@@ -103,6 +132,8 @@ class MoaMagics(Magics):
             "cache": lambda: kept.cache(engine.store(settings.current()), rest),
             "delete": lambda: kept.delete(engine.store(settings.current()), rest),
             "templates": lambda: listings.templates(argument),
+            "chats": lambda: chats.listing(engine.store(settings.current()), argument),
+            "reset": lambda: chats.reset(engine.store(settings.current()), rest[0]),
             "check": lambda: engine.finish(listings.check(engine)),
             "where": lambda: engine.finish(listings.where(engine)),
             "last": self._last,
@@ -126,18 +157,50 @@ class MoaMagics(Magics):
     # %%moa ------------------------------------------------------------------------------------
 
     def _ask(self, options: argparse.Namespace, cell: str, variables: dict[str, Any]) -> None:
-        if options.no_cache and options.refresh:
-            raise UsageError("%%moa: --no-cache keeps nothing and --refresh keeps the new answers: choose one")
         engine = current()
         settings.current()
-        task = task_of(cell, variables, raw=options.raw, template=options.template)
-        plan = engine.finish(engine.plan(_run_options(options)))
-        if options.dry_run:
-            _show_estimate(engine, plan, task)
-            return
-        result = _run(engine, plan, task, form="quiet" if options.quiet else options.format)
-        if options.name:
+        asked = task_of(cell, variables, raw=options.raw, template=options.template)
+        task = with_form(asked, schema_of(options.schema, variables)) if options.schema else asked
+        if options.reference is not None:
+            task = replace(task, reference_answer=filled_in(options.reference, variables))
+        form = "quiet" if options.quiet else options.format or self.format
+        result: Result | Comparison | None
+        if options.compare:
+            result = self._compare(engine, options, task, form)
+        else:
+            result = self._run(engine, options, task, asked.question, form)
+        if options.name and result is not None:
             self._variables[options.name] = result
+
+    def _run(self, engine: Engine, options: argparse.Namespace, task: Task, question: str, form: str) -> Result | None:
+        """Return the result; ``None`` where nothing was to be sent."""
+        plan = engine.finish(engine.plan(_run_options(options), task.form))
+        if options.reference is not None and not plan.pipeline.params.judging():
+            raise UsageError(
+                f"%%moa: --reference is shown to judges, and pipeline {plan.pipeline.name!r} has none: -p judge has, or"
+                " --compare with --judge"
+            )
+        chat: chats.CellChat | None = None
+        notes: list[str] = []
+        if options.chat:
+            store = engine.store(plan.settings)
+            chat = chats.CellChat.open(store, options.chat, question, chats.cell_of(self.shell))
+            task, notes = chat.asked(task, plan)
+        if options.dry_run:
+            running.show_estimate(running.estimated(engine, plan, task))
+            return None
+        if chat and form == "panel":
+            chat.show_earlier()
+        return running.run(engine, plan, task, form=form, notes=notes, keep=chat.keep if chat else None)
+
+    def _compare(self, engine: Engine, options: argparse.Namespace, task: Task, form: str) -> Comparison | None:
+        """Return the results by pipeline; ``None`` where nothing was to be sent."""
+        planning = comparing.plan(engine, _run_options(options), options.compare, options.judge, task.form)
+        contest = engine.finish(planning)
+        if options.dry_run:
+            display(comparing.estimates(engine, contest, task))
+            return None
+        return comparing.run(engine, contest, task, form=form)
 
 
 def _callers_variables() -> dict[str, Any]:
@@ -165,47 +228,5 @@ def _run_options(options: argparse.Namespace) -> Options:
         max_tokens=options.max_tokens,
         budget=options.budget,
         cache=cache,
+        mode=options.mode,
     )
-
-
-def _run(engine: Engine, plan: Plan, task: Task, *, form: str) -> Result:
-    record = engine.new_record(plan, task)
-    panel = LivePanel(record) if form == "panel" and has_front_end() else None
-
-    async def running() -> Result:
-        # On the kernel's own loop the connections of the planning are closed by now.
-        here = replace(plan, gateway=engine.gateway(plan.settings))
-        return await engine.answer_and_keep(here, task, record, kind="cell", watched=panel is not None)
-
-    try:
-        result = engine.finish(running(), panel.update if panel else None)
-    except KeyboardInterrupt:
-        if panel:
-            panel.finish(record.result or record.finish(error="stopped", stop_reason="stopped"))
-        n_done = sum(call.call is not None and call.call.ok for layer in record.layers for call in layer.calls)
-        kept = f"; {count(n_done, 'finished call')} kept: run the cell again to go on from there" if n_done else ""
-        msg = f"stopped{kept}"
-        raise Interrupted(msg) from None
-    except MoaError as error:
-        if panel:
-            panel.finish(record.result or record.finish(error=str(error), stop_reason=error.kind))
-        raise
-    if panel:
-        panel.finish(result)
-    elif form != "quiet":
-        show_as(result, form)
-    return result
-
-
-def _show_estimate(engine: Engine, plan: Plan, task: Task) -> None:
-    from moa_nb.panels.dry_run import bundle
-
-    async def look() -> Any:
-        return await make_estimate(plan, task, engine.gateway(plan.settings))
-
-    estimate = engine.finish(look())
-    shown = bundle(estimate)
-    if has_front_end():
-        display(shown, raw=True)
-    else:
-        print(shown["text/plain"])  # noqa: T201

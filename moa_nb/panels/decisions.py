@@ -80,7 +80,7 @@ def _gate(gate: Sequence[Call], answering: Sequence[Call]) -> Cell:
     said = [call.value for call in gate if call.ok and call.value is not None]
     if gate and not said:
         return Cell("no score could be read", "odd")
-    if said and isinstance(said[0], bool):
+    if said and all(isinstance(one, bool) for one in said):
         return Cell(f"{sum(said)} of {len(said)} checks say it is correct", share=sum(said) / len(said))
     if said:
         return Cell(f"score {shown(said[0])}", share=_share(said[0]))
@@ -88,7 +88,8 @@ def _gate(gate: Sequence[Call], answering: Sequence[Call]) -> Cell:
         from moa_nb.pipeline.vote import plurality
 
         vote = plurality([call.value if call.ok else None for call in answering])
-        return Cell(f"{len(vote.ballots[0].members)} of {vote.n} say the same", share=vote.share_of_all)
+        n_same = max((len(ballot.members) for ballot in vote.ballots), default=0)
+        return Cell(f"{n_same} of {vote.n} say the same", share=vote.share_of_all)
     return Cell("")
 
 
@@ -201,7 +202,7 @@ def _moderated(number: int, call: Call, layers: Sequence[Layer]) -> Entry:
         else {name: getattr(call.value, name, None) for name in ("keep", "end")}
     )
     answers = [one.agent for layer in layers if layer.name == f"round {number}" for one in layer.calls if one.ok]
-    kept = [at for at in choice.get("keep") or () if 0 <= at < len(answers)]
+    kept = [at for at in choice.get("keep") or () if isinstance(at, int) and 0 <= at < len(answers)]
     if not kept:
         return Entry((Cell(f"round {number}"), Cell("no choice could be read", "odd"), Cell("")))
     then = "enough" if choice.get("end") else "another round, if there is one"

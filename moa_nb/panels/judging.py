@@ -187,7 +187,7 @@ def choices(layers: Sequence[Layer], answer: str) -> Iterator[Account]:
     for layer in layers:
         if layer.aside and layer.name.endswith(": residual") and layer.calls:
             of, call = layer.name.removesuffix(": residual"), layer.calls[0]
-            said = {None: "made no choice that could be read", "": "saw no improvement"}.get(
-                call.value, "saw a better answer"
-            )
+            said = "saw a better answer" if call.value else "saw no improvement"
+            if call.value is None:
+                said = "made no choice that could be read"
             yield Account("Improvement", f"{of}: {call.agent} {said}")

@@ -2,23 +2,26 @@
 
 The record says which models were asked, with which parameters and templates, what they answered and
 what that took. It holds no keys, and of prompts only digests: a template's digest and the
-conversation are enough to ask again.
+conversation are enough to ask again. From the record comes a result again, as far as it goes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from moa_nb.chat import Message, Usage
+from moa_nb.errors import SetupError
 
-    from moa_nb.chat import Message, Usage
+if TYPE_CHECKING:
     from moa_nb.pipeline.result import Call, Result
 
-__all__ = ["MAX_CHARACTERS", "MIME_TYPE", "is_secret", "record"]
+__all__ = ["MAX_CHARACTERS", "MIME_TYPE", "from_notebook", "is_secret", "record", "result_of"]
 
 MIME_TYPE = "application/vnd.moa.run+json"
 
@@ -39,10 +42,11 @@ def record(result: Result, *, max_characters: int = MAX_CHARACTERS) -> dict[str,
         "pipeline": _clean(result.pipeline),
         "conversation": [_turn(message) for message in result.conversation],
         **_answer(result.text, cap),
-        "value": _plain(result.value),
+        **_value(result.value, cap),
         "error": _clean_or_none(result.error),
         "layers": [
-            {"name": _clean(layer.name), "calls": [_call(call, cap) for call in layer.calls]} for layer in result.layers
+            {"name": _clean(layer.name), "aside": layer.aside, "calls": [_call(call, cap) for call in layer.calls]}
+            for layer in result.layers
         ],
         "totals": {
             "calls": result.n_calls,
@@ -57,6 +61,7 @@ def record(result: Result, *, max_characters: int = MAX_CHARACTERS) -> dict[str,
             "degraded": result.degraded,
             "converged": result.converged,
             "accepted": result.accepted,
+            "agreement": _plain(result.agreement),
             "stop_reason": _clean(result.stop_reason),
             "n_unparsed": result.n_unparsed,
         },
@@ -84,15 +89,19 @@ def _call(call: Call, cap: int) -> dict[str, Any]:
         "prompt_digest": _digest((message.role, message.content) for message in call.prompt) if call.prompt else None,
         "n_messages": len(call.prompt),
         **_answer(call.text, cap),
+        **_value(call.value, cap),
         "finish_reason": _clean_or_none(call.finish_reason),
         "note": _clean_or_none(call.note),
         "usage": _usage(call.usage),
         "cost": _plain(call.cost),
+        "saved": _plain(call.saved),
         "started": _plain(call.started),
         "queued_seconds": _plain(call.queued_seconds),
         "first_token_seconds": _plain(call.first_token_seconds),
         "seconds": _plain(call.seconds),
         "attempts": call.attempts,
+        "unreported": call.unreported,
+        "repeats": call.repeats,
         "cached": call.cached,
         "error": _clean_or_none(call.error),
         "error_kind": _clean_or_none(call.error_kind),
@@ -103,6 +112,14 @@ def _answer(text: str, cap: int) -> dict[str, Any]:
     """Return a text with its length; ``is_cut`` stands there only for one that did not fit."""
     said: dict[str, Any] = {"text": _clean(text[:cap]), "n_characters": len(text)}
     return said | {"is_cut": True} if len(text) > cap else said
+
+
+def _value(value: Any, cap: int) -> dict[str, Any]:
+    """Return what was read from a text; one that is longer than texts may be is left out, and ``value_is_cut`` says so."""
+    plain = _plain(value)
+    if isinstance(plain, str | list | dict) and len(json.dumps(plain, ensure_ascii=False)) > max(cap, 200):
+        return {"value": None, "value_is_cut": True}
+    return {"value": plain}
 
 
 def _cap(lengths: list[int], room: int) -> int:
@@ -169,3 +186,116 @@ def _plain(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return _plain(value.model_dump(mode="json"))
     return _clean(str(value))[:2000]
+
+
+# Back again --------------------------------------------------------------------------------------
+
+
+def from_notebook(path: str | Path) -> list[Result]:
+    """Return the runs that a saved notebook holds, in the order of its cells: the panels of its outputs carry them.
+
+    What a record leaves out is not there again: the prompts of the calls, system messages, what models thought aloud.
+    Whatever was cut when it was saved is named in the result's ``notes``. A run that is shown twice comes once.
+
+    Args:
+        path: an ``.ipynb`` file.
+
+    Raises:
+        SetupError: the file cannot be read, or is no notebook.
+
+    >>> from_notebook("no_such.ipynb")
+    Traceback (most recent call last):
+    moa_nb.errors.SetupError: no_such.ipynb cannot be read: No such file or directory
+    """
+    try:
+        notebook = json.loads(Path(path).read_text("utf-8"))
+        cells = notebook["cells"]
+        outputs = [output for cell in cells for output in cell.get("outputs", ())]
+    except OSError as error:
+        msg = f"{path} cannot be read: {error.strerror}"
+        raise SetupError(msg) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        msg = f"{path} is no notebook of the format 4, which JupyterLab and VS Code save"
+        raise SetupError(msg) from None
+    runs: dict[object, Result] = {}
+    for place, saved in enumerate(run for output in outputs for run in _saved(output)):
+        try:
+            runs.setdefault(saved.get("run_id") or place, result_of(saved))
+        except (KeyError, TypeError, ValueError, AttributeError):
+            msg = f"{path} holds a run that cannot be read: it was written by another version, or by hand"
+            raise SetupError(msg) from None
+    return list(runs.values())
+
+
+def _saved(output: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the records of one output: none, one, or those of pipelines side by side."""
+    saved = output.get("data", {}).get(MIME_TYPE)
+    for run in saved.get("runs", [saved]) if isinstance(saved, dict) else ():
+        if isinstance(run, dict) and {"pipeline", "layers", "text"} <= run.keys():
+            yield run
+
+
+def result_of(record: Mapping[str, Any]) -> Result:
+    """Return the run that ``record`` made plain data of, as far as it goes; ``notes`` say what was cut.
+
+    >>> from moa_nb.pipeline.result import Call, Layer, Result
+    >>> run = Result("Yes.", "single", (Layer("layer 1", (Call("alpha", "lab:alpha", text="Yes.", cost=0.01),)),))
+    >>> result_of(record(run)).calls[0].cost
+    0.01
+    """
+    from moa_nb.pipeline.result import Layer, Result
+
+    layers = tuple(
+        Layer(layer["name"], tuple(_call_of(call) for call in layer["calls"]), layer.get("aside", False))
+        for layer in record["layers"]
+    )
+    totals, flags = record.get("totals", {}), record.get("flags", {})
+    return Result(
+        record["text"],
+        record["pipeline"],
+        layers,
+        record.get("value"),
+        totals.get("seconds") or 0.0,
+        notes=(*record.get("notes", ()), *_missing(record)),
+        run_id=record.get("run_id", ""),
+        # Of a system message there is a digest alone.
+        conversation=tuple(
+            Message(turn["role"], turn["content"]) for turn in record.get("conversation", ()) if "content" in turn
+        ),
+        error=record.get("error"),
+        budget=totals.get("budget"),
+        **{name: flags[name] for name in _FLAGS if flags.get(name) is not None},
+    )
+
+
+_FLAGS = ("degraded", "converged", "accepted", "agreement", "stop_reason", "n_unparsed")
+
+_OF_A_CALL = (
+    *("answered_by", "template", "template_digest", "finish_reason", "note", "cost", "saved", "value"),
+    *("started", "queued_seconds", "first_token_seconds", "seconds", "attempts", "unreported", "repeats", "cached"),
+    *("error", "error_kind"),
+)
+"""What a record calls as a call does."""
+
+
+def _call_of(record: Mapping[str, Any]) -> Call:
+    from moa_nb.pipeline.result import Call
+
+    return Call(
+        record["agent"],
+        record["model"],
+        text=record["text"],
+        usage=Usage(**record.get("usage", {})),
+        parameters=tuple(record.get("parameters", {}).items()),
+        **{name: record[name] for name in _OF_A_CALL if name in record},
+    )
+
+
+def _missing(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a sentence for each text and value that was cut when the record was saved."""
+    calls = [(f"the answer of {call['agent']}", call) for layer in record["layers"] for call in layer["calls"]]
+    for what, said in [("the answer", record), *calls]:
+        if said.get("is_cut"):
+            yield f"{what} was cut when it was saved: {len(said['text']):,} of {said['n_characters']:,} characters are here"
+        if said.get("value_is_cut"):
+            yield f"the value of {what} was left out when it was saved"

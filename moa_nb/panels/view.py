@@ -158,11 +158,9 @@ class PanelView:
     def is_form(self) -> bool:
         """Whether the answer's fields stand in an account, each whole, and need no text beside it."""
         fields = next((account for account in self.accounts if account.title == FIELDS), None)
-        return (
-            fields is not None
-            and len(fields.entries) <= MOST_ENTRIES
-            and not any(entry.cells[1].text.endswith(" …") for entry in fields.entries)
-        )
+        if fields is None or len(fields.entries) > MOST_ENTRIES or not self.text.lstrip().startswith("{"):
+            return False
+        return not any(entry.cells[1].text.endswith(" …") for entry in fields.entries)
 
     @property
     def span(self) -> float:

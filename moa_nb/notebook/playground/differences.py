@@ -1,39 +1,18 @@
-"""Two texts word by word: what stayed, what went, what came."""
+"""Two versions of the templates word by word: what they say, what is sent, what comes back."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
 from moa_nb.notebook.playground.preview import Preview
-from moa_nb.panels.markdown import to_plain
+from moa_nb.panels.difference import Part, difference, to_words
 
-__all__ = ["Difference", "Pieces", "between", "words"]
+__all__ = ["Difference", "Pieces", "between"]
 
-Pieces = tuple[tuple[str, str], ...]
-"""``same``, ``gone`` or ``new``, and the text, in order."""
-
-_WORD = re.compile(r"\w+|\s+|[^\w\s]")
-_KINDS = {"equal": "same", "delete": "gone", "insert": "new"}
-
-
-def words(before: str, after: str) -> Pieces:
-    """Return the difference of two texts word by word, white space and signs included.
-
-    >>> words("Weigh each of them.", "Weigh all of them!")
-    (('same', 'Weigh '), ('gone', 'each'), ('new', 'all'), ('same', ' of them'), ('gone', '.'), ('new', '!'))
-    """
-    old, new = _WORD.findall(before), _WORD.findall(after)
-    pieces: list[tuple[str, str]] = []
-    for kind, start, end, new_start, new_end in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
-        if kind in {"equal", "delete", "replace"}:
-            pieces.append((_KINDS.get(kind, "gone"), "".join(old[start:end])))
-        if kind in {"insert", "replace"}:
-            pieces.append(("new", "".join(new[new_start:new_end])))
-    return tuple(pieces)
+Pieces = Sequence[Part]
+"""How one text becomes the other: stretches that stay, go and come."""
 
 
 @dataclass(frozen=True)
@@ -66,16 +45,13 @@ class Difference:
     def __str__(self) -> str:
         lines = [f"{self.before} → {self.after}", *self.remarks]
         for heading, pieces in self.parts:
-            lines += [f"--- {heading} ---", "".join(_MARKS[kind].format(to_plain(text)) for kind, text in pieces)]
+            lines += [f"--- {heading} ---", to_words(pieces)]
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's
         from moa_nb.notebook.playground import static
 
         return static.of_difference(self)
-
-
-_MARKS = {"same": "{}", "gone": "[-{}-]", "new": "{{+{}+}}"}
 
 
 def between(
@@ -100,7 +76,7 @@ def between(
 def _differing(before: Mapping[str, str], after: Mapping[str, str], *, both: bool = False) -> dict[str, Pieces]:
     names = [*before, *(name for name in after if name not in before)]
     return {
-        name: words(before.get(name, ""), after.get(name, ""))
+        name: difference(before.get(name, ""), after.get(name, ""))
         for name in names
         if before.get(name) != after.get(name) and (not both or (name in before and name in after))
     }

@@ -87,7 +87,7 @@ function pieces(list) {
   const text = make("pre");
   for (const [kind, part] of list) {
     // Said by tags too, for those who do not see colours.
-    const node = kind === "same" ? document.createTextNode(part) : make(kind === "new" ? "ins" : "del");
+    const node = kind === "same" ? document.createTextNode(part) : make(kind === "added" ? "ins" : "del");
     if (kind !== "same") node.textContent = part;
     text.append(node);
   }
@@ -172,7 +172,8 @@ function playground(model) {
   const colours = make("div", { class: "colours", "aria-hidden": "true" });
   const source = make("textarea", {
     class: "source", spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-label": "template source", "aria-multiline": "true",
-    oninput: () => { colour(); look(PAUSE); },
+    oninput: () => { colour(); reveal(); look(PAUSE); },
+    onkeyup: () => reveal(),
     onkeydown: (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
         event.preventDefault();
@@ -214,6 +215,12 @@ function playground(model) {
     const { scrollTop } = code;
     colours.replaceChildren(...coloured(source.value, bad));
     code.scrollTop = scrollTop;
+  }
+
+  function reveal() {
+    const line = colours.children[source.value.slice(0, source.selectionEnd).split("\n").length - 1];
+    const bottom = line.offsetTop + line.offsetHeight - code.clientHeight;
+    code.scrollTop = Math.min(Math.max(code.scrollTop, bottom + 6), line.offsetTop);
   }
 
   function look(pause) {
@@ -291,12 +298,14 @@ function playground(model) {
   // Later: where the output is drawn again, the editor is mounted anew before that, and has its focus back.
   root.addEventListener("focusout", () => setTimeout(() => { if (!root.contains(document.activeElement)) focused = null; }));
 
-  // On a button Enter, or a letter, would be a command of the notebook's, which listens before everybody else.
+  // On a button Enter, or a letter, would be a command of the notebook's, which listens before everybody else; and it
+  // takes the line breaks out of what is typed in an output.
   const guard = (event) => {
     const isCommand = event.ctrlKey || event.metaKey || event.altKey || event.key === "Escape";
-    if (!isCommand && root.contains(event.target) && !event.target.matches("textarea, input")) event.stopPropagation();
+    const isTyping = event.type === "keydown" && event.target.matches?.("textarea, input");
+    if (!isCommand && !isTyping && root.contains(event.target)) event.stopPropagation();
   };
-  window.addEventListener("keydown", guard, true);
+  for (const type of ["keydown", "beforeinput"]) window.addEventListener(type, guard, true);
 
   // What is taken out of the page forgets how far it was scrolled.
   const scrolled = new Map([[code, 0], [prompt, 0]]);
@@ -310,7 +319,7 @@ function playground(model) {
       if (focused) focused.focus({ preventScroll: true });
     },
     end() {
-      window.removeEventListener("keydown", guard, true);
+      for (const type of ["keydown", "beforeinput"]) window.removeEventListener(type, guard, true);
       for (const [trait, show] of Object.entries(watched)) model.off(`change:${trait}`, show);
     },
   };

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moa_nb.notebook.playground.differences import Difference, words
+from moa_nb.notebook.playground.differences import Difference
 from moa_nb.notebook.playground.drafts import Mistake
 from moa_nb.notebook.playground.preview import Preview
 from moa_nb.notebook.playground.trial import Trial
+from moa_nb.panels.difference import difference as word_by_word
 from moa_nb.panels.figures import count, dollars
 from moa_nb.panels.markdown import to_plain
 from moa_nb.pipeline.result import Call, Layer, Result
@@ -113,7 +114,7 @@ def tried(trial: Trial) -> dict[str, Any]:
     for row, line in zip(trial.rows, trial.cells, strict=True):
         shown: list[Any] = [_cut(cell, 4000) for cell in line]
         if row.before is not None and row.text is not None:
-            shown[2] = [[kind, _cut(text, 4000)] for kind, text in words(row.before, row.text)]
+            shown[2] = [[kind, _cut(text, 4000)] for kind, text in word_by_word(row.before, row.text)]
         cells.append(shown)
     return {"title": trial.caption, "headers": [*trial.headers], "cells": cells, "status": "done"}
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import TYPE_CHECKING, Any
 
 from moa_nb.errors import MoaError
 from moa_nb.notebook.playground import scene
 from moa_nb.notebook.playground.drafts import mistake
+from moa_nb.panels.difference import to_html, to_words
 from moa_nb.panels.markdown import to_plain
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def drawn(playground: Playground, seen: dict[str, Any], mark: str = "") -> dict[
         "shown": _fitting({**_NOTHING_SHOWN, **playground.shown}),
     }
     return {
-        "text/html": str(_template().render(about, mark=mark)),
+        "text/html": str(_template().render(about, mark=mark, marked=to_html)),
         "text/markdown": _markdown(about),
         "text/plain": _plain(about),
     }
@@ -61,7 +63,7 @@ def drawn(playground: Playground, seen: dict[str, Any], mark: str = "") -> dict[
 def of_difference(difference: Difference) -> dict[str, Any]:
     """Return a difference by media type."""
     shown = {**_NOTHING_SHOWN, **scene.differing(difference)}
-    return {"text/html": str(_template().module.result(shown)), "text/plain": to_plain(str(difference))}
+    return {"text/html": str(_template().module.result(shown, to_html)), "text/plain": to_plain(str(difference))}
 
 
 @functools.cache
@@ -107,27 +109,16 @@ def _plain(about: dict[str, Any]) -> str:
 
 
 def _words(part: dict[str, Any]) -> str:
-    return part["text"] if "text" in part else _marked(part["pieces"])
+    return part["text"] if "text" in part else to_words(part["pieces"])
 
 
 def _cell(cell: Any) -> str:
-    return cell if isinstance(cell, str) else _marked(cell)
-
-
-def _marked(pieces: Any) -> str:
-    marks = {"same": "{}", "gone": "[-{}-]", "new": "{{+{}+}}"}
-    return "".join(marks[kind].format(text) for kind, text in pieces)
+    return cell if isinstance(cell, str) else to_words(cell)
 
 
 def _markdown(about: dict[str, Any]) -> str:
     # In a fence that the text cannot close, nothing is markup.
     text = _plain(about)
-    longest = max((len(run) for run in _runs(text)), default=0)
+    longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}text\n{text}\n{fence}\n"
-
-
-def _runs(text: str) -> list[str]:
-    import re
-
-    return re.findall("`+", text)

@@ -65,6 +65,8 @@ async def cascade(task: Task, params: Cascade, ask: Ask) -> Candidate:
         if number > len(limits):
             return answer, None
         score = await _score(task, params.scorer, ask, f"tier {number}: score", answer)
+        if score is not None:
+            ask.flag(f"tier {number}: score {score:.3g}, to be above {limits[number - 1]:g}")
         return answer, Judgement(score, accepted=score is not None and score > limits[number - 1])
 
     return await climb(ask, tiers, attempt)

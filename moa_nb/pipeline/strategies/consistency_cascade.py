@@ -73,6 +73,8 @@ async def consistency_cascade(task: Task, params: ConsistencyCascade, ask: Ask) 
         winner = answers[at]
         assert winner is not None  # it has a value, or is the first there is
         is_same = unanimous([plurality(part).value for part in _parts(values, params.samples)])
+        if params.gate == "vote":
+            ask.flag(f"tier {number}: {vote.share_of_all:.0%} agree, {params.agree:.0%} asked for")
         accepted = is_same if params.gate == "ways" else vote.share_of_all >= params.agree
         return replace(winner, agent=agent.label), Judgement(vote.share_of_all, accepted=accepted)
 

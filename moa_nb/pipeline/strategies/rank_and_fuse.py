@@ -46,6 +46,7 @@ async def rank_and_fuse(task: Task, params: RankAndFuse, ask: Ask) -> Candidate:
     if not rankings and len(answers) > 1:
         ask.flag("the answers could not be compared: they stand in the order of their agents", degraded=True)
     best = ask.pick(answers, order[: params.top])
+    ask.flag(f"joined: {', '.join(one.agent for one in best)}")
     try:
         return await ask.one("fusion", params.aggregator, see=best, template="fuse/fuse")
     except Unanswered:

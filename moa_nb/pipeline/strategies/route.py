@@ -151,6 +151,8 @@ async def _way(task: Task, params: Route, ask: Ask) -> int | None:
     except Unanswered as error:
         ask.flag(f"the router failed: {error}", degraded=True)
     at = _place(word, params)
+    if at is not None:
+        ask.flag(f"the router said {word}: {params.names[at]!r} answers")
     chosen = ask.choose("way", len(params.ways), at or 0)
     return None if at is None and ask.choices is None else chosen
 
