@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from moa_nb.errors import MoaError, Unanswered
     from moa_nb.frames import FrameRun
     from moa_nb.frames.recalled import recall
-    from moa_nb.history import last, runs
+    from moa_nb.history import last, messages, runs
+    from moa_nb.panels.difference_of_runs import difference
+    from moa_nb.panels.provenance import from_notebook
     from moa_nb.pipeline.ask import Ask
     from moa_nb.pipeline.candidate import Candidate, Question, Task
     from moa_nb.pipeline.result import Result
@@ -38,8 +40,11 @@ __all__ = [
     "agent",
     "arun",
     "configure",
+    "difference",
     "estimate",
+    "from_notebook",
     "last",
+    "messages",
     "recall",
     "run",
     "runs",
@@ -67,8 +72,11 @@ _HOMES = {
     "agent": "moa_nb.providers.functions",
     "arun": "moa_nb.engine",
     "configure": "moa_nb.settings",
+    "difference": "moa_nb.panels.difference_of_runs",
     "estimate": "moa_nb.engine",
+    "from_notebook": "moa_nb.panels.provenance",
     "last": "moa_nb.history",
+    "messages": "moa_nb.history",
     "recall": "moa_nb.frames.recalled",
     "run": "moa_nb.engine",
     "runs": "moa_nb.history",

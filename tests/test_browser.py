@@ -549,48 +549,14 @@ def test_a_playground_is_edited_run_and_left_behind(
     for model in ("alpha", "beta", "gamma"):
         server.on(model, lambda body: f"{body['model']} of {len(str(body['messages']))}: {HOSTILE}")
     name = f"playground-{theme.lower()}"
-    rows = f"df = pd.DataFrame({{'review': ['{theme} one', {HOSTILE!r}, None]}})\npg = moa.Playground(df, 'review', 'moa-lite')\npg"
-    lab.write(f"{name}.ipynb", notebook_of(setup(server), rows))
+    rows = f"df = pd.DataFrame({{'review': ['{theme} one', {HOSTILE!r}, None]}})"
+    lab.write(f"{name}.ipynb", notebook_of(setup(server), f"{rows}\npg = moa.Playground(df, 'review', 'moa-lite')\npg"))
     reader.open(f"{name}.ipynb")
     reader.wait_for_kernel()
     reader.run_all()
     editor = reader.page.locator(".moa-playground")
     editor.wait_for()
-    result, prompts, source = editor.locator(".result"), editor.locator(".prompts"), editor.locator("textarea.source")
-
-    # It runs, and prompts follow the keys.
-    reader.until(lambda: "not asked yet" in prompts.inner_text())
-    editor.locator("button", has_text="Run").click()
-    reader.until(lambda: "3 calls sent" in result.inner_text())
-    source.click()
-    reader.page.keyboard.press("Control+End")
-    reader.page.keyboard.type(" be kind to all of them")
-    reader.until(lambda: "be kind to all of them" in prompts.inner_text())
-    assert "1 calls (2 more cached)" in editor.locator(".figures").inner_text()
-
-    # The static form follows; whoever types is not disturbed.
-    reader.page.wait_for_timeout(2500)
-    n_asked = server.count()
-    reader.page.keyboard.type("!")
-    reader.page.keyboard.press("Control+Enter")
-    reader.until(lambda: "1 call sent, 2 from the store" in result.inner_text())
-    assert server.count() == n_asked + 1
-
-    # Mistakes stand at their line, rows side by side, differences word by word; by keyboard too.
-    reader.page.keyboard.type("\n{{ referenses }}")
-    reader.until(lambda: "did you mean 'references'?" in editor.locator(".mistakes").inner_text())
-    last = editor.locator(".line").count() - 1
-    assert editor.locator(".line").nth(last).evaluate("line => line.classList.contains('bad')")
-    reader.shot(f"{name}-mistake")
-    for _ in "\n{{ referenses }}":
-        reader.page.keyboard.press("Backspace")
-    editor.locator("button", has_text="Compare").focus()
-    reader.page.keyboard.press("Enter")
-    reader.until(lambda: "be kind to all of them!" in result.locator("ins").first.inner_text())
-    editor.locator("button", has_text="Side by side").click()
-    reader.until(lambda: result.locator("tbody tr").count() == 2)
-    editor.locator("button", has_text="Copy as Python").click()
-    reader.until(lambda: "moa-lite" in result.locator("textarea").input_value())
+    check_editing(reader, editor, server)
     reader.shot(name, whole=True)
     check_harmless(reader)
 
@@ -615,6 +581,44 @@ def test_a_playground_is_edited_run_and_left_behind(
         check_harmless(again)
     finally:
         again.close()
+
+
+def check_editing(reader: Reader, editor: Locator, server: ChatServer) -> None:
+    """Check that a playground runs, follows the keys, marks mistakes, compares and copies, by mouse and by keyboard."""
+    result, prompts, source = editor.locator(".result"), editor.locator(".prompts"), editor.locator("textarea.source")
+    reader.until(lambda: "not asked yet" in prompts.inner_text())
+    editor.locator("button", has_text="Run").click()
+    reader.until(lambda: "3 calls sent" in result.inner_text())
+    source.click()
+    reader.page.keyboard.press("Control+End")
+    reader.page.keyboard.type(" be kind to all of them")
+    reader.until(lambda: "be kind to all of them" in prompts.inner_text())
+    assert "(2 more cached)" in editor.locator(".figures").inner_text()
+
+    # The static form follows, and whoever types is not disturbed.
+    reader.page.wait_for_timeout(2500)
+    n_asked = server.count()
+    reader.page.keyboard.type("!")
+    reader.page.keyboard.press("Control+Enter")
+    reader.until(lambda: "1 call sent, 2 from the store" in result.inner_text())
+    assert server.count() == n_asked + 1
+
+    # A mistake stands at its line.
+    mistake = "\n{{ referenses }}"
+    reader.page.keyboard.type(mistake)
+    reader.until(lambda: "did you mean 'references'?" in editor.locator(".mistakes").inner_text())
+    assert "bad" in str(editor.locator(".line").last.get_attribute("class"))
+    assert editor.locator(".line.bad").count() == 1
+    for _ in mistake:
+        reader.page.keyboard.press("Backspace")
+
+    editor.locator("button", has_text="Compare").focus()
+    reader.page.keyboard.press("Enter")
+    reader.until(lambda: "be kind to all of them!" in result.locator("ins").first.inner_text())
+    editor.locator("button", has_text="Side by side").click()
+    reader.until(lambda: result.locator("tbody tr").count() == 2)
+    editor.locator("button", has_text="Copy as Python").click()
+    reader.until(lambda: "moa-lite" in result.locator("textarea").input_value())
 
 
 def check_harmless(reader: Reader) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -247,20 +246,6 @@ def test_broken_characters_cost_no_turn(tmp_path: Path) -> None:
     kept = Store(tmp_path / "store.sqlite")
     kept.add_turn("a\ud800", turn("b\ud800", "c\ud800"))
     assert [(one.question, one.answer) for one in kept.turns("a\ud800")] == [("b?", "c?")]
-    assert kept.complaint() is None
-    kept.close()
-
-
-def test_a_store_without_chats_gets_them(tmp_path: Path) -> None:
-    """A file of the version before is migrated: what it has stays, and chats can begin."""
-    path = tmp_path / "store.sqlite"
-    Store(path).close()
-    connection = sqlite3.connect(path)
-    connection.executescript("DROP TABLE turns; PRAGMA user_version=3")
-    connection.close()
-    kept = Store(path)
-    kept.add_turn("support", turn(FIRST))
-    assert [row.name for row in kept.chats()] == ["support"]
     assert kept.complaint() is None
     kept.close()
 

@@ -611,7 +611,7 @@ def test_an_older_file_is_migrated(tmp_path: Path) -> None:
     assert asked(path, "PRAGMA user_version") == schema.VERSION
     assert asked(
         path, "SELECT GROUP_CONCAT(name) FROM (SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY 1)"
-    ) == ("batches,blocks,ledger,marks,places,questions,recipes,runs")
+    ) == ("batches,blocks,ledger,marks,places,questions,recipes,runs,turns,versions")
     store.close()
 
 
@@ -625,7 +625,7 @@ def test_a_file_of_version_two_is_migrated(tmp_path: Path) -> None:
     store.close()
     connection = sqlite3.connect(path)
     for statement in (
-        *(f"DROP TABLE {name}" for name in ("recipes", "questions", "batches")),
+        *(f"DROP TABLE {name}" for name in ("recipes", "questions", "batches", "turns", "versions")),
         "ALTER TABLE runs DROP COLUMN process",
         "PRAGMA user_version=2",
     ):

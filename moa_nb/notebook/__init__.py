@@ -12,8 +12,10 @@ __all__ = ["load", "unload"]
 
 def load(shell: InteractiveShell) -> None:
     """Register the magics, and say in one line what they will use; loading again changes nothing."""
+    from moa_nb.notebook.completion import offer
     from moa_nb.notebook.magic import MoaMagics
 
+    offer(shell)
     if "moa" not in shell.magics_manager.magics["cell"]:
         shell.register_magics(MoaMagics)
     try:
@@ -25,6 +27,9 @@ def load(shell: InteractiveShell) -> None:
 
 def unload(shell: InteractiveShell) -> None:
     """Take the magics back and end the engine: its thread, its connections, its open file."""
+    from moa_nb.notebook.completion import withdraw
+
+    withdraw(shell)
     manager = shell.magics_manager
     for kind in ("line", "cell"):
         manager.magics[kind].pop("moa", None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import dataclass, replace
+from html import escape
 from typing import Any
 
 from moa_nb import settings
@@ -13,8 +14,10 @@ from moa_nb.engine.loop import Job
 from moa_nb.errors import MoaError
 from moa_nb.notebook.controls import Controls, Part
 from moa_nb.notebook.rerun import from_layer, places, run_again, with_model
-from moa_nb.panels import figures, markdown, provenance
+from moa_nb.panels import figures, provenance
 from moa_nb.panels.bundle import bundle
+from moa_nb.panels.difference import difference, to_html, to_markdown, to_words
+from moa_nb.panels.markdown import inline_markdown, to_plain
 from moa_nb.panels.text import markdown as panel_markdown
 from moa_nb.panels.view import view_of
 from moa_nb.pipeline.candidate import Task
@@ -26,8 +29,7 @@ __all__ = ["LiveForm", "Rerun", "live_form"]
 _MOST_SHOWN = 3
 """Further runs that stand below the first; earlier ones are in ``moa.runs()``."""
 _SAY_SECONDS = 0.25
-_MOST_COMPARED = 20_000
-"""Characters of each answer that are compared word by word."""
+_DIFFERING = "white-space:pre-wrap;overflow-wrap:break-word;margin:.3em 0;padding:.45em .7em;background:#88888818"
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class LiveForm:
         self._record: RunRecord | None = None
         self._controls = Controls(self._parts(), self.press)
         self._controls.widget.texts = {
-            "answer": markdown.to_plain(result.text),
+            "answer": to_plain(result.text),
             "markdown": panel_markdown(view_of(result)),
         }
 
@@ -231,22 +233,21 @@ def _known_models(plan: Plan) -> list[str]:
 
 def _below(first: Result, rerun: Rerun) -> dict[str, Any]:
     """Return a further run by media type: what differs from the first, and its panel."""
-    from moa_nb.notebook.playground.differences import Difference, words
-    from moa_nb.notebook.playground.static import of_difference
-
-    result = rerun.result
-    outputs = {}
-    if first.text != result.text and result.error is None:
-        outputs["answer"] = words(first.text[:_MOST_COMPARED], result.text[:_MOST_COMPARED])
-    differing = of_difference(Difference("above", f"{rerun.what}: {_figures(first, result)}", {}, {}, outputs))
-    panel = bundle(result)
-    plain = differing["text/plain"]
+    result, panel = rerun.result, bundle(rerun.result)
+    title = to_plain(f"{rerun.what}: {_figures(first, result)}")
+    differs = difference(first.text, result.text) if result.error is None else []
+    if result.error is None and first.text == result.text:
+        title += "; the same answer"
+        differs = []
+    pre = f'<pre style="{_DIFFERING}">{to_html(differs)}</pre>' if differs else ""
+    # Both classes tell MathJax to keep off: what stands between two dollar signs is no mathematics.
+    head = f'<div class="tex2jax_ignore mathjax_ignore" style="margin:.7em 0 .3em"><b>{escape(title)}</b>{pre}</div>'
+    words = f"\n{to_words(differs)}" if differs else ""
+    marked = f"\n\n{to_markdown(differs)}" if differs else ""
     return {
-        # Both classes tell MathJax to keep off: what stands between two dollar signs is no mathematics.
-        "text/html": f'<div class="tex2jax_ignore mathjax_ignore">{differing["text/html"]}</div>{panel["text/html"]}',
-        # As code, which nothing in it may end.
-        "text/markdown": "```text\n" + plain.replace("```", "'''") + f"\n```\n\n{panel['text/markdown']}",
-        "text/plain": f"{plain}\n\n{panel['text/plain']}",
+        "text/html": head + panel["text/html"],
+        "text/markdown": f"{inline_markdown(title)}{marked}\n\n{panel['text/markdown']}",
+        "text/plain": f"{title}{words}\n\n{panel['text/plain']}",
     }
 
 

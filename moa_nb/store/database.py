@@ -7,14 +7,14 @@ import functools
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from moa_nb.chat import Completion
 from moa_nb.errors import SetupError
-from moa_nb.store import batches, ledger, place, recipes, runs, schema, upkeep
+from moa_nb.store import batches, conversations, ledger, place, recipes, runs, schema, upkeep
 from moa_nb.store.index import Index
 from moa_nb.store.writer import Note, Write, Writer
 
@@ -219,7 +219,12 @@ class Store:
     def delete_run(self, run_id: str) -> bool:
         """Return whether there was such a run; it, its record and its recipe are gone. What it cost stays in the ledger."""
         self._await_notes()  # a run that goes on from this one may be taking over its questions
-        return bool(self._do(lambda connection: runs.delete(connection, run_id)))
+
+        def delete(connection: sqlite3.Connection) -> bool:
+            conversations.delete_run(connection, run_id)
+            return runs.delete(connection, run_id)
+
+        return bool(self._do(delete))
 
     def delete_answers(self, run_id: str) -> int | None:
         """Return how many answers that this run used, and no other listed run, are gone; ``None`` if they are not known."""
@@ -240,6 +245,33 @@ class Store:
     def savings(self) -> ledger.Savings:
         """Return what cached answers would have taken, over all notebooks."""
         return self._do(ledger.savings) or ledger.Savings(0, 0, 0.0)
+
+    # Chats ------------------------------------------------------------------------------------
+
+    def turns(self, chat: str) -> list[conversations.Turn]:
+        """Return the turns of a chat in their order; none where there is no such chat."""
+        return self._do(lambda connection: conversations.turns(connection, chat)) or []
+
+    def add_turn(
+        self, chat: str, turn: conversations.Turn, *, known: Collection[str] = (), gone: Collection[str] = ()
+    ) -> int:
+        """Return how many turns came between that the question did not know of; its turn is now the chat's last.
+
+        Args:
+            chat: its name.
+            turn: what is added.
+            known: the runs of the turns that the chat had when the question was asked.
+            gone: those of them whose place the turn takes; they are deleted.
+        """
+        return self._do(lambda connection: conversations.add(connection, chat, turn, known, gone)) or 0
+
+    def chats(self) -> list[conversations.ChatRow]:
+        """Return all chats, the one that went on last first."""
+        return self._do(conversations.chats) or []
+
+    def forget_chat(self, chat: str) -> int:
+        """Return how many turns the chat had, which are now gone. Their runs and answers stay until they are deleted."""
+        return self._do(lambda connection: conversations.forget(connection, chat)) or 0
 
     # Recipes ----------------------------------------------------------------------------------
 
@@ -368,6 +400,7 @@ class Store:
         before = time.time() - seconds
 
         def delete(connection: sqlite3.Connection) -> int:
+            conversations.delete_before(connection, before)
             return upkeep.delete_where(connection, before=before) + runs.delete_before(connection, before)
 
         return self._delete(delete)[0]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from moa_nb.store import batches, recipes
+from moa_nb.store import batches, conversations, recipes, versions
 from moa_nb.store.place import is_remote
 from moa_nb.store.version_one import from_version_one
 
@@ -77,7 +77,7 @@ CREATE INDEX ledger_run ON ledger (run);
 CREATE INDEX ledger_day ON ledger (day);
 """
 
-_NEW_IN_THREE = recipes.TABLES + batches.TABLES
+_NEW_IN_THREE = recipes.TABLES + batches.TABLES + conversations.TABLES + versions.TABLES
 
 
 class Damaged(sqlite3.DatabaseError):

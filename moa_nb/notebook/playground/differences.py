@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from moa_nb.notebook.playground.preview import Preview
-from moa_nb.panels.difference import Part, difference, to_words
+from moa_nb.panels.difference import Part, to_words
+from moa_nb.panels.difference import difference as words
 
-__all__ = ["Difference", "Pieces", "between"]
+__all__ = ["Difference", "Pieces", "between", "words"]
 
 Pieces = Sequence[Part]
 """How one text becomes the other: stretches that stay, go and come."""
@@ -76,7 +77,7 @@ def between(
 def _differing(before: Mapping[str, str], after: Mapping[str, str], *, both: bool = False) -> dict[str, Pieces]:
     names = [*before, *(name for name in after if name not in before)]
     return {
-        name: difference(before.get(name, ""), after.get(name, ""))
+        name: words(before.get(name, ""), after.get(name, ""))
         for name in names
         if before.get(name) != after.get(name) and (not both or (name in before and name in after))
     }
