@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from moa_nb.frames import FrameRun
     from moa_nb.frames.recalled import recall
     from moa_nb.history import last, messages, runs
+    from moa_nb.notebook.playground import Playground
     from moa_nb.panels.difference_of_runs import difference
     from moa_nb.panels.provenance import from_notebook
     from moa_nb.pipeline.ask import Ask
@@ -33,6 +34,7 @@ __all__ = [
     "MoaError",
     "Params",
     "Pipeline",
+    "Playground",
     "Question",
     "Result",
     "Task",
@@ -65,6 +67,7 @@ _HOMES = {
     "MoaError": "moa_nb.errors",
     "Params": "moa_nb.pipeline.spec",
     "Pipeline": "moa_nb.pipeline.spec",
+    "Playground": "moa_nb.notebook.playground",
     "Question": "moa_nb.pipeline.candidate",
     "Result": "moa_nb.pipeline.result",
     "Task": "moa_nb.pipeline.candidate",

@@ -29,13 +29,17 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.setenv("MOA_NB_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path / "work")
     settings.reset()
+    before = _stores()
     yield
     from moa_nb.engine import engine
 
     engine.stop()
     settings.reset()
-    left = [thread for thread in threading.enumerate() if thread.name == "moa-nb-store"]
-    assert not left, "a store was not closed"
+    assert _stores() <= before, "a store was not closed"
+
+
+def _stores() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "moa-nb-store"}
 
 
 @pytest.fixture

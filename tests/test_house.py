@@ -68,12 +68,14 @@ OWNERS = {
     "splintr": ("tokens/",),
     "IPython": ("notebook/",),
     "ipywidgets": ("notebook/",),
+    "anywidget": ("notebook/",),
 }
 """The libraries that only some rooms may import."""
 
 WAITING = (
     "IPython",
     "aiohttp",
+    "anywidget",
     "dask",
     "genai_prices",
     "ipywidgets",

@@ -76,7 +76,9 @@ def test_an_edit_over_rows_is_asked_from_its_layer_down(served: ChatServer) -> N
 def test_the_prompts_shown_are_the_prompts_sent(served: ChatServer) -> None:
     """What the preview shows of a layer whose references are known is what the server then gets, to the byte."""
     playground = Playground(FRAME, "review", "moa-lite", instruction="Summarize in a line")
-    first = playground.prompts("layer 1")
+    playground.template = "instruct"
+    first = playground.prompts()
+    playground.template = "synthesize"
     playground.run()
     playground.edit("synthesize", other(playground))
     (shown,) = playground.prompts()

@@ -26,6 +26,7 @@ COMMANDS = {
     "templates": "what prompt templates there are; with a name: its text",
     "chats": "what chats there are; with a name: the whole conversation",
     "reset": "forget a chat",
+    "edit": "a playground in which a template is edited",
     "check": "ask each configured model for one token",
     "where": "what is sent where, and what is stored where",
     "last": "the last run's panel",

@@ -32,7 +32,7 @@ __all__ = ["MoaMagics"]
 _WITH_OPTIONS = frozenset({"costs", "cache", "delete"})
 """The words of ``%moa`` that read what follows them themselves."""
 
-_WITH_NAME = frozenset({"models", "templates", "chats", "reset"})
+_WITH_NAME = frozenset({"edit", "models", "templates", "chats", "reset"})
 """Those that take one name, or none."""
 
 
@@ -132,6 +132,7 @@ class MoaMagics(Magics):
             "cache": lambda: kept.cache(engine.store(settings.current()), rest),
             "delete": lambda: kept.delete(engine.store(settings.current()), rest),
             "templates": lambda: listings.templates(argument),
+            "edit": lambda: _playground(argument),
             "chats": lambda: chats.listing(engine.store(settings.current()), argument),
             "reset": lambda: chats.reset(engine.store(settings.current()), rest[0]),
             "check": lambda: engine.finish(listings.check(engine)),
@@ -201,6 +202,14 @@ class MoaMagics(Magics):
             display(comparing.estimates(engine, contest, task))
             return None
         return comparing.run(engine, contest, task, form=form)
+
+
+def _playground(template: str | None) -> Any:
+    if template is None:
+        raise UsageError("%moa edit takes the name of a template; %moa templates lists them")
+    from moa_nb.notebook.playground import edit
+
+    return edit(template)
 
 
 def _callers_variables() -> dict[str, Any]:

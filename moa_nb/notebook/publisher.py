@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from moa_nb.engine import Engine
+from moa_nb.notebook.display import is_somebody_there
 
 __all__ = ["follow", "publish"]
 
@@ -18,11 +19,13 @@ _BYTES_A_SECOND = 20_000
 
 
 def follow(engine: Engine, publishing: Coroutine[Any, Any, None]) -> None:
-    """Return at once; ``publishing`` goes on on the engine's loop, and its messages are no cell's.
+    """Return at once; ``publishing`` goes on on the engine's loop.
 
-    A message that says it is of a cell that is over is dropped by those who run notebooks without a page.
+    Where a program runs the notebook its messages are no cell's: such programs drop what says that it is of a cell
+    that is over. For a page they are of the cell that began it.
     """
-    contextvars.Context().run(engine.start, publishing)
+    context = contextvars.copy_context() if is_somebody_there() else contextvars.Context()
+    context.run(engine.start, publishing)
 
 
 async def publish(
@@ -42,6 +45,8 @@ async def publish(
     loop = asyncio.get_running_loop()
     due, last = 0.0, None
     try:
+        # Messages of two threads may overtake each other, and a page drops what is of an output that it has not yet.
+        await asyncio.sleep(_EVERY_SECONDS)
         while not is_over():
             if loop.time() >= due:
                 drawn = await asyncio.to_thread(draw)

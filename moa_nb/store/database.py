@@ -7,14 +7,14 @@ import functools
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from moa_nb.chat import Completion
 from moa_nb.errors import SetupError
-from moa_nb.store import batches, conversations, ledger, place, recipes, runs, schema, upkeep
+from moa_nb.store import batches, conversations, ledger, place, recipes, runs, schema, upkeep, versions
 from moa_nb.store.index import Index
 from moa_nb.store.writer import Note, Write, Writer
 
@@ -336,6 +336,22 @@ class Store:
         """Return the kept questions among which a row's may be; ``None`` where no row up to it has any."""
         self._await_notes()
         return self._do(lambda connection: recipes.stretch(connection, run_id, position))
+
+    # Versions of templates --------------------------------------------------------------------
+
+    def keep_version(
+        self, place: str, pipeline: str, sources: Mapping[str, str], name: str | None = None
+    ) -> versions.Version | None:
+        """Return the version of these templates, kept once; ``None`` where nothing can be kept."""
+        return self._do(lambda connection: versions.keep(connection, place, pipeline, sources, name))
+
+    def versions(self, place: str, pipeline: str) -> list[versions.Version]:
+        """Return the versions of a pipeline's templates in a project, oldest first."""
+        return self._do(lambda connection: versions.listed(connection, place, pipeline)) or []
+
+    def forget_version(self, number: int) -> bool:
+        """Return whether there was such a version; it is gone."""
+        return bool(self._do(lambda connection: versions.forget(connection, number)))
 
     # Batches ----------------------------------------------------------------------------------
 

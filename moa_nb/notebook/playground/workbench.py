@@ -187,7 +187,7 @@ class Playground:
             self.editing.saw(draft)
 
     def prompts(self, layer: str | int | None = None, row: int | None = None) -> tuple[Call, ...]:
-        """Return the calls of a layer with their prompts; ``None``: the first that uses the chosen template.
+        """Return the calls of a layer with their prompts; ``None``: the first that the chosen template is for.
 
         Raises:
             UnknownName: there is no such layer.
@@ -213,7 +213,7 @@ class Playground:
         layers = preview.layers
         if layer is None:
             using = (one for one in layers if any(call.template == self.template for call in one.calls))
-            return next(using, layers[-1])
+            return next(using, layers[0 if self.template == self.inputs.own else -1])
         if isinstance(layer, int) and -len(layers) <= layer < len(layers):
             return layers[layer]
         for one in layers:
