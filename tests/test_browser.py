@@ -463,7 +463,7 @@ PRESSING = (
 
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
-def test_what_is_below_a_panel_can_be_pressed(
+def test_what_is_below_a_panel_can_be_pressed(  # noqa: PLR0915 - one visit to the page, looked at from all sides
     reader: Reader, lab: Lab, server: ChatServer, chromium: Browser, theme: str
 ) -> None:
     """A background run is stopped, a finished one asked again and copied, a hostile row opened; the file has no widget."""
@@ -479,8 +479,10 @@ def test_what_is_below_a_panel_can_be_pressed(
         PRESSING,
         f"run = start_in_background(engine, *made({stuck!r})); print('at once')",
         f"asked = made('Why, in {theme}?')\nLiveForm(start_in_background(engine, *asked, shown=False).result, *asked).show()",
-        f"rows = pd.Series([f'{theme} row {{n}}' for n in range(3)], index=[{HOSTILE!r}] * 3)\n"
-        "rows.moa.start.synthesize(pipeline='single', aggregator='lab:delta').show()",
+        (
+            f"rows = pd.Series([f'{theme} row {{n}}' for n in range(3)], index=[{HOSTILE!r}] * 3)\n"
+            "rows.moa.start.synthesize(pipeline='single', aggregator='lab:delta').show()"
+        ),
     ]
     lab.write(f"{name}.ipynb", notebook_of(*sources))
     reader.open(f"{name}.ipynb")

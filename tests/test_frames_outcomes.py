@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 import moa_nb as moa
 from moa_nb.errors import SetupError, SpendingNotAgreed, UnknownName
 from moa_nb.frames import texts as module
+from moa_nb.frames.execution import _tail
 from moa_nb.frames.outcome import Outcome, Outcomes
 from moa_nb.frames.progress import Progress, Spent
 from moa_nb.frames.rows import Rows
-from moa_nb.frames.execution import _tail
 from moa_nb.frames.run import FrameRun
 from moa_nb.frames.texts import TEXT, Texts
 from moa_nb.pipeline import strategies

@@ -51,6 +51,9 @@ Prompt = str | Message | Iterable[Message | Mapping[str, str]]
 _DAY = 86_400.0
 """Seconds."""
 
+_REMEMBERED = 100
+"""Single runs that can be asked again from a layer on, or with another model."""
+
 _CAST_SECONDS = 5.0
 """How long a look for local servers holds."""
 
@@ -89,6 +92,8 @@ class Engine:
         """Runs that go on on loops other than the engine's own."""
         self._stores: dict[str, Store] = {}
         self._cast: tuple[Settings, tuple[str, ...], float, Cast] | None = None
+        self.asked: dict[str, tuple[Plan, Task]] = {}
+        """What the latest single runs of this session were, by their names."""
         self.latest: Any = None
         """The last run of this session, whatever started it: a ``Result`` or a ``FrameRun``."""
 
@@ -276,6 +281,9 @@ class Engine:
     ) -> Result:
         """Return the result of one run that the store remembers, however it ends."""
         began = time.time()
+        self.asked[record.run_id] = plan, task
+        while len(self.asked) > _REMEMBERED:
+            self.asked.pop(next(iter(self.asked)))
         try:
             result = await self.answer(plan, task, record, watched=watched)
             record.result = result.replace(agreement=agreement_of(result, task.form))

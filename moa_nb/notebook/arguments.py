@@ -204,6 +204,7 @@ def cell_parser() -> _Parser:
     add("--dry-run", action="store_true", help="show prompts, calls, tokens and dollars; send nothing")
     add("--no-cache", action="store_true", help="neither use nor keep answers")
     add("--refresh", action="store_true", help="ask again, and keep the new answers")
+    add("-b", "--background", action="store_true", help="return at once; the panel goes on, and has a Stop button")
     add("-q", "--quiet", action="store_true", help="show nothing")
     add("--raw", action="store_true", help="braces are text: no {{ variables }}")
     add("-f", "--format", choices=FORMATS, help="how the answer is shown")

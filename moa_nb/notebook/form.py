@@ -199,7 +199,7 @@ class LiveForm:
 
 def live_form(result: Result) -> LiveForm:
     """Return the form of a run; one of this session can be run again."""
-    asked = getattr(current(), "asked", {}).get(result.run_id)
+    asked = current().asked.get(result.run_id)
     return LiveForm(result) if asked is None else LiveForm(result, *asked)
 
 

@@ -44,9 +44,10 @@ class FramePanel:
 
     def show(self) -> None:
         """Return nothing; show the report, and keep it up to date until the run is over."""
-        self._controls.show(self._draw())
-        if not self._run.done:
-            follow(current(), self._follow())
+        # What the widget is told in its first moments a page may miss: rows are listed from the first update on, and
+        # there is one also where the run is over by now.
+        self._controls.show(bundle(view_of_run(self._execution)))
+        follow(current(), self._follow())
 
     async def _follow(self) -> None:
         await publish(self._draw, self._controls.update, self._controls.update, lambda: self._run.done)

@@ -19,6 +19,7 @@ from moa_nb.engine.plan import Options
 from moa_nb.errors import MoaError, nearest
 from moa_nb.notebook import chats, comparing, kept, listings, running
 from moa_nb.notebook.arguments import COMMANDS, FORMATS, cell_parser, split
+from moa_nb.notebook.background import BackgroundRun, start_in_background
 from moa_nb.notebook.cell import filled_in, schema_of, task_of, with_form
 from moa_nb.options import CacheMode
 from moa_nb.panels.comparison import Comparison
@@ -70,7 +71,7 @@ class MoaMagics(Magics):
         %%moa [NAME] [-p PIPELINE] [-m A,B,C] [-a MODEL] [-n SAMPLES] [-l LAYERS] [-T TEMPERATURE]
               [--max-tokens N] [-t TEMPLATE] [--schema NAME] [--reference TEXT] [--budget DOLLARS]
               [--chat NAME] [--compare P,Q,R [--judge MODEL]] [--mode live|batch] [--dry-run]
-              [--no-cache] [--refresh] [-q] [--raw] [-f panel|markdown|text|json]
+              [--no-cache] [--refresh] [-b] [-q] [--raw] [-f panel|markdown|text|json]
 
         {{ name }} in the cell is the notebook's variable; DataFrames become small tables. NAME takes
         the result: its text, layers, prompts, usage, cost; with --schema its value; with --compare
@@ -84,7 +85,7 @@ class MoaMagics(Magics):
         anew. moa.messages(NAME) has the messages.
 
         %moa pipelines | models [PROVIDER] | settings | templates [NAME] | check | where | last
-        %moa chats [NAME] | reset NAME
+        %moa edit TEMPLATE | chats [NAME] | reset NAME
         %moa costs [--by day,pipeline,model] [--days N]
         %moa cache [clear [--older-than 30d] [--model NAME]]
         %moa delete RUN [--with-answers]
@@ -149,11 +150,7 @@ class MoaMagics(Magics):
     def _last(self) -> None:
         from moa_nb.history import last
 
-        run = last()
-        if isinstance(run, Result):
-            run.show()
-        else:
-            display(run.report)
+        last().show()
 
     # %%moa ------------------------------------------------------------------------------------
 
@@ -165,7 +162,9 @@ class MoaMagics(Magics):
         if options.reference is not None:
             task = replace(task, reference_answer=filled_in(options.reference, variables))
         form = "quiet" if options.quiet else options.format or self.format
-        result: Result | Comparison | None
+        result: Result | Comparison | BackgroundRun | None
+        if options.background and (options.compare or options.chat or options.dry_run):
+            raise UsageError("%%moa: --background is for a single answer: without --chat, --compare and --dry-run")
         if options.compare:
             result = self._compare(engine, options, task, form)
         else:
@@ -173,14 +172,18 @@ class MoaMagics(Magics):
         if options.name and result is not None:
             self._variables[options.name] = result
 
-    def _run(self, engine: Engine, options: argparse.Namespace, task: Task, question: str, form: str) -> Result | None:
-        """Return the result; ``None`` where nothing was to be sent."""
+    def _run(
+        self, engine: Engine, options: argparse.Namespace, task: Task, question: str, form: str
+    ) -> Result | BackgroundRun | None:
+        """Return the result, or what brings it; ``None`` where nothing was to be sent."""
         plan = engine.finish(engine.plan(_run_options(options), task.form))
         if options.reference is not None and not plan.pipeline.params.judging():
             raise UsageError(
                 f"%%moa: --reference is shown to judges, and pipeline {plan.pipeline.name!r} has none: -p judge has, or"
                 " --compare with --judge"
             )
+        if options.background:
+            return start_in_background(engine, plan, task, shown=not options.quiet)
         chat: chats.CellChat | None = None
         notes: list[str] = []
         if options.chat:
