@@ -61,6 +61,7 @@ def run(work: Callable[[Gateway], Coroutine[Any, Any, T]], *, store: Path | None
             return await work(gateway)
         finally:
             await gateway.close()
+            gateway.store.close()
 
     return asyncio.run(go())
 

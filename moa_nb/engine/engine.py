@@ -93,7 +93,7 @@ class Engine:
         self._stores: dict[str, Store] = {}
         self._cast: tuple[Settings, tuple[str, ...], float, Cast] | None = None
         self.asked: dict[str, tuple[Plan, Task]] = {}
-        """What the latest single runs of this session were, by their names."""
+        """What the latest single runs under these settings were, by their names."""
         self.latest: Any = None
         """The last run of this session, whatever started it: a ``Result`` or a ``FrameRun``."""
 
@@ -281,9 +281,8 @@ class Engine:
     ) -> Result:
         """Return the result of one run that the store remembers, however it ends."""
         began = time.time()
-        self.asked[record.run_id] = plan, task
-        while len(self.asked) > _REMEMBERED:
-            self.asked.pop(next(iter(self.asked)))
+        known = [(name, one) for name, one in self.asked.items() if one[0].settings is plan.settings]
+        self.asked = {**dict(known[-_REMEMBERED:]), record.run_id: (plan, task)}
         try:
             result = await self.answer(plan, task, record, watched=watched)
             record.result = result.replace(agreement=agreement_of(result, task.form))
