@@ -97,13 +97,13 @@ def test_chats_and_functions_by_their_names(notebook: Notebook) -> None:
     for name in ("support", "two words"):
         store.add_turn(name, Turn("q", "a", "single", name, "", 1.0))
 
-    @moa.agent("shout")
+    @moa.agent("only-here")
     def shout(prompt: str) -> str:
         return prompt.upper()
 
     assert set(words(notebook, "%%moa --chat |")) == {"support", '"two words"'}
     assert words(notebook, "%moa reset sup|") == ["support"]
-    assert words(notebook, "%%moa -m function:sh|") == ["function:shout"]
+    assert words(notebook, "%%moa -m function:only|") == ["function:only-here"]
 
 
 # The cell ---------------------------------------------------------------------------------------
