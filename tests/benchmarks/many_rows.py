@@ -22,7 +22,7 @@ from urllib.request import urlopen
 from memory import MIB, PROPOSERS, resident
 from processes import machine, result_of, serving
 
-CLAIM = 100.0
+CLAIM = 150.0
 LABELS = ("praise", "bug", "billing")
 
 
