@@ -152,7 +152,9 @@ class Slots(RuleBasedStateMachine):
         assert self.limiter.in_flight == self.holding
         assert 1 <= self.limiter.cap <= self.limiter.most
         assert self.holding <= self.limiter.most
-        assert not self.waiting or self.holding > 0 or self.limiter.closed_seconds > 0
+        # A rate that was learnt from refusals may hold back as well as a wait that the service asked for.
+        is_held = self.limiter.closed_seconds > 0 or self.limiter._held_seconds(0, self.clock.time()) > 0
+        assert not self.waiting or self.holding > 0 or is_held
 
     def teardown(self) -> None:
         """Everybody who waits gets a turn, once those who hold a slot give it back."""
