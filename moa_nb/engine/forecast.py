@@ -142,10 +142,11 @@ class Estimate:
                 cost = f"${self.low.cost:.4f} to ${self.cost:.4f}"
         cached = f" ({self.n_cached} more cached)" if self.n_cached else ""
         calls = f"{self.n_calls}"
+        noun = "call" if self.n_calls == 1 else "calls"
         if self.low.n_calls != self.high.n_calls:
             calls = f"{self.low.n_calls} to {self.n_calls}"
         return (
-            f"{self.pipeline}: {'at least ' if self.at_least else ''}{calls} calls{cached},"
+            f"{self.pipeline}: {'at least ' if self.at_least else ''}{calls} {noun}{cached},"
             f" {self.prompt_tokens:,} tokens in, up to {self.completion_tokens:,} out, {cost}"
         )
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FrameRun", "RowsFailed"]
 
+_MOST_COMPARED = 4000
+"""Rows whose agreement is found only to show a run: about a second. Of more it is found when somebody asks for it."""
+
 _PACKAGE = str(Path(__file__).parents[1])
 
 
@@ -218,8 +221,10 @@ class FrameRun:
         self._compare()
         return reports.column(self._execution.outcomes, "agreement", self._index)
 
-    def _compare(self) -> None:
-        if next(self._execution.outcomes.uncompared("done"), None) is not None:
+    def _compare(self, most: int | None = None) -> None:
+        """Find how far each row's agents agree, if that is still open; not of more rows than ``most``."""
+        n_open = sum(1 for _ in self._execution.outcomes.uncompared("done"))
+        if n_open and (most is None or n_open <= most):
             self._engine.finish(self._execution.find_agreement())
 
     def review(self, below: float = 0.6) -> pd.DataFrame:
@@ -368,7 +373,7 @@ class FrameRun:
         from moa_nb.frames.plot import plot
 
         if self.done:
-            self._compare()
+            self._compare(_MOST_COMPARED)
         return plot(view_of_run(self._execution))
 
     def show(self) -> None:
@@ -382,7 +387,7 @@ class FrameRun:
         from moa_nb.panels.frame_report import bundle
 
         if self.done:
-            self._compare()
+            self._compare(_MOST_COMPARED)
         return bundle(view_of_run(self._execution))
 
     def retry(self) -> FrameRun:

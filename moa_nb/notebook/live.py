@@ -133,7 +133,7 @@ def scale_of(seconds: float) -> float:
 def _rest(layer: LayerView) -> LayerView:
     rest = layer.calls[_MOST_ROWS:]
     n_over = sum(call.is_over for call in rest)
-    return replace(layer, name=f"… {len(rest)} more calls", caption=f"{n_over} of them answered")
+    return replace(layer, calls=(), name=f"… {len(rest)} more calls", caption=f"{n_over} of them answered")
 
 
 def _set(widget: Any, value: str) -> None:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from moa_nb.notebook.playground.preview import Preview
-from moa_nb.panels.difference import Part, to_words
-from moa_nb.panels.difference import difference as words
+from moa_nb.panels.difference import Part, difference, to_words
 
-__all__ = ["Difference", "Pieces", "between", "words"]
+__all__ = ["Difference", "Pieces", "between"]
 
 Pieces = Sequence[Part]
 """How one text becomes the other: stretches that stay, go and come."""
@@ -77,7 +76,7 @@ def between(
 def _differing(before: Mapping[str, str], after: Mapping[str, str], *, both: bool = False) -> dict[str, Pieces]:
     names = [*before, *(name for name in after if name not in before)]
     return {
-        name: words(before.get(name, ""), after.get(name, ""))
+        name: difference(before.get(name, ""), after.get(name, ""))
         for name in names
         if before.get(name) != after.get(name) and (not both or (name in before and name in after))
     }

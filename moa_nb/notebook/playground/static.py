@@ -63,7 +63,9 @@ def drawn(playground: Playground, seen: dict[str, Any], mark: str = "") -> dict[
 def of_difference(difference: Difference) -> dict[str, Any]:
     """Return a difference by media type."""
     shown = {**_NOTHING_SHOWN, **scene.differing(difference)}
-    return {"text/html": str(_template().module.result(shown, to_html)), "text/plain": to_plain(str(difference))}
+    # Both classes tell MathJax to keep off: a text about dollars is not mathematics.
+    html = f'<div class="tex2jax_ignore mathjax_ignore">{_template().module.result(shown, to_html)}</div>'
+    return {"text/html": html, "text/plain": to_plain(str(difference))}
 
 
 @functools.cache
