@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from moa_nb.engine import Estimate, arun, estimate, run
     from moa_nb.errors import MoaError, Unanswered
+    from moa_nb.evaluation import Evaluation, compare
     from moa_nb.frames import FrameRun
     from moa_nb.frames.recalled import recall
     from moa_nb.history import last, messages, runs
@@ -29,6 +30,7 @@ __all__ = [
     "Ask",
     "Candidate",
     "Estimate",
+    "Evaluation",
     "FrameRun",
     "Layer",
     "MoaError",
@@ -41,6 +43,7 @@ __all__ = [
     "Unanswered",
     "agent",
     "arun",
+    "compare",
     "configure",
     "difference",
     "estimate",
@@ -62,6 +65,7 @@ _HOMES = {
     "Ask": "moa_nb.pipeline.ask",
     "Candidate": "moa_nb.pipeline.candidate",
     "Estimate": "moa_nb.engine",
+    "Evaluation": "moa_nb.evaluation",
     "FrameRun": "moa_nb.frames",
     "Layer": "moa_nb.pipeline.spec",
     "MoaError": "moa_nb.errors",
@@ -74,6 +78,7 @@ _HOMES = {
     "Unanswered": "moa_nb.errors",
     "agent": "moa_nb.providers.functions",
     "arun": "moa_nb.engine",
+    "compare": "moa_nb.evaluation",
     "configure": "moa_nb.settings",
     "difference": "moa_nb.panels.difference_of_runs",
     "estimate": "moa_nb.engine",

@@ -51,6 +51,7 @@ DOORS = {
     # A result shows itself; what it looks like is decided where things are drawn.
     ("pipeline/result.py", "show", "notebook"),
     ("frames/run.py", "show", "notebook"),
+    ("evaluation/evaluation.py", "show", "notebook"),
     ("pipeline/result.py", "_repr_mimebundle_", "panels"),
     ("pipeline/explain.py", "_repr_mimebundle_", "panels"),
     # A pipeline is explained by going through it with nobody asked.

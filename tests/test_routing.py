@@ -1,4 +1,4 @@
-"""Routers alone: rules, columns, labelled examples, thresholds from scores, and what a router recovers."""
+"""Routers alone: rules, columns, labelled examples, thresholds."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from moa_nb.chat import Message
-from moa_nb.errors import PipelineError, UnknownName
+from moa_nb.errors import UnknownName
 from moa_nb.pipeline.candidate import Task
-from moa_nb.pipeline.routing import Column, Nearest, Rule, apgr, calibrate, past, ruled
-
-numbers = st.floats(-1e6, 1e6)
+from moa_nb.pipeline.routing import Column, Nearest, Rule, past, ruled
 
 
 def task(question: str, **values: Any) -> Task:
@@ -145,58 +141,3 @@ def test_a_score_at_the_threshold_is_past_it() -> None:
     """.2, .5 and .8 with threshold .5 are weak, strong, strong; with two thresholds there are three ways."""
     assert [past(score, [0.5]) for score in (0.2, 0.5, 0.8)] == [0, 1, 1]
     assert [past(score, [0.3, 0.6]) for score in (0.1, 0.3, 0.59, 0.6)] == [0, 1, 1, 2]
-
-
-def test_thirty_of_a_hundred_known_scores_are_strong() -> None:
-    """Exactly 30 with 0.3, and the ties of the thirtieth more."""
-    scores = [place / 100 for place in range(100)]
-    threshold = calibrate(scores, 0.3)
-    assert sum(score >= threshold for score in scores) == 30
-    tied = [min(score, 0.75) for score in scores]
-    assert sum(score >= calibrate(tied, 0.1) for score in tied) == 25
-
-
-@given(st.lists(numbers, min_size=1, max_size=60), st.floats(0, 1))
-def test_so_many_are_strong_as_was_asked_and_the_ties(scores: list[float], fraction: float) -> None:
-    """As many as the rounded part of the sample, and only equal scores beyond it."""
-    threshold = calibrate(scores, fraction)
-    wanted = round(fraction * len(scores))
-    assert sum(score > threshold for score in scores) <= wanted <= sum(score >= threshold for score in scores)
-    if wanted == 0:
-        assert not any(score >= threshold for score in scores)
-
-
-def test_missing_scores_are_left_out_and_nonsense_is_refused() -> None:
-    """A Series with gaps is taken as it is."""
-    assert calibrate(pd.Series([0.1, None, 0.9]), 0.5) == 0.9
-    for scores, fraction in (([], 0.5), ([0.1], 1.5), ([None], 0.5)):
-        with pytest.raises(PipelineError, match="at least one score and a fraction"):
-            calibrate(scores, fraction)  # type: ignore[arg-type]  # that is the point
-
-
-# What a router recovers -------------------------------------------------------------------------
-
-
-def test_the_gap_that_a_router_recovers() -> None:
-    """Always the weak quality is 0, a straight line between the two is a half, always the strong quality is 1."""
-    weak, strong = 0.5, 0.75
-    assert apgr([(0, weak), (1, weak)], weak, strong) == 0
-    assert apgr([(share / 8, weak + share / 8 * (strong - weak)) for share in range(9)], weak, strong) == 0.5
-    assert apgr([(0, strong), (1, strong)], weak, strong) == 1
-    assert apgr([(0.5, strong)], weak, strong) == 1
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=20), st.randoms())
-def test_the_order_of_a_curve_does_not_matter(curve: list[tuple[float, float]], random: Any) -> None:
-    """And between the two qualities it stays in [0, 1]."""
-    shuffled = curve.copy()
-    random.shuffle(shuffled)
-    assert apgr(shuffled, 0, 1) == apgr(curve, 0, 1)
-    assert -1e-9 <= apgr(curve, 0, 1) <= 1 + 1e-9
-
-
-def test_no_gap_cannot_be_recovered() -> None:
-    """Nor can an empty curve."""
-    for curve, strong in (([(0.0, 0.5)], 0.5), ([], 0.7)):
-        with pytest.raises(PipelineError, match="two models of different quality"):
-            apgr(curve, 0.5, strong)

@@ -7,6 +7,7 @@ import sys
 import time
 from array import array
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from moa_nb.engine import Engine, Estimate, Plan, collector, current
@@ -35,7 +36,7 @@ from moa_nb.store.runs import RunRow
 
 if TYPE_CHECKING:
     from moa_nb.frames.accessor import OnError
-    from moa_nb.gateway import Gateway
+    from moa_nb.gateway import Budget, Gateway
     from moa_nb.options import RunOptions
 
 __all__ = ["Execution", "State"]
@@ -55,7 +56,15 @@ _UNHURRIED_SECONDS = 0.5
 class Execution:
     """One verb over the rows of a frame, as it goes on and as it ended. The engine's thread writes, any other may read."""
 
-    def __init__(self, verb: Verb, questions: Questions, options: RunOptions, *, on_error: OnError = "null") -> None:
+    def __init__(
+        self,
+        verb: Verb,
+        questions: Questions,
+        options: RunOptions,
+        *,
+        on_error: OnError = "null",
+        purse: Budget | None = None,
+    ) -> None:
         if on_error not in {"null", "raise"}:
             msg = f"on_error is 'null' or 'raise', not {on_error!r}"
             raise SetupError(msg)
@@ -73,6 +82,8 @@ class Execution:
         """``None`` until it is made."""
         self.engine: Engine = current()
         self._checked = Options(**options)
+        self._purse = purse
+        """A budget that it shares with other runs; ``None``: its own."""
         self._kept: dict[int, Result] = {}
         """Rows whose calls the store does not have: failed ones, and all when nothing is kept."""
         self._asked: set[str] = set()
@@ -98,6 +109,17 @@ class Execution:
     def seconds(self) -> float:
         """How long it has taken until now, or until its end."""
         return (self.ended or time.time()) - self.began
+
+    @property
+    def full_cost(self) -> float | None:
+        """Dollars paid and, for what the store answered, once paid; ``None`` where a price is not known."""
+        total = 0.0
+        for (_, model), count in self.tally.counts.items():
+            is_free_or_priced = self.plan is not None and self.plan.gateway.price(model) is not None
+            if count.unpriced or (count.cached and not count.saved and not is_free_or_priced):
+                return None
+            total += count.cost + count.saved
+        return total
 
     @classmethod
     def over(cls, row: RunRow, verb: Verb, questions: Questions) -> Execution:
@@ -176,7 +198,8 @@ class Execution:
 
     async def _prepare(self) -> tuple[Plan, Gateway]:
         """Return the checked plan, for which the questions are then fit, and where it asks."""
-        self.plan = plan = await self.engine.plan(self._checked, self.verb.form)
+        plan = await self.engine.plan(self._checked, self.verb.form)
+        self.plan = plan = plan if self._purse is None else replace(plan, budget=self._purse)
         self._digest = digest_of(plan)
         self.verb, self.questions = self.verb.fitted(self.questions, plan)
         return plan, self.engine.gateway(plan.settings)
@@ -187,7 +210,7 @@ class Execution:
         Raises:
             SpendingNotAgreed: nobody said how much, and it would be more than may be spent unasked.
         """
-        is_said = self._checked.budget is not None or plan.settings.budget is not None
+        is_said = self._purse or self._checked.budget is not None or plan.settings.budget is not None
         prices = [gateway.price(model) for model in plan.models]
         if is_said or all(price is not None and price.source == "free" for price in prices):
             return

@@ -17,6 +17,7 @@ from moa_nb.errors import SetupError, UnknownName, nearest
 from moa_nb.frames.execution import Execution
 from moa_nb.frames.groups import Summarize
 from moa_nb.frames.index import unpack_index
+from moa_nb.frames.judged import Judged
 from moa_nb.frames.outcome import Outcomes
 from moa_nb.frames.pairs import Prefer
 from moa_nb.frames.run import FrameRun
@@ -28,7 +29,7 @@ from moa_nb.store import RunRow, Store
 
 __all__ = ["recall"]
 
-_VERBS: dict[str, type[Verb]] = {verb.kind: verb for verb in (Synthesize, Extract, Field, Prefer, Summarize)}
+_VERBS: dict[str, type[Verb]] = {verb.kind: verb for verb in (Synthesize, Extract, Field, Prefer, Summarize, Judged)}
 
 
 def recall(run_id: str) -> Result | FrameRun:

@@ -208,6 +208,22 @@ class FrameRun:
         return reports.column(self._execution.outcomes, "cost", self._index)
 
     @property
+    def models(self) -> tuple[str, ...]:
+        """Every model that its rows may ask; empty before it has begun."""
+        plan = self._execution.plan
+        return () if plan is None else plan.models
+
+    @property
+    def saved(self) -> float:
+        """Dollars that answers from the store once took."""
+        return self._execution.tally.saved
+
+    @property
+    def full_cost(self) -> float | None:
+        """Dollars that the rows take where nothing is in the store yet; ``None`` where a price is not known."""
+        return self._execution.full_cost
+
+    @property
     def errors(self) -> pd.Series[Any]:
         """Why a row has no answer; missing where it has one."""
         return reports.errors(self._execution.outcomes, self._index)

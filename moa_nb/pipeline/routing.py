@@ -1,4 +1,4 @@
-"""Routers: what says, before any answer, which way a question goes; and where their thresholds come from.
+"""Routers: what says, before any answer, which way a question goes.
 
 A router's word is a score, which thresholds turn into a way, or a way's name. Those here ask nobody; a model that
 classifies and Python functions are asked by the ``route`` strategy.
@@ -9,21 +9,20 @@ from __future__ import annotations
 import bisect
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from moa_nb.errors import PipelineError, RowError, UnknownName, nearest
+from moa_nb.errors import RowError, UnknownName, nearest
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.similarity import similarity
 from moa_nb.pipeline.spec import Agent
 from moa_nb.pipeline.vote import plurality
 
-__all__ = ["Column", "Nearest", "Rule", "Word", "apgr", "calibrate", "called", "is_function", "past", "ruled"]
+__all__ = ["Column", "Nearest", "Rule", "Word", "called", "is_function", "past", "ruled"]
 
 Word = float | str | None
 """What a router says: a score, or a way's name; ``None`` where it has nothing to say."""
@@ -180,57 +179,6 @@ def past(score: float, thresholds: Sequence[float]) -> int:
     [0, 1, 1]
     """
     return bisect.bisect_right(thresholds, score)
-
-
-# Thresholds, and how good a router is ------------------------------------------------------------
-
-
-def calibrate(scores: Iterable[float], strong_fraction: float) -> float:
-    """Return the threshold that so large a part of ``scores`` reaches: a quantile (Ong et al. 2024, arXiv 2406.18665).
-
-    Args:
-        scores: of a sample of questions like those to come; missing ones are left out.
-        strong_fraction: the part of questions that may go to the strong model, in [0, 1]; equal scores go together,
-            so it may become more. At 0 the threshold is just above the highest score.
-
-    Raises:
-        PipelineError: no scores, or a fraction out of its range.
-
-    >>> calibrate([0.1, 0.9, 0.4, 0.6], 0.5)
-    0.6
-    """
-    ranked = sorted((float(score) for score in map(_missing, scores) if score is not None), reverse=True)
-    if not ranked or not 0 <= strong_fraction <= 1:
-        msg = f"calibrate takes at least one score and a fraction in [0, 1], not {len(ranked)} and {strong_fraction!r}"
-        raise PipelineError(msg)
-    n_strong = round(strong_fraction * len(ranked))
-    return ranked[n_strong - 1] if n_strong else math.nextafter(ranked[0], math.inf)
-
-
-def apgr(curve: Iterable[tuple[float, float]], weak: float, strong: float) -> float:
-    """Return the average performance gap recovered (Ong et al. 2024, arXiv 2406.18665, section 2.2).
-
-    It is the area under quality over the share of strong calls, 0 at the weak model's quality throughout and 1 at
-    the strong one's. Beyond the curve's ends its nearest point holds.
-
-    Args:
-        curve: (share of strong calls in [0, 1], quality), in any order.
-        weak: the weak model's quality.
-        strong: the strong model's quality.
-
-    Raises:
-        PipelineError: no curve, or no gap.
-
-    >>> apgr([(0, 0.5), (1, 0.75)], 0.5, 0.75)
-    0.5
-    """
-    points = sorted(curve)
-    if not points or weak == strong:
-        msg = "apgr takes a curve, and two models of different quality"
-        raise PipelineError(msg)
-    ends = [(0.0, points[0][1]), *points, (1.0, points[-1][1])]
-    area = math.fsum((right - left) * (low + high) / 2 for (left, low), (right, high) in pairwise(ends))
-    return (area - weak) / (strong - weak)
 
 
 # Python functions in parameters ------------------------------------------------------------------

@@ -1,0 +1,32 @@
+"""Whether a pipeline is worth its price on one's own data: compared, judged, measured, with what cannot be said."""
+
+from __future__ import annotations
+
+from moa_nb.evaluation.compare import compare, estimate
+from moa_nb.evaluation.evaluation import Evaluation
+from moa_nb.evaluation.graded import Graded, flask, mt_bench
+from moa_nb.evaluation.judge_check import JudgeCheck, judge_check
+from moa_nb.evaluation.metrics import metric_of
+from moa_nb.evaluation.ratings import mt_mean, mt_table, mt_winrates
+from moa_nb.evaluation.skills import flask_table
+from moa_nb.evaluation.winrate import WinRate, lc_winrate, winrate, winrate_of
+
+__all__ = [
+    "Evaluation",
+    "Graded",
+    "JudgeCheck",
+    "WinRate",
+    "compare",
+    "estimate",
+    "flask",
+    "flask_table",
+    "judge_check",
+    "lc_winrate",
+    "metric_of",
+    "mt_bench",
+    "mt_mean",
+    "mt_table",
+    "mt_winrates",
+    "winrate",
+    "winrate_of",
+]

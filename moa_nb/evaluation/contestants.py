@@ -1,0 +1,132 @@
+"""Who is compared: pipelines that are still to run, runs, and answers that are there already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from moa_nb.errors import SetupError
+from moa_nb.frames.run import FrameRun
+from moa_nb.frames.texts import series
+from moa_nb.options import refuse_unknown
+from moa_nb.pipeline.spec import Pipeline
+
+__all__ = ["Contestant", "named", "on", "refuse", "taken", "texts"]
+
+Contestant: TypeAlias = "str | Pipeline | FrameRun | pd.Series[Any] | pd.DataFrame"
+"""A pipeline, a run of one over the same rows, or answers that are there already: a Series, or a frame with the column
+``answer`` and, where they are known, ``cost``, ``seconds``, ``prompt_tokens`` and ``completion_tokens``."""
+
+
+def named(pipelines: Any) -> dict[str, Contestant]:
+    """Return the contestants by name.
+
+    Raises:
+        SetupError: they are none, or two have one name.
+    """
+    if isinstance(pipelines, Mapping):
+        named = {str(name): one for name, one in pipelines.items()}
+    elif isinstance(pipelines, str | Pipeline):
+        named = {_name(pipelines): pipelines}
+    else:
+        listed = list(pipelines)
+        if not all(isinstance(one, str | Pipeline) for one in listed):
+            msg = "pipelines are names or Pipelines; runs and answers need a name: {'mine': df['my_answer']}"
+            raise SetupError(msg)
+        named = {_name(one): one for one in listed}
+        if len(named) < len(listed):
+            msg = "two pipelines have one name: give them names of your own, {'warm': ..., 'cold': ...}"
+            raise SetupError(msg)
+    for name, one in named.items():
+        if not isinstance(one, str | Pipeline | FrameRun | pd.Series | pd.DataFrame):
+            msg = f"{name!r:.60} is a pipeline, a run or a Series of answers, not {type(one).__name__}"
+            raise SetupError(msg)
+    return named
+
+
+def _name(pipeline: str | Pipeline) -> str:
+    return pipeline if isinstance(pipeline, str) else pipeline.name
+
+
+def on(one: Contestant, name: str, whole: pd.Index[Any], drawn: np.ndarray[Any, Any]) -> Contestant:
+    """Return a contestant on the rows that were drawn.
+
+    Raises:
+        SetupError: it is of other rows.
+    """
+    if isinstance(one, str | Pipeline):
+        return one
+    if isinstance(one, pd.DataFrame) and "answer" not in one:
+        msg = f"{name!r}: a frame of answers has the column 'answer', and may have cost, seconds and tokens"
+        raise SetupError(msg)
+    index: pd.Index[Any] = one.report.index if isinstance(one, FrameRun) else one.index
+    if not index.equals(whole):
+        msg = f"{name!r} has other rows than the frame: their labels differ"
+        raise SetupError(msg)
+    if isinstance(one, FrameRun):
+        if len(drawn) < len(whole):
+            msg = f"{name!r} ran over all rows: leave sample= out, or give its values, {{{name!r}: run.values}}"
+            raise SetupError(msg)
+        return one
+    return one.iloc[drawn]
+
+
+def texts(one: Contestant, rows: pd.Index[Any], said: str | None = None) -> pd.Series[Any]:
+    """Return a contestant's answers as texts; ``said`` for all rows of one that is still to run.
+
+    Raises:
+        SetupError: a run has several columns.
+    """
+    if isinstance(one, str | Pipeline):
+        return series([said] * len(rows), rows)
+    values: Any = one["answer"] if isinstance(one, pd.DataFrame) else one
+    if isinstance(one, FrameRun):
+        values = one.wait().partial
+    if isinstance(values, pd.DataFrame):
+        msg = "a run of extract has several columns: give one of them as answers, {'mine': run.values['field']}"
+        raise SetupError(msg)
+    return series([None if missing else str(value) for value, missing in zip(values, values.isna(), strict=True)], rows)
+
+
+def taken(one: Contestant, run: FrameRun | None) -> dict[str, Any]:
+    """Return what a contestant took; what is not known is missing."""
+    if run is not None:
+        report = run.report
+        is_asked = report["n_calls"] > 0
+        is_timed = is_asked & (report["n_cached"] == 0)
+        n_answered = int((report["state"].isin(["done", "duplicate"])).sum())
+        total = run.full_cost
+        return {
+            "cost": None if total is None or not n_answered else total / n_answered,
+            "total_cost": total,
+            "seconds": report.loc[is_timed, "seconds"].median() if is_timed.any() else None,
+            "prompt_tokens": report.loc[is_asked, "prompt_tokens"].mean(),
+            "completion_tokens": report.loc[is_asked, "completion_tokens"].mean(),
+            "calls": int(report["n_calls"].sum()),
+            "failed": int((report["state"] == "failed").sum()),
+            "degraded": int(report["degraded"].fillna(value=False).sum()),
+        }
+    if isinstance(one, pd.DataFrame):
+        known = {name: one[name].mean() for name in ("cost", "prompt_tokens", "completion_tokens") if name in one}
+        if "cost" in one:
+            known["total_cost"] = one["cost"].sum()
+        if "seconds" in one:
+            known["seconds"] = one["seconds"].median()
+        return known
+    return {}
+
+
+def refuse(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Return nothing if a function takes all options.
+
+    Raises:
+        TypeError: it does not know one.
+        SetupError: it is ``pipeline``, of which there are several.
+    """
+    refuse_unknown(function, options)
+    if options.get("pipeline") is not None:
+        msg = "which pipelines? Name them in pipelines=, all that are to be compared"
+        raise SetupError(msg)

@@ -1,0 +1,19 @@
+"""A comparison of pipelines in all its forms: every front end takes the best it can show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moa_nb.panels import evaluation_html, evaluation_text
+from moa_nb.panels.evaluation_view import EvaluationView
+
+__all__ = ["bundle"]
+
+
+def bundle(view: EvaluationView) -> dict[str, Any]:
+    """Return the comparison by media type: HTML, Markdown and plain text."""
+    return {
+        "text/html": evaluation_html.panel(view),
+        "text/markdown": evaluation_text.markdown(view),
+        "text/plain": evaluation_text.plain(view),
+    }
