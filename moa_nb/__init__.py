@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from moa_nb.engine import Estimate, arun, estimate, run
     from moa_nb.errors import MoaError, Unanswered
-    from moa_nb.evaluation import Evaluation, compare
+    from moa_nb.evaluation import Evaluation, Replay, compare
     from moa_nb.frames import FrameRun
     from moa_nb.frames.recalled import recall
     from moa_nb.history import last, messages, runs
@@ -38,6 +38,7 @@ __all__ = [
     "Pipeline",
     "Playground",
     "Question",
+    "Replay",
     "Result",
     "Task",
     "Unanswered",
@@ -73,6 +74,7 @@ _HOMES = {
     "Pipeline": "moa_nb.pipeline.spec",
     "Playground": "moa_nb.notebook.playground",
     "Question": "moa_nb.pipeline.candidate",
+    "Replay": "moa_nb.evaluation",
     "Result": "moa_nb.pipeline.result",
     "Task": "moa_nb.pipeline.candidate",
     "Unanswered": "moa_nb.errors",

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from moa_nb.evaluation.calibration import Calibration, calibrate
 from moa_nb.evaluation.compare import compare, estimate
+from moa_nb.evaluation.curves import apgr, apgr_interval, chance, cpt, curve, optimal
 from moa_nb.evaluation.evaluation import Evaluation
 from moa_nb.evaluation.graded import Graded, flask, mt_bench
 from moa_nb.evaluation.judge_check import JudgeCheck, judge_check
 from moa_nb.evaluation.metrics import metric_of
 from moa_nb.evaluation.ratings import mt_mean, mt_table, mt_winrates
+from moa_nb.evaluation.replay import Replay
 from moa_nb.evaluation.skills import flask_table
 from moa_nb.evaluation.winrate import WinRate, lc_winrate, winrate, winrate_of
 
 __all__ = [
+    "Calibration",
     "Evaluation",
     "Graded",
     "JudgeCheck",
+    "Replay",
     "WinRate",
+    "apgr",
+    "apgr_interval",
+    "calibrate",
+    "chance",
     "compare",
+    "cpt",
+    "curve",
     "estimate",
     "flask",
     "flask_table",
@@ -27,6 +38,7 @@ __all__ = [
     "mt_mean",
     "mt_table",
     "mt_winrates",
+    "optimal",
     "winrate",
     "winrate_of",
 ]

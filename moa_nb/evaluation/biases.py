@@ -25,12 +25,13 @@ _UNREADABLE = (0.0, 0.05)
 Makers = Mapping[str, Iterable[str]]
 
 
-def unreadable(judge: str, words: pd.Series[Any], rows: pd.Series[Any]) -> Iterator[Finding]:
+def unreadable(judge: str, words: pd.Series[Any]) -> Iterator[Finding]:
     """Yield the share of verdicts or ratings that could not be read."""
     missing = words.isna().to_numpy()
-    seen = share(missing, rows.to_numpy())
-    said = f"{judge}: {int(missing.sum()):,} of {_count(seen.n, 'judgement')} could not be read"
-    yield _finding(judge, "unreadable", said, seen, _UNREADABLE)
+    n, value = len(missing), float(missing.mean())
+    said = f"{judge}: {int(missing.sum()):,} of {_count(n, 'judgement')} could not be read"
+    # What could not be read is counted, not estimated.
+    yield Finding(judge, "unreadable", said, value, value, value, n, _UNREADABLE)
 
 
 def places(judge: str, judgements: pd.DataFrame, outcomes: pd.DataFrame) -> Iterator[Finding]:

@@ -127,7 +127,7 @@ def _of_judge(
     makers: Mapping[str, Sequence[str]] | None,
 ) -> Iterator[Finding]:
     is_pairwise = "verdict" in judgements
-    yield from biases.unreadable(judge, judgements["verdict" if is_pairwise else "rating"], judgements["row"])
+    yield from biases.unreadable(judge, judgements["verdict" if is_pairwise else "rating"])
     if is_pairwise:
         yield from biases.places(judge, judgements, outcomes)
     if answers.shape[1] > 1:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-__all__ = ["plot"]
+__all__ = ["plot", "shows_itself"]
 
 _INCHES = (11.0, 6.4)
 _DPI = 144
@@ -43,7 +43,7 @@ def plot(view: ReportView) -> Figure:
         raise SetupError(msg) from error
     # A model's name with dollar signs or backslashes in it is a name, not a formula.
     with mpl.rc_context({"text.parse_math": False, "text.usetex": False, "font.size": 10}):
-        figure: Figure = _picture()(figsize=_INCHES, layout="constrained")
+        figure: Figure = shows_itself()(figsize=_INCHES, layout="constrained")
         (costs, seconds), (agreement, failures) = figure.subplots(2, 2)
         figure.suptitle(_title(view), fontsize=12, fontweight="bold")
         for axes in (costs, seconds, agreement, failures):
@@ -56,7 +56,7 @@ def plot(view: ReportView) -> Figure:
 
 
 @functools.cache
-def _picture() -> Any:
+def shows_itself() -> Any:
     """Return a class of figures that show themselves whatever the backend, and take no part in pyplot's."""
     from matplotlib.figure import Figure
 

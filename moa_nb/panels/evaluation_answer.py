@@ -39,8 +39,8 @@ def _standing(view: EvaluationView, one: PipelineView) -> str:
 
 
 def _at_a_price(one: PipelineView, sign: str) -> str:
-    words = words.dollars(one.cost_per_row, at_least=one.cost_is_at_least, sign=sign)
-    return {"unknown": ", at an unknown price", "free": ", free"}.get(words, f", at {words} a row")
+    said = words.dollars(one.cost_per_row, at_least=one.cost_is_at_least, sign=sign)
+    return {"unknown": ", at an unknown price", "free": ", free"}.get(said, f", at {said} a row")
 
 
 def _better(view: EvaluationView, best: PipelineView, base: PipelineView, sign: str) -> str:
@@ -92,8 +92,8 @@ def _price_beside(one: PipelineView, base: PipelineView, sign: str) -> str:
     if one.cost_per_row is None or base.cost_per_row is None:
         return "at a price that cannot be compared"
     if not base.cost_per_row:
-        words = words.dollars(one.cost_per_row, at_least=one.cost_is_at_least, sign=sign)
-        return f"at {words} a row where the other is free" if one.cost_per_row else "free like the other"
+        said = words.dollars(one.cost_per_row, at_least=one.cost_is_at_least, sign=sign)
+        return f"at {said} a row where the other is free" if one.cost_per_row else "free like the other"
     if not one.cost_per_row:
         return f"free where the other takes {words.dollars(base.cost_per_row, sign=sign)} a row"
     hedge = "about " if base.cost_is_at_least else "at least " if one.cost_is_at_least else ""

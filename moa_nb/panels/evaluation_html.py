@@ -50,7 +50,7 @@ def panel(view: EvaluationView) -> str:
             measure=words.measure(view),
             scale=_quality_scale(view),
             rows=[_row(view, place, one) for place, one in enumerate(shown, 1)],
-            more=f"{figures.count(more, 'more pipeline')}, left out here" if more > 0 else "",
+            more=f"{figures.count(more, 'more pipeline')}, left out here: .table has all" if more > 0 else "",
             pictures=[*_pictures(view, shown)],
             wins=_wins(view, shown),
             folds=[

@@ -60,7 +60,11 @@ def number(value: float | None) -> str:
 
 
 def amount(difference: float) -> str:
-    """Return how large a difference is, without its sign; one below a hundredth is not nothing."""
+    """Return how large a difference is, without its sign; one below a hundredth is not nothing.
+
+    >>> amount(-0.24), amount(0.0042), amount(0.0001)
+    ('0.24', '0.004', '<0.001')
+    """
     size = abs(difference)
     return f"{size:.2f}" if size >= 0.0095 or not size else "<0.001" if size < 0.0005 else f"{size:.3f}"
 
