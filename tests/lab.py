@@ -155,9 +155,21 @@ class Lab:
         """Return a notebook as it was saved."""
         return nbformat.read(self.root / name, as_version=4)
 
-    def url(self, name: str) -> str:
-        """Return the address that opens a notebook alone, without side bars."""
-        return f"{self.address}/doc/tree/{name}?token={self._token}"
+    def url(self, name: str, under: str = "doc/tree") -> str:
+        """Return the address that opens a notebook: alone in Lab, or ``under`` another of the server's front ends."""
+        return f"{self.address}/{under}/{name}?token={self._token}"
+
+    def offer_kernel(self, name: str, spec: dict[str, Any]) -> None:
+        """Put a kernel beside those that the server finds by itself."""
+        folder = self._folder / _FOLDERS["JUPYTER_DATA_DIR"] / "kernels" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "kernel.json").write_text(json.dumps(spec))
+
+    def show_widgets(self, shown: bool) -> None:
+        """Say whether pages of Lab that are opened from now on can show widgets."""
+        file = self._folder / _FOLDERS["JUPYTER_CONFIG_DIR"] / "labconfig" / "page_config.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(json.dumps({"disabledExtensions": {"@jupyter-widgets/jupyterlab-manager": not shown}}))
 
     def end_kernels(self) -> None:
         """End all sessions and their kernels."""
@@ -281,8 +293,8 @@ class Reader:
 
     def shot(self, name: str, *, whole: bool = False) -> Path:
         """Return the path of a screenshot; ``whole`` makes the window as high as the notebook."""
-        OUTPUT.mkdir(exist_ok=True)
         file = OUTPUT / f"{name}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
         if whole and self._lab is not None:
             height = self.page.evaluate(
                 "() => { const s = document.querySelector('.jp-WindowedPanel-outer');"

@@ -1,17 +1,14 @@
-"""What a reader sees in JupyterLab and in exports, in a real browser: live panels, saved panels, hostile text."""
+"""What a reader sees in JupyterLab, in a real browser: live panels, saved panels, buttons, the playground."""
 
 from __future__ import annotations
 
 import copy
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
+from hostile.families import HOSTILE
 from lab import Lab, Reader, browser
 from test_kernel import STATIC, WIDGET, environment, setup
 
@@ -27,26 +24,6 @@ REASONS = (
     "1. the price change\n2. slow answers from support\n3. a competitor's offer\n"
 )
 LAST_WORDS = "In one sentence: it was the price."
-
-HOSTILE = (
-    "<script>window.__xss = 'script'</script>"
-    "<img src=x onerror=\"window.__xss = 'onerror'\">"
-    "<svg onload=\"window.__xss = 'svg'\"><script>window.__xss = 'svg script'</script></svg>"
-    '<iframe srcdoc="<script>parent.__xss = 1</script>"></iframe><iframe src="https://evil.example/frame"></iframe>'
-    "<details open ontoggle=\"window.__xss = 'toggle'\"><summary>x</summary></details>"
-    "<a href=\"javascript:window.__xss='link'\" id=\"bad-link\">press me</a> [press too](javascript:window.__xss='md') "
-    '<button data-commandlinker-command="notebook:change-to-cell-markdown" data-commandlinker-args="{}">run</button>'
-    "<div style=\"position:fixed;inset:0;z-index:99999;background:url('https://evil.example/overlay')\">overlay</div>"
-    "<style>body{display:none} @import url('https://evil.example/style.css');</style>"
-    "<form action='https://evil.example/form'><input autofocus onfocus=\"window.__xss = 'focus'\"></form>"
-    "<base href='https://evil.example/'><meta http-equiv='refresh' content='0;url=https://evil.example/meta'>"
-    "<link rel=stylesheet href='https://evil.example/link'><object data='https://evil.example/object'></object>"
-    " ![pixel](https://evil.example/pixel.png) ![x](x\"onerror=\"window.__xss='md image')"
-    " <img src='https://evil.example/img.png'> <video src='https://evil.example/v' onerror='window.__xss=1'></video>"
-    " $\\href{javascript:window.__xss='math'}{math}$ "
-    "</div></td></tr></table></pre><!-- --><img src=x onerror=\"window.__xss = 'closing'\"> hostile-text-was-shown"
-)
-"""Everything that model text could try on a reader; its last words prove that it was shown."""
 
 PRESSED = "[data-commandlinker-command^='notebook:'], #bad-link, a[href^='javascript']"
 
@@ -220,59 +197,6 @@ def test_the_stop_button_stops(reader: Reader, lab: Lab, server: ChatServer) -> 
     assert reader.outputs(2).count() == 0
 
 
-def hostile_sources(server: ChatServer) -> list[str]:
-    """Return cells that show hostile text in every place there is: answers, names, errors, prompts, tables."""
-    made = (
-        "from moa_nb.chat import Message\nfrom moa_nb.pipeline.result import Call, Layer, Result\n"
-        "calls = tuple(Call(agent=evil, model='lab:' + evil, prompt=(Message('user', evil),), text=text, error=error, note=evil,\n"
-        "    reasoning=evil, answered_by=evil, template=evil, parameters=((evil, evil),), finish_reason='length', seconds=1.0)\n"
-        "    for text, error in ((evil, None), ('', evil)))\n"
-        "Result(evil, evil, (Layer(evil, calls), Layer(evil, calls[:1])), notes=(evil,), conversation=(Message('user', evil),),\n"
-        "    stop_reason=evil, degraded=True, error=evil).show()"
-    )
-    return [
-        setup(server, models={}) + f"\nevil = {HOSTILE!r}",
-        f"%%moa --raw\n{HOSTILE}",
-        made,
-        "%%moa --raw -p single -f markdown\nas markdown",
-        f"%%moa --raw --dry-run\n{HOSTILE}",
-        "import moa_nb.panels.tables as tables\ntables.table([(evil, 1)], [evil, 'n'], caption=evil)",
-        "moa.configure(proposers=('lab:' + evil, 'lab:alpha'))",
-        "%%moa\nThe model has a name: {{ evil }}",
-        "moa.last()",
-        "%moa models",
-        "pd.Series([evil]).moa.synthesize(pipeline='single', progress=False)\nmoa.last().trace(0)",
-    ]
-
-
-SHOWING = (1, 2, 3, 4, 5, 7, 8, 9, 10)
-"""The cells that show hostile text."""
-
-
-@pytest.fixture(scope="module")
-def hostile_notebook(_lab: Lab, _server: ChatServer, chromium: Browser) -> nbformat.NotebookNode:
-    """A notebook full of hostile text, run in Lab, with what the page went through while it ran."""
-    _server.on("alpha", Reply(HOSTILE, token_delay=0.02, reasoning=HOSTILE))
-    _server.on("beta", Reply.bad_request(HOSTILE))
-    _server.on("gamma", Reply(HOSTILE, token_delay=0.02))
-    _server.on("*", HOSTILE)
-    _lab.write("hostile.ipynb", notebook_of(*hostile_sources(_server)))
-    reader = Reader(chromium, _lab)
-    try:
-        reader.open("hostile.ipynb")
-        reader.wait_for_kernel()
-        reader.run_all()
-        reader.until_done()
-        open_and_press(reader)
-        reader.shot("hostile-live", whole=True)
-        judge(reader)
-        reader.save()
-    finally:
-        reader.close()
-        _lab.end_kernels()
-    return _lab.read("hostile.ipynb")
-
-
 def open_and_press(reader: Reader) -> None:
     """Open everything that opens, and press everything that a hostile text may want pressed."""
     reader.page.evaluate("() => document.querySelectorAll('details').forEach(row => row.open = true)")
@@ -287,108 +211,6 @@ def open_and_press(reader: Reader) -> None:
 LOOSE = """() => [...document.querySelectorAll('.jp-OutputArea-output *')]
     .filter(e => ['fixed', 'absolute', 'sticky'].includes(getComputedStyle(e).position)).map(e => e.outerHTML.slice(0, 200))"""
 """The elements that could cover something else."""
-
-
-def judge(reader: Reader) -> None:
-    """Check that hostile text was shown wherever it could, and did nothing."""
-    outputs = [
-        reader.page.locator(".jp-CodeCell").nth(cell).locator(".jp-Cell-outputArea").inner_text() for cell in SHOWING
-    ]
-    # A model's name is long enough to be cut before its last words.
-    assert [cell for cell, text in zip(SHOWING, outputs, strict=True) if "onerror=" not in text] == []
-    assert reader.text.count("hostile-text-was-shown") >= 12
-    assert reader.set_by_script() is None
-    assert reader.outside == []
-    assert reader.dialogs == []
-    harmful = "script, iframe, object, svg, form, base, meta, link, style, img, video, input, button, [onerror], [onload], [ontoggle]"
-    inside = f":is(.jp-OutputArea-output) :is({harmful}, [data-commandlinker-command], a[href^='javascript'])"
-    ours = ".moa-controls button"  # those of a live panel: copy, ask again
-    assert reader.page.locator(f"{inside}:not({ours})").count() == 0
-    assert reader.page.locator(".jp-OutputArea-output :is(mjx-container, .MathJax)").count() == 0
-    assert reader.page.evaluate(LOOSE) == []
-
-
-def test_hostile_text_does_nothing_while_it_is_written(hostile_notebook: nbformat.NotebookNode) -> None:
-    """Hostile text in answers, names, errors, prompts and tables runs nothing, fetches nothing and covers nothing."""
-    for cell in SHOWING:
-        (output,) = hostile_notebook.cells[cell].outputs
-        assert "onerror=" in output.data["text/html"]
-        assert "<img" not in output.data["text/html"]
-    assert [set(hostile_notebook.cells[cell].outputs[0].data) for cell in (1, 2)] == [STATIC, STATIC]
-
-
-@pytest.mark.parametrize("trusted", [True, False])
-def test_hostile_text_does_nothing_when_reopened(
-    hostile_notebook: nbformat.NotebookNode, lab: Lab, reader: Reader, trusted: bool
-) -> None:
-    """The saved notebook, trusted or not, is as harmless as it was."""
-    assert hostile_notebook
-    name = "hostile.ipynb"
-    if not trusted:
-        name = "hostile-untrusted.ipynb"
-        lab.write(name, untrusted(hostile_notebook))
-    reader.open(name)
-    reader.page.locator(".jp-OutputArea-output").first.wait_for()
-    reader.page.wait_for_timeout(500)
-    open_and_press(reader)
-    reader.shot(name.removesuffix(".ipynb") + "-reopened", whole=True)
-    judge(reader)
-
-
-def exported(folder: Path, notebook: nbformat.NotebookNode) -> Path:
-    """Return the page that nbconvert makes of a notebook."""
-    nbformat.write(notebook, folder / "exported.ipynb")
-    command = [sys.executable, "-m", "nbconvert", "--to", "html", "exported.ipynb"]
-    subprocess.run(
-        command, cwd=folder, check=True, capture_output=True, env={**os.environ, "JUPYTER_CONFIG_DIR": str(folder)}
-    )
-    return folder / "exported.html"
-
-
-OURS = "evil.example"
-
-
-def test_hostile_text_does_nothing_in_an_export(
-    hostile_notebook: nbformat.NotebookNode, chromium: Browser, tmp_path: Path
-) -> None:
-    """The HTML that nbconvert makes of the notebook, opened in the browser, is harmless too, and shows the panels."""
-    reader = Reader(chromium, None)
-    try:
-        reader.page.goto(exported(tmp_path, hostile_notebook).as_uri())
-        reader.page.wait_for_timeout(1000)
-        open_and_press(reader)
-        reader.shot("hostile-exported")
-        assert reader.text.count("hostile-text-was-shown") >= 12
-        assert reader.set_by_script() is None
-        # The page that nbconvert makes asks for libraries of its own, which are not reached.
-        assert [url for url in reader.outside if OURS in url] == []
-        assert reader.dialogs == []
-    finally:
-        reader.close()
-
-
-CONTROL = HOSTILE.replace("http-equiv='refresh'", "name='refresh'")
-"""The same text without what would leave the page before anything else could be seen."""
-
-
-def test_the_browser_would_notice(lab: Lab, chromium: Browser, reader: Reader, tmp_path: Path) -> None:
-    """The same text shown unescaped does run and does ask for addresses, in Lab and in an export: these tests see it."""
-    notebook = notebook_of(f"from IPython.display import HTML\nHTML({CONTROL!r})")
-    lab.write("control.ipynb", notebook)
-    reader.open("control.ipynb")
-    reader.wait_for_kernel()
-    reader.run_all()
-    reader.until(lambda: reader.set_by_script() is not None)
-    assert any(OURS in url for url in reader.outside)
-
-    html: Any = nbformat.v4.new_output("display_data", {"text/html": CONTROL})
-    notebook.cells[0].outputs = [html]
-    page = Reader(chromium, None)
-    try:
-        page.page.goto(exported(tmp_path, notebook).as_uri(), wait_until="commit")
-        page.until(lambda: page.set_by_script() is not None and any(OURS in url for url in page.outside))
-    finally:
-        page.close()
 
 
 REPORT = "from IPython.display import display\nfrom moa_nb.frames.figures import view_of_run\nfrom moa_nb.panels.frame_report import bundle\n"

@@ -30,7 +30,7 @@ from moa_nb.pipeline.result import Call, Layer, Result
 from moa_nb.testing import ChatServer
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-ATTRIBUTES = {"style", "href", "title", "target", "rel", "start", "class", "colspan"}
+ATTRIBUTES = {"style", "href", "title", "target", "rel", "start", "class", "colspan", "role", "aria-label", "aria-hidden"}
 
 ALPHA = "The March price change met a support backlog. Who waited more than five days left at twice the rate of others."
 BETA = "- the March price change met a backlog in support\n- discounts in April came too late to matter"

@@ -168,7 +168,7 @@ def assert_harmless(page: str, tags: set[str], attributes: set[str]) -> None:
     page.encode()  # a lone surrogate could not be saved
 
 
-ATTRIBUTES = {"style", "href", "title", "target", "rel", "start"}
+ATTRIBUTES = {"style", "href", "title", "target", "rel", "start", "role", "aria-label", "aria-hidden"}
 
 # Random characters seldom make Markdown; pieces of it often make something nobody thought of.
 PIECES = st.sampled_from(
@@ -427,7 +427,7 @@ def test_the_panel_keeps_to_what_sanitisers_know() -> None:
         *("padding-left", "table-layout", "text-align", "text-overflow", "vertical-align", "white-space", "width"),
     }
     used = {part.split(":")[0].strip() for style in styles for part in style.split(";") if part.strip()}
-    assert used - kept == {"font-variant-numeric"}
+    assert used - kept == {"font-variant-numeric", "forced-color-adjust"}
 
 
 def test_a_strictly_sanitised_panel_still_reads() -> None:
@@ -714,7 +714,7 @@ def test_a_bundle_has_every_form() -> None:
 def test_a_table_shows_itself_everywhere() -> None:
     """Cells are escaped in HTML and Markdown, and numbers stand to the right in a terminal."""
     made = table([("<b>", 3, None), ("x|y", 1200)], ["model", "calls", "note"], "models")
-    assert_harmless(made._repr_html_(), PANEL_TAGS | {"th"}, {"style", "class"})
+    assert_harmless(made._repr_html_(), PANEL_TAGS | {"th"}, {"style", "class", "role", "aria-label"})
     assert "&lt;b&gt;" in made._repr_html_()
     assert "| x\\|y | 1,200 |  |" in made._repr_markdown_()
     assert repr(made) == "models\nmodel  calls  note\n-----  -----  ----\n<b>        3  \N{EN DASH}\nx|y    1,200"

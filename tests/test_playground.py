@@ -566,3 +566,18 @@ def test_what_the_browser_gets_is_small(served: ChatServer) -> None:
     assert len(_Widget._esm.encode()) + len(_Widget._css.encode()) < 25_000
     for word in ("http", "import(", "fetch(", "innerHTML", "eval("):
         assert word not in _Widget._esm + _Widget._css
+
+
+@pytest.mark.parametrize(
+    ("texts", "asked"),
+    [("abac", [0, 1, 3]), ("aaab", [0, 1, 3]), ("aa", [0, 1]), ("abc", [0, 1, 2]), ("aaaa", [0, 1, 2])],
+)
+def test_a_few_rows_differ_where_they_can(texts: str, asked: list[int]) -> None:
+    """Of rows that ask the same the first is tried, and others only where too few ask something else."""
+
+    def said(prompt: str) -> str:
+        return prompt
+
+    pipeline = moa.Pipeline(layers=[[said]])
+    preview = pd.Series(list(texts)).moa.preview.synthesize(pipeline=pipeline, progress=False)
+    assert preview.run.report.index.tolist() == asked

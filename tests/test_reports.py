@@ -554,7 +554,7 @@ def test_a_preview_shows_all_that_was_said_and_sent(server: ChatServer) -> None:
             for message in call.prompt:
                 assert " ".join(message.content.split()) in page
     # No prompt lies inside something that is closed itself.
-    outer = re.split(r"<details open>.*?</table></div></details>", shown["text/html"], flags=re.DOTALL)
+    outer = re.split(r"<details open>.*?</table></div></div></details>", shown["text/html"], flags=re.DOTALL)
     assert sum(part.count("<summary>") for part in outer) == sum(
         len({call.prompt for call in result.calls}) for result in preview.results
     )

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 import moa_nb as moa
 from moa_nb.chat import Completion, Usage
 from moa_nb.engine import engine
-from moa_nb.store import Store, StoreWarning, index, place, schema, writer
+from moa_nb.store import Store, StoreWarning, index, place, schema, versions, writer
 from moa_nb.store.completions import completion as read
 from moa_nb.store.completions import pack, unpack
 from moa_nb.store.runs import LedgerRow, RunRow
@@ -669,3 +669,15 @@ def test_a_migration_that_fails_changes_nothing(tmp_path: Path, monkeypatch: pyt
     store.close()
     assert asked(path, "SELECT COUNT(*) FROM completions") == 51
     assert asked(path, "PRAGMA user_version") == 1
+
+
+def test_versions_of_templates_are_forgotten_too(tmp_path: Path) -> None:
+    """Those that were last kept before a time are gone, named or not; one that was kept again since stays."""
+    store = Store(tmp_path / "store.sqlite")
+    for source in ("old", "kept again", "new"):
+        store.keep_version("here", "moa", {"propose": source}, source)
+    store._do(lambda connection: connection.execute("UPDATE versions SET at = at - 90000 WHERE name != 'new'"))
+    store.keep_version("here", "moa", {"propose": "kept again"})
+    assert store._do(lambda connection: versions.delete_before(connection, time.time() - 86_400)) == 1
+    assert [version.name for version in store.versions("here", "moa")] == ["kept again", "new"]
+    store.close()

@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from html import escape
 
 from moa_nb import tokens
 from moa_nb.chat import Completion, Request, Usage
@@ -150,8 +151,16 @@ class Estimate:
             f" {self.prompt_tokens:,} tokens in, up to {self.completion_tokens:,} out, {cost}"
         )
 
+    def _repr_html_(self) -> str:
+        from moa_nb.panels.markdown import to_plain
+
+        # Both classes tell MathJax to keep off: what stands between two dollar signs is no mathematics.
+        return f'<div class="tex2jax_ignore mathjax_ignore" style="overflow-wrap:break-word">{escape(to_plain(str(self)))}</div>'
+
     def _repr_markdown_(self) -> str:
-        return str(self)
+        from moa_nb.panels.markdown import inline_markdown
+
+        return inline_markdown(str(self))  # a pipeline's name may be somebody else's
 
 
 async def make_estimate(plan: Plan, task: Task, gateway: Gateway) -> Estimate:

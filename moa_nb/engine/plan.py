@@ -27,6 +27,7 @@ from moa_nb.pipeline.prompt import quoting
 from moa_nb.pipeline.record import RunRecord
 from moa_nb.pipeline.spec import Agent, Pipeline, Resolver, Roles
 from moa_nb.pipeline.strategies import Strategy, find
+from moa_nb.providers import functions
 from moa_nb.settings import Settings, fence_secret
 
 __all__ = ["Options", "Plan", "prompt_template"]
@@ -173,7 +174,7 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
     pipelines = functools.cache(presets.load)
     declared = presets.all_agents(pipeline, pipelines)
     _refuse_too_many(declared, roles)
-    resolve = Resolver(roles)
+    resolve = Resolver(roles, functions.name_of)
     agents = [agent for agent in resolve(declared) if agent.pipeline is None]
     models = tuple(dict.fromkeys(agent.model for agent in agents))
     for one in presets.within(pipeline, pipelines):
@@ -268,14 +269,7 @@ def _proposers(
     if not listed:
         msg = "models is empty: name at least one, as in models=['openai:gpt-4o-mini']"
         raise PipelineError(msg)
-    return tuple(model if isinstance(model, str) else _registered(model) for model in listed)
-
-
-def _registered(call: Callable[..., object]) -> str | Callable[..., object]:
-    from moa_nb.providers import functions
-
-    known = functions.registration(call)
-    return call if known is None else f"function:{known.name}"
+    return listed
 
 
 def _is_offline(model: str | Callable[..., object]) -> bool:
@@ -336,8 +330,6 @@ def _fills(pipeline: Pipeline, role: str, option: str) -> None:
 def _check_model(model: str, gateway: Gateway) -> None:
     route = gateway.route(model)
     if route.provider.name == "function":
-        from moa_nb.providers import functions
-
         functions.find(route.model)
     else:
         route.provider.key()

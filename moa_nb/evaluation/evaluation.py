@@ -218,7 +218,7 @@ class Evaluation:
         """The share of readable pairs whose winner changed with the order; ``None`` without pairs in both orders."""
         if self.unit != "points":
             return None
-        seen = self.points[self.points["judge"].notna() & self.points["points"].notna()]
+        seen = self.points[(self.points["orders"] == 2) & self.points["points"].notna()]
         return float(seen["flipped"].mean()) if len(seen) else None
 
     @property
@@ -250,7 +250,7 @@ class Evaluation:
         if self.judgements is None:
             msg = f"nobody judged here: quality is {self.unit}"
             raise SetupError(msg)
-        return judge_check(self.judgements, self.answers, labels=labels, makers=makers or self._makers)
+        return judge_check(self.judgements, self.answers, labels=labels, makers=makers or self._makers or None)
 
     @property
     def _makers(self) -> dict[str, Sequence[str]]:

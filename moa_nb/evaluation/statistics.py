@@ -174,17 +174,20 @@ def said(seen: Paired, a: str = "the first", b: str = "the second") -> str:
         return f"no row has both {a} and {b}"
     if seen.n_unequal == 0:
         return f"{a} and {b} are equal on {'the one row' if seen.n == 1 else f'all {seen.n:,} rows'} that both have"
+    better, worse = (a, b) if seen.difference > 0 else (b, a)
     if seen.is_shown:
-        better, worse = (a, b) if seen.difference > 0 else (b, a)
         return f"{better} is better than {worse} by {_distance(seen)}"
     if 2.0 ** (1 - seen.n) > 1 - seen.confidence:
         return f"{_rows(seen.n)} cannot show a difference between {a} and {b}, whatever it is"
+    no_difference = f"no difference between {a} and {b} that {_rows(seen.n)} can show"
+    if seen.p is not None and seen.low is not None and seen.high is not None and (seen.low > 0 or seen.high < 0):
+        # Its interval alone leaves out 0, but as one of several tests it may be chance.
+        return f"{no_difference}: {better} is ahead by {_distance(seen)}, but p {_p(seen.p)}"
     wanted = []
     if seen.detectable is not None:
         wanted.append(f"have to be about {float(f'{seen.detectable:.2g}')}")
     if seen.rows_needed is not None and seen.rows_needed > seen.n:
         wanted.append(f"take about {int(float(f'{seen.rows_needed:.2g}')):,} rows")
-    no_difference = f"no difference between {a} and {b} that {_rows(seen.n)} can show"
     return f"{no_difference}: it would {', or '.join(wanted)}" if wanted else no_difference
 
 

@@ -137,7 +137,7 @@ class Trial:
                 answers = self._blank()
                 for name, one in self.contestants.items():
                     answers[name] = texts(one, self.rows, await longest(runs[name]) if name in runs else None)
-                found.append(await self._judging(answers, told_apart=True).estimate())
+                found.append(await self._judging(answers, told_apart=bool(runs)).estimate())
             return found
 
         names = ", ".join(self.contestants) + ("" if self.judge is None else ", judged")

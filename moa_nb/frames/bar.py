@@ -31,6 +31,8 @@ class Bar:
     def __init__(self, run: FrameRun, *, shown: bool | None) -> None:
         self._run, self._shown = run, shown
         self._bar: Any = None
+        self._output: Any = None
+        """Where the bar stands in a notebook."""
         self._every = _EVERY_SECONDS if _is_live() else _EVERY_SECONDS_IN_A_FILE
         self._began = self._updated = time.monotonic()
 
@@ -42,9 +44,17 @@ class Bar:
         return self
 
     def _open(self) -> None:
-        from tqdm.auto import tqdm
+        options: dict[str, Any] = {"total": self._run.progress.rows, "unit": "row", "desc": "moa"}
+        if _is_kernel():
+            from tqdm.notebook import tqdm as widget
 
-        self._bar = tqdm(total=self._run.progress.rows, unit="row", desc="moa")
+            self._bar = widget(**options, display=False)
+            # A kernel has IPython: the room for it need not be known here.
+            self._output = sys.modules["IPython.display"].display(self._bar.container, display_id=True)
+        else:
+            from tqdm import tqdm
+
+            self._bar = tqdm(**options)
         # The rate counts from the run's start, not from when its bar came up.
         self._bar.start_t -= time.monotonic() - self._began
 
@@ -68,11 +78,21 @@ class Bar:
     ) -> None:
         if self._bar is not None:
             self._draw()
+            text = str(self._bar)
             self._bar.close()
+            if self._output is not None:
+                # A saved notebook has no use for a widget: without its kernel there is nothing to see.
+                self._output.update({"text/plain": text}, raw=True)
+                for widget in (*self._bar.container.children, self._bar.container):
+                    widget.close()
 
 
 def _is_live() -> bool:
     """Return whether what is drawn may be drawn over: in a kernel or a terminal."""
+    return _is_kernel() or sys.stderr.isatty()
+
+
+def _is_kernel() -> bool:
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
-    return "IPKernelApp" in getattr(shell, "config", ()) or sys.stderr.isatty()
+    return "IPKernelApp" in getattr(shell, "config", ())

@@ -14,7 +14,7 @@ __all__ = ["Preview"]
 
 @dataclass(frozen=True)
 class Preview:
-    """A verb on the first rows that have something to ask. A full run finds their answers in the store."""
+    """A verb on the first rows that ask something, each something else where they do. A full run finds their answers in the store."""
 
     run: FrameRun
     """The finished run over these rows."""

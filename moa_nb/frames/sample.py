@@ -16,6 +16,9 @@ from moa_nb.pipeline.candidate import Task
 
 __all__ = ["Sample"]
 
+_NEAR = 1000
+"""Rows among which those that differ are looked for."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -26,18 +29,24 @@ class Sample:
 
     @classmethod
     def first(cls, questions: Questions, n: int) -> Sample:
-        """Return the first ``n`` rows that have something to ask."""
+        """Return the first ``n`` rows that have something to ask; one that asks what another asks only for want of others."""
         found: list[int] = []
+        again: list[int] = []
+        asked: list[list[Any]] = []
         for position in range(len(questions)):
-            if len(found) == n:
+            if len(found) == n or (position >= _NEAR and len(found) + len(again) >= n):
                 break
             try:
-                asks = bool(questions.tasks(position))
+                says = [task.conversation for task in questions.tasks(position)]
             except MoaError:
-                asks = True  # it fails, which is worth seeing
-            if asks:
+                found.append(position)  # it fails, which is worth seeing
+                continue
+            if says in asked:
+                again.append(position)
+            elif says:
+                asked.append(says)
                 found.append(position)
-        return cls(questions, tuple(found))
+        return cls(questions, tuple(sorted([*found, *again[: n - len(found)]])))
 
     @property
     def index(self) -> pd.Index[Any]:

@@ -34,6 +34,8 @@ class Budget:
         self.unreported = 0.0
         """The part of ``spent`` that no service reported."""
         self.reserved = 0.0
+        self.alone = asyncio.Lock()
+        """Held by a call of which nobody knows whether it costs anything."""
         self._queue: list[tuple[Priority, int, float, asyncio.Future[None]]] = []
         self._order = itertools.count()
 

@@ -17,6 +17,7 @@ from moa_nb.gateway.batches import Batches
 from moa_nb.gateway.budget import Budget
 from moa_nb.gateway.exchange import Watch
 from moa_nb.gateway.flight import Flight, Flights, Outcome, Ticket
+from moa_nb.gateway.functions import ask_function
 from moa_nb.gateway.http import Answer, Failed, Http
 from moa_nb.gateway.limits import Limiter, Priority
 from moa_nb.gateway.prices import Price
@@ -96,6 +97,8 @@ class Gateway:
         found = self._routes.get(model)
         if found is None:
             found = self._routes[model] = make_route(model, self.settings, self._make_limiter, self._clock)
+        if found.provider.name == "function":
+            found.reprice(self.settings.models.get(model))
         return found
 
     def price(self, model: str) -> Price | None:
@@ -268,7 +271,9 @@ class Gateway:
         elif call.route.provider.name == "offline":
             completion = await self._ask_offline(call.request)
         else:
-            completion = await self._ask_function(call)
+            completion = await ask_function(
+                call, self.settings.deadline, self._clock, is_known=lambda: call.request.model in self.verified
+            )
         self.verified.add(call.request.model)
         return completion
 
@@ -278,20 +283,6 @@ class Gateway:
         started = self._clock()
         completion = await asyncio.to_thread(offline.answer, request)
         return replace(completion, seconds=self._clock() - started, cost=0.0)
-
-    async def _ask_function(self, call: Call) -> Completion:
-        await call.route.limiter.acquire(call.priority)
-        started = self._clock()
-        try:
-            async with asyncio.timeout(self.settings.deadline):
-                completion = await functions.answer(call.request, functions.in_daemon_thread)
-        except TimeoutError:
-            name, seconds = functions.of(call.request).name, self.settings.deadline
-            msg = f"function {name!r} gave no answer within {seconds:g} s"
-            raise RowError(msg) from None
-        finally:
-            call.route.limiter.release()
-        return replace(completion, seconds=self._clock() - started)
 
     # Beside the calls -------------------------------------------------------------------------
 

@@ -65,6 +65,8 @@ class Route:
     _headers: dict[str, str] = field(default_factory=dict, repr=False)
     _keyed_until: float = float("-inf")
     """When the key in the headers is read again."""
+    reports: bool = False
+    """Whether it is a function that has said what a call took."""
 
     # What is sent -----------------------------------------------------------------------------
 
@@ -110,21 +112,22 @@ class Route:
     def key(self, request: Request, body: bytes) -> bytes | None:
         """Return the digest that equal calls share; ``None`` where answers must not be shared."""
         if self.provider.name == "function":
-            version = functions.of(request).version
-            if version is None:
+            known = functions.of(request)
+            if known.version is None:
                 return None
-            digest = self._new_digest(version.encode())
+            # Its registered name, whatever the model is called: functions that are made alike have one ``__name__``.
+            digest = self._new_digest(known.version.encode(), known.name)
         else:
             if self._key_start is None:
-                self._key_start = self._new_digest(self.identity)
+                self._key_start = self._new_digest(self.identity, self.model)
             digest = self._key_start.copy()
         digest.update(b"%d\0" % request.sample)
         digest.update(body)
         return digest.digest()
 
-    def _new_digest(self, identity: bytes) -> hashlib.blake2b:
+    def _new_digest(self, identity: bytes, model: str) -> hashlib.blake2b:
         name = self.wire.name if self.is_service else self.provider.name
-        return hashlib.blake2b(f"{name}\0{self.model}\0".encode() + identity + b"\0", digest_size=16)
+        return hashlib.blake2b(f"{name}\0{model}\0".encode() + identity + b"\0", digest_size=16)
 
     def bounded(self, request: Request) -> Request:
         """Return the request with a ceiling on the answer, where it has none."""
@@ -151,6 +154,14 @@ class Route:
         return bool(found) and self.sent(body, is_streamed=is_streamed) != refused
 
     # What it costs ----------------------------------------------------------------------------
+
+    def reprice(self, configured: ModelSettings | None) -> None:
+        """Return nothing; the price of a function is what is declared of it now, and unknown once it reported one."""
+        price = price_of(f"function:{self.model}", self.provider, configured)
+        declared = functions.declared_cost(self.model)
+        if price is FREE and declared is not None:
+            price = Price(lambda _: declared, "declared")
+        self.price = None if price is FREE and self.reports else price
 
     def worst(self, request: Request, body: bytes) -> float:
         """Return the most dollars that an attempt can cost.
@@ -270,6 +281,12 @@ def authorized(provider: Provider, key: str | None) -> dict[str, str]:
 
 def no_price(model: str) -> str:
     """Return the line that says what to do about a model without a price under a budget."""
+    provider, _, name = model.partition(":")
+    if provider == "function":
+        return (
+            f"function {name!r} says only afterwards what a call took, and a budget in dollars must know it before: say the"
+            f" most of one call as @moa.agent({name!r}, cost=0.01), or count calls, as in budget='200 calls'"
+        )
     return (
         f"a budget needs prices, and none is known for {model}: set prompt_price and completion_price"
         f' under [models."{model}"] in moa.toml, or run without a budget'

@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 from collections.abc import Generator
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from moa_nb.engine import Engine, Plan
@@ -36,6 +37,8 @@ class BackgroundRun:
 
     def __init__(self, engine: Engine, record: RunRecord, job: Job[Result]) -> None:
         self._engine, self.record, self._job = engine, record, job
+        self.panel: Job[None] | None = None
+        """What keeps its panel up to date; ``None`` where it has none."""
 
     @property
     def done(self) -> bool:
@@ -58,6 +61,10 @@ class BackgroundRun:
             result = self._job.wait()
         except (asyncio.CancelledError, concurrent.futures.CancelledError):
             result = self._stopped()
+        finally:
+            if self.panel is not None and not is_somebody_there():
+                # A program may save the notebook as soon as this cell ends: the panel ends first.
+                self.panel.wait()
         self._engine.complain()
         return result
 
@@ -73,6 +80,8 @@ class BackgroundRun:
             if waiter is not None and waiter.cancelling():
                 raise
             result = self._stopped()
+        if self.panel is not None and not is_somebody_there():
+            await self.panel.wait_async()
         self._engine.complain()
         return result
 
@@ -134,14 +143,14 @@ def _show(engine: Engine, run: BackgroundRun) -> None:
     output = Controls([stop], press) if is_somebody_there() else Output()
     output.say("goes on while other cells run", busy=True)
     output.show(run.bundle())
-    follow(engine, publish(run.bundle, output.update, output.finish, lambda: run.done))
+    run.panel = follow(engine, publish(run.bundle, output.update, output.finish, lambda: run.done))
 
 
 def _going_on(record: RunRecord) -> dict[str, Any]:
     """Return a run that goes on, by media type: of finished answers the first line, of the latest its end."""
-    view = view_of_record(record)
-    # The kernel's own ■ stops cells, and this one has returned.
-    parts = [html.header(view).replace("■ stops it", "in the background")]
+    # Should the kernel end before the run does, the panel as it was last stays in the notebook.
+    view = replace(view_of_record(record), seen_at=f"{datetime.now():%Y-%m-%d %H:%M:%S}")  # noqa: DTZ005 - the reader's clock
+    parts = [html.header(view)]
     if view.text:
         parts.append(html.answer(view))
     scale = scale_of(view.seconds)
@@ -149,7 +158,7 @@ def _going_on(record: RunRecord) -> dict[str, Any]:
         parts.append(html.axis(scale))
     for layer in view.layers:
         parts.append(html.layer_heading(layer))
-        parts += [html.row(_brief(call), scale) for call in layer.calls[:_MOST_ROWS]]
+        parts += [html.row(_brief(call), scale, opens=False) for call in layer.calls[:_MOST_ROWS]]
     box = "padding:.6em .9em .7em;margin:.2em 0;border:1px solid #88888855;border-radius:.45em;max-width:988px;box-sizing:border-box"
     return {
         "text/html": f'<div style="{box}">{"".join(parts)}</div>',

@@ -1,71 +1,51 @@
 // The buttons of a panel in the browser. They show what the kernel says and say what was pressed; they decide nothing.
 // Texts become nodes with textContent alone; the one piece of HTML is a panel, made as safe as all panels are.
 
-function make(tag, options = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(options)) {
-    if (name === "text") node.textContent = value;
-    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value != null) node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
+const GONE = "the kernel has gone, and what was running with it; what was answered is in the store";
 
-async function copied(text) {
-  try {
-    await navigator.clipboard.writeText(text);
-    return "copied";
-  } catch {
-    // No clipboard on a page without TLS, or none granted: the old way.
-    const field = make("textarea", { style: "position:fixed;opacity:0" });
-    field.value = text;
-    document.body.append(field);
-    field.select();
-    const done = document.execCommand("copy");
-    field.remove();
-    return done ? "copied" : "the browser does not let a page copy: select the text";
-  }
-}
+// A kernel that is started anew by itself is nothing that the page is told.
+const QUIET = "no news from the kernel for more than a minute: it may have ended, and the run with it";
+const QUIET_AFTER = 90_000, LOOK_EVERY = 5_000; // milliseconds
 
 let lists = 0;
 
 function controls(model) {
   const bar = make("div", { class: "bar" });
   const status = make("span", { class: "status", role: "status" });
-  const rows = make("div", { class: "rows" });
-  const panel = make("div", { class: "panel" });
-  const root = make("div", { class: "moa-controls" }, bar, rows, panel);
+  const rows = make("div", { class: "rows", role: "group", "aria-label": "latest rows" });
+  const panel = make("div", { class: "panel", role: "region", "aria-label": "layers of a row" });
+  const root = make("div", { class: "moa-controls moa-fields", role: "group", "aria-label": "controls of the run above" }, bar, rows, panel);
   const fields = {};
   let focused = null;
 
   const send = (message) => {
     const values = Object.fromEntries(Object.entries(fields).map(([name, field]) => [name, field.value]));
-    // What is pressed waits where a cell runs that lets nothing through, and for ever where the kernel has ended.
+    // What is pressed waits where a cell runs that lets nothing through.
     status.textContent = "waiting for the kernel …";
     model.send({ values, ...message });
   };
 
   function pressed(act) {
     // The panel around a button may be drawn anew between press and release, and a click is then lost.
+    const press = ({ currentTarget }) => { if (!isDisabled(currentTarget)) act(); };
     return {
-      onpointerdown: (event) => { if (event.button === 0 && !event.currentTarget.disabled) act(event.currentTarget); },
-      onclick: (event) => { if (event.detail === 0) act(event.currentTarget); }, // from the keyboard
+      onpointerdown: (event) => { if (event.button === 0) press(event); },
+      onclick: (event) => { if (event.detail === 0) press(event); }, // from the keyboard
     };
   }
 
   function control(one) {
     if (one.kind === "button") {
-      const node = make("button", { text: one.label, title: one.hint, ...pressed(() => send({ do: one.do })) });
+      const node = make("button", { type: "button", text: one.label, title: one.hint, ...pressed(() => send({ do: one.do })) });
       node.dataset.when = one.when ?? "idle";
       return node;
     }
     if (one.kind === "copy") {
-      return make("button", { text: one.label, title: one.hint, onclick: () => {
+      return make("button", { type: "button", text: one.label, title: one.hint, onclick: () => {
         copied(model.get("texts")[one.field] ?? "").then((said) => { status.textContent = said; });
       } });
     }
-    const label = make("label", {}, make("span", { class: "dim", text: one.label }));
+    const label = make("label", { title: one.hint }, make("span", { class: "dim", text: one.label }));
     let field;
     if (one.kind === "choice") {
       field = make("select", {}, ...one.options.map(([value, text]) => make("option", { value, text })));
@@ -83,7 +63,13 @@ function controls(model) {
 
   function showParts() {
     for (const name of Object.keys(fields)) delete fields[name];
-    bar.replaceChildren(...model.get("parts").map(control), status);
+    // What a button takes stands beside it, however narrow the page is.
+    const groups = [[]];
+    for (const one of model.get("parts")) {
+      groups.at(-1).push(control(one));
+      if (one.kind === "button" || one.kind === "copy") groups.push([]);
+    }
+    bar.replaceChildren(...groups.filter((group) => group.length).map((group) => make("span", { class: "together" }, ...group)), status);
     showStatus();
   }
 
@@ -91,27 +77,37 @@ function controls(model) {
     const { busy, text } = model.get("status");
     status.textContent = text ?? "";
     for (const node of bar.querySelectorAll("button[data-when]")) {
+      const had = node === document.activeElement;
       node.hidden = node.dataset.when === "busy" && !busy;
-      node.disabled = node.dataset.when === "idle" && Boolean(busy);
+      disable(node, node.dataset.when === "idle" && busy);
+      if (had && node.hidden) bar.querySelector("button:not([hidden]), select, input")?.focus();
     }
   }
 
-  function showRows() {
-    rows.replaceChildren(...model.get("rows").map((row) => make(
+  function row({ position, label, state, text }) {
+    const node = make(
       "button",
-      { class: `row ${row.state.replaceAll(" ", "-")}`, title: "show its layers", ...pressed(() => send({ do: "row", row: row.position })) },
-      make("b", { text: row.label }), " ", make("span", { class: "dim", text: row.state }), " ", make("span", { text: row.text }),
-    )));
+      { type: "button", class: `row ${state.replaceAll(" ", "-")}`, title: "show its layers", ...pressed(() => send({ do: "row", row: position })) },
+      make("b", { text: label }), " ", make("span", { class: "dim", text: state }), " ", make("span", { class: "said", text }),
+    );
+    node.dataset.position = position;
+    return node;
+  }
+
+  function showRows() {
+    const held = rows.contains(document.activeElement) ? document.activeElement.dataset.position : null;
+    rows.replaceChildren(...model.get("rows").map(row));
+    // Rows come and go while somebody goes through them.
+    if (held !== null) (rows.querySelector(`[data-position="${held}"]`) ?? rows.lastElementChild)?.focus({ preventScroll: true });
+    rows.hidden = !rows.hasChildNodes();
   }
 
   function showPanel() {
     panel.innerHTML = model.get("panel");
+    panel.hidden = !panel.hasChildNodes();
   }
 
-  // Enter, or a letter, would be a command of the notebook's; with Ctrl it is meant to be one, such as saving.
-  const typed = (event) => root.toggleAttribute("data-lm-suppress-shortcuts", !(event.ctrlKey || event.metaKey));
-  window.addEventListener("keydown", typed, true);
-
+  const freeKeys = keepKeys(root);
   const watched = { parts: showParts, status: showStatus, rows: showRows, panel: showPanel };
   for (const [trait, show] of Object.entries(watched)) model.on(`change:${trait}`, show);
   for (const show of [showParts, showRows, showPanel]) show();
@@ -120,12 +116,16 @@ function controls(model) {
 
   return {
     root,
+    isHeld: () => focused !== null,
+    isBusy: () => Boolean(model.get("status").busy),
+    say(text) { status.textContent = text; },
     mount(place) {
+      const held = focused; // moving what has the focus takes it away
       place.replaceChildren(root);
-      if (focused) focused.focus({ preventScroll: true });
+      held?.focus({ preventScroll: true });
     },
     end() {
-      window.removeEventListener("keydown", typed, true);
+      freeKeys();
       for (const [trait, show] of Object.entries(watched)) model.off(`change:${trait}`, show);
     },
   };
@@ -135,19 +135,37 @@ function controls(model) {
 function initialize({ model }) {
   const mark = `.${model.get("mark")}`;
   const shown = controls(model);
+  let cell = null;
+  let heard = Date.now();
+  const hear = () => { heard = Date.now(); };
   const settle = () => {
     const found = document.querySelector(mark);
-    if (found && !found.contains(shown.root)) shown.mount(found);
+    if (found && !found.contains(shown.root)) {
+      cell = found.closest(".jp-Cell");
+      shown.mount(found);
+      hear();
+    }
   };
   const watcher = new MutationObserver(settle);
+  const listener = setInterval(() => { if (shown.isBusy() && Date.now() - heard > QUIET_AFTER) shown.say(QUIET); }, LOOK_EVERY);
   const leave = () => {
     watcher.disconnect();
+    clearInterval(listener);
+    model.off("change:status", hear);
     shown.end();
+    const wasHeld = shown.isHeld();
     shown.root.remove();
+    if (wasHeld) cell?.focus({ preventScroll: true });
   };
   watcher.observe(document.body, { childList: true, subtree: true });
   settle();
-  model.on("comm_live_update", () => { if (model.comm_live === false) leave(); });
+  model.on("change:status", hear);
+  model.on("comm_live_update", () => { // the kernel is gone
+    const place = shown.root.parentElement;
+    leave();
+    // What was drawn last still says that it runs.
+    if (shown.isBusy()) place?.append(make("div", { class: "moa-fields status", role: "status", text: GONE }));
+  });
   model.on("destroy", leave);
   return leave;
 }

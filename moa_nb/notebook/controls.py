@@ -20,7 +20,7 @@ from IPython.display import DisplayHandle, display
 
 from moa_nb.notebook.display import Output
 
-__all__ = ["Controls", "Part"]
+__all__ = ["Controls", "Part", "asset"]
 
 Part = dict[str, Any]
 """A control: its ``kind`` (``button``, ``copy``, ``choice``, ``text``, ``number``), its ``label``, and what the kind needs."""
@@ -29,15 +29,18 @@ _MOST_ALIVE = 12
 """Panels whose buttons work; those of earlier ones are taken away."""
 
 
-def _text(name: str) -> str:
-    return files(__package__).joinpath(name).read_text("utf-8")
+def asset(name: str) -> str:
+    """Return a script or a style sheet of this room, with what all buttons and fields have in common before it."""
+    folder = files(__package__)
+    shared = folder.joinpath(f"fields.{name.rpartition('.')[2]}")
+    return f"{shared.read_text('utf-8')}\n{folder.joinpath(name).read_text('utf-8')}"
 
 
 class _Widget(anywidget.AnyWidget):
     """What the browser has."""
 
-    _esm = _text("controls.js")
-    _css = _text("controls.css")
+    _esm = asset("controls.js")
+    _css = asset("controls.css")
 
     mark = traitlets.Unicode().tag(sync=True)
     """The class of the element in which it stands."""

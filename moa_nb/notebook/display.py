@@ -94,11 +94,13 @@ def show_as(result: Result, form: str) -> None:
 
 def _forms(result: Result, form: str) -> dict[str, Any]:
     from moa_nb.panels import markdown, provenance
+    from moa_nb.panels.bundle import one_block
 
     shown: dict[str, Any] = {"text/plain": markdown.to_plain(result.text)}
     if form == "markdown":
         # Both classes tell MathJax to keep off, as in the panel: an answer about dollars is not mathematics.
-        shown["text/html"] = f'<div class="tex2jax_ignore mathjax_ignore">{markdown.to_html(result.text)}</div>'
+        html = f'<div class="tex2jax_ignore mathjax_ignore">{markdown.to_html(result.text)}</div>'
+        shown["text/html"] = one_block(html)
         shown["text/markdown"] = markdown.to_markdown(result.text)
     elif form == "json":
         shown["application/json"] = provenance.record(result)

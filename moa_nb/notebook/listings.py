@@ -11,6 +11,7 @@ from moa_nb.engine.paths import Paths
 from moa_nb.errors import MoaError
 from moa_nb.notebook.arguments import COMMANDS, cell_parser
 from moa_nb.notebook.kept import home, megabytes
+from moa_nb.panels.markdown import to_plain
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.explain import explain
@@ -95,7 +96,7 @@ def templates(name: str | None) -> TableDisplay | str:
     """Return all prompt templates; with a name, the template's text."""
     if name is not None:
         found = templating.load(name)
-        return f"{{# {found.name}, from {found.where} #}}\n{found.source}"
+        return to_plain(f"{{# {found.name}, from {found.where} #}}\n{found.source}")
     rows = []
     for known, place in templating.names("prompts", ".jinja").items():
         rows.append((known, ", ".join(sorted(templating.load(known).variables)), place))
@@ -123,6 +124,9 @@ async def check(engine: Engine) -> TableDisplay:
     return table(rows, ["model", "answer", "time", "cost"], caption=cast.why)
 
 
+_STORED = "answers, runs with what was asked in them, chats, versions of templates and costs"
+
+
 async def where(engine: Engine) -> TableDisplay:
     """Return what is sent where, and what is stored where."""
     configured = settings.current()
@@ -137,9 +141,7 @@ async def where(engine: Engine) -> TableDisplay:
         rows.append(("stored", "nothing on disk", "–"))
     else:
         taken = f" ({megabytes(size(path))})" if path.exists() else ""
-        rows.append(
-            ("stored", f"answers, runs with what their rows asked, chats and costs{taken}; never keys", home(path))
-        )
+        rows.append(("stored", f"{_STORED}{taken}; never keys", home(path)))
     rows.append(("stored", "the secret of the fences between quoted texts", home(settings.data_folder() / "fence.key")))
     rows.append(("stored", "panels, in the notebook that you save", "the .ipynb file"))
     return table(rows, ["", "what", "where"])

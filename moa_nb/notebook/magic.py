@@ -23,6 +23,7 @@ from moa_nb.notebook.background import BackgroundRun, start_in_background
 from moa_nb.notebook.cell import filled_in, schema_of, task_of, with_form
 from moa_nb.options import CacheMode
 from moa_nb.panels.comparison import Comparison
+from moa_nb.panels.markdown import to_plain
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.result import Result
@@ -98,7 +99,8 @@ class MoaMagics(Magics):
             options = cell_parser().parse_line(words)
             return self._ask(options, cell, {**self._variables, **(local_ns or {}), **_callers_variables()})
         except MoaError as error:
-            raise UsageError(str(error)) from None
+            # Names of files and words of services may hold what a terminal obeys.
+            raise UsageError(to_plain(" ".join(str(error).split()))) from None
 
     @property
     def _variables(self) -> dict[str, Any]:

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from moa_nb.engine import Engine
+from moa_nb.engine.loop import Job
 from moa_nb.notebook.display import is_somebody_there
 
 __all__ = ["follow", "publish"]
 
+_LOG = logging.getLogger("moa_nb")
 _LOOK_SECONDS = 0.1
 _EVERY_SECONDS = 0.5
 _BYTES_A_SECOND = 20_000
 """Of HTML, for each output: what is larger is drawn less often."""
 
 
-def follow(engine: Engine, publishing: Coroutine[Any, Any, None]) -> None:
-    """Return at once; ``publishing`` goes on on the engine's loop.
+def follow(engine: Engine, publishing: Coroutine[Any, Any, None]) -> Job[None]:
+    """Return at once what ends with ``publishing``, which goes on on the engine's loop.
 
     Where a program runs the notebook its messages are no cell's: such programs drop what says that it is of a cell
     that is over. For a page they are of the cell that began it.
     """
     context = contextvars.copy_context() if is_somebody_there() else contextvars.Context()
-    context.run(engine.start, publishing)
+    return context.run(engine.start, publishing)
 
 
 async def publish(
@@ -43,17 +46,23 @@ async def publish(
         is_over: whether nothing changes any more.
     """
     loop = asyncio.get_running_loop()
+    drawn_or_none = _outspoken(draw)
     due, last = 0.0, None
+
+    def end() -> None:
+        if (drawn := drawn_or_none()) is not None:
+            finish(drawn)
+
     try:
         # Messages of two threads may overtake each other, and a page drops what is of an output that it has not yet.
         await asyncio.sleep(_EVERY_SECONDS)
         while not is_over():
             if loop.time() >= due:
-                drawn = await asyncio.to_thread(draw)
-                if drawn != last and not is_over():
+                drawn = await asyncio.to_thread(drawn_or_none)
+                if drawn is not None and drawn != last and not is_over():
                     update(drawn)
                     last = drawn
-                due = loop.time() + max(_EVERY_SECONDS, len(drawn["text/html"]) / _BYTES_A_SECOND)
+                due = loop.time() + max(_EVERY_SECONDS, len((drawn or {}).get("text/html", "")) / _BYTES_A_SECOND)
             await asyncio.sleep(_LOOK_SECONDS)
     except asyncio.CancelledError:
         # The engine ends, and the work with it: its own end comes first.
@@ -61,6 +70,24 @@ async def publish(
             if is_over():
                 break
             await asyncio.sleep(_LOOK_SECONDS / 2)
-        finish(draw())
+        end()
         raise
-    finish(draw())
+    end()
+
+
+def _outspoken(draw: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any] | None]:
+    """Return ``draw``, which returns ``None`` where it fails, and says so once: the work goes on, seen or not."""
+    is_said = False
+
+    def drawn() -> dict[str, Any] | None:
+        nonlocal is_said
+        try:
+            return draw()
+        except Exception as error:
+            if not is_said:
+                _LOG.warning("a panel cannot be drawn, its run goes on: %s: %s", type(error).__name__, error)
+            _LOG.debug("drawing a panel", exc_info=error)
+            is_said = True
+            return None
+
+    return drawn

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from moa_nb.panels import figures
 from moa_nb.panels.accounts import named
-from moa_nb.panels.colours import AMBER, BLUE, GREEN, KINDS, RED
+from moa_nb.panels.colours import AMBER, BLUE, GREEN, KINDS, RED, tinted
 from moa_nb.panels.markdown import Mark, to_html, to_plain
 from moa_nb.panels.room import LeftOut, brief, cut, tail
 from moa_nb.panels.view import MOST_ENTRIES
@@ -34,7 +34,7 @@ class _Said:
     notes: tuple[str, ...] = ()
     support: str = ""
     support_title: str = ""
-    bad: str = RED
+    bad: str = tinted(RED)
 
 
 def said(view: PanelView, limit: int, left_out: LeftOut) -> _Said:
@@ -66,7 +66,9 @@ def _marks(support: Support) -> tuple[Mark, ...]:
             n_by = len(sentence.by)
             colour = GREEN if n_by == n else BLUE if n_by > 1 else AMBER if n_by else RED
             who = named([support.agents[at] for at in sentence.by]) if 1 < n_by < n else ""
-            marks.append(Mark(sentence.passage, sentence.end, brief(support.words(sentence)), colour, brief(who)))
+            marks.append(
+                Mark(sentence.passage, sentence.end, brief(support.words(sentence)), tinted(colour), brief(who))
+            )
     return tuple(marks)
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from moa_nb.panels.figures import count
-from moa_nb.panels.markdown import first_line, inline_markdown, to_html, to_markdown, to_plain
+from moa_nb.panels.markdown import LIMIT, first_line, inline_markdown, to_html, to_markdown, to_plain
+from moa_nb.panels.room import brief, cut
 from moa_nb.store.conversations import Turn
 
 __all__ = ["ChatDisplay", "EarlierTurns"]
@@ -43,32 +44,32 @@ class ChatDisplay:
     def _note(self) -> str:
         n_left_out = len(self.turns) - len(self._shown)
         said = count(len(self.turns), "turn")
-        return f"{said}; the first {n_left_out:,} are in moa.messages({self.name!r})" if n_left_out else said
+        return f"{said}; the first {n_left_out:,} are in moa.messages({brief(self.name)!r})" if n_left_out else said
 
     def _repr_html_(self) -> str:
         turns = [
             {
-                "question": to_plain(turn.question),
+                "question": cut(turn.question, LIMIT),
                 "answer": to_html(turn.answer),
-                "pipeline": to_plain(turn.pipeline),
+                "pipeline": brief(turn.pipeline),
                 "at": _day(turn.at),
             }
             for turn in self._shown
         ]
-        return str(_macros().conversation(to_plain(self.name), to_plain(self._note), turns))
+        return str(_macros().conversation(brief(self.name), to_plain(self._note), turns))
 
     def _repr_markdown_(self) -> str:
-        parts = [f"**{inline_markdown(self.name)}** {inline_markdown(self._note)}"]
+        parts = [f"**{inline_markdown(brief(self.name))}** {inline_markdown(self._note)}"]
         for turn in self._shown:
             parts.append("\n".join(f"> {line}".rstrip() for line in to_markdown(turn.question).split("\n")))
             parts.append(to_markdown(turn.answer))
         return "\n\n".join(parts) + "\n"
 
     def __repr__(self) -> str:
-        parts = [to_plain(f"{self.name}: {self._note}")]
+        parts = [f"{brief(self.name)}: {self._note}"]
         for turn in self._shown:
-            parts.append("\n".join(f"> {line}".rstrip() for line in to_plain(turn.question).split("\n")))
-            parts.append(to_plain(turn.answer))
+            parts.append("\n".join(f"> {line}".rstrip() for line in cut(turn.question, LIMIT).split("\n")))
+            parts.append(cut(turn.answer, LIMIT))
         return "\n\n".join(parts)
 
 
@@ -82,8 +83,8 @@ class EarlierTurns:
     @property
     def _heading(self) -> str:
         if not self.turns:
-            return f"{self.name}: the first turn"
-        return f"{self.name}: turn {len(self.turns) + 1:,}, after {count(len(self.turns), 'turn')}"
+            return f"{brief(self.name)}: the first turn"
+        return f"{brief(self.name)}: turn {len(self.turns) + 1:,}, after {count(len(self.turns), 'turn')}"
 
     def _repr_html_(self) -> str:
         return str(_macros().brief(to_plain(self._heading), self._lines()))

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from moa_nb.panels import difference, provenance
+from moa_nb.panels.colours import RED, tinted
 from moa_nb.panels.figures import UNKNOWN, count, dollars, seconds, tokens
 from moa_nb.panels.markdown import inline_markdown, to_html, to_markdown, to_plain
+from moa_nb.panels.room import brief, cut
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.pipeline.result import Result
 from moa_nb.pipeline.similarity import similarity_of_all
@@ -20,6 +22,8 @@ __all__ = ["Comparison"]
 
 MAX_CHARACTERS = 60_000
 """Of all answers that are shown; the longest are cut, and say so."""
+
+_NOTE = 600
 
 
 class Comparison(dict[str, Result]):
@@ -102,14 +106,16 @@ class Comparison(dict[str, Result]):
     def _caption(self) -> str:
         paid = "at an unknown price" if self.cost is None else f"for ${dollars(self.cost)}"
         alike = "" if self.agreement is None else f", whose answers are {self.agreement:.2f} alike"
-        judge = "" if self.judged is None or not self.judged.calls else f", judged by {self.judged.calls[0].model}"
+        judge = (
+            "" if self.judged is None or not self.judged.calls else f", judged by {brief(self.judged.calls[0].model)}"
+        )
         return f"{count(len(self), 'pipeline')} {paid}{alike}{judge}"
 
     @property
     def _notes(self) -> list[str]:
         said = {} if self.judged is None else {"judge": self.judged}
         notes = [
-            f"{name}: {note}"
+            f"{brief(name)}: {cut(note, _NOTE)}"
             for name, result in [*self.items(), *said.items()]
             for note in (*(() if name != "judge" or result.error is None else (result.error,)), *result.notes)
         ]
@@ -121,7 +127,7 @@ class Comparison(dict[str, Result]):
         headers = ["pipeline", "calls", "cached", "tokens in", "tokens out", "$", "s", "agreement"]
         rows = [
             [
-                name,
+                brief(name),
                 result.n_calls,
                 sum(call.cached for call in result.calls),
                 tokens(result.usage.prompt_tokens, estimated=result.usage.estimated),
@@ -135,6 +141,9 @@ class Comparison(dict[str, Result]):
         ]
         return table(rows, [*headers, *(["judge's points"] if self.points else [])])
 
+    def _named(self) -> Iterable[tuple[str, Result]]:
+        return ((brief(name), result) for name, result in self.items())
+
     @property
     def _limit(self) -> int:
         return MAX_CHARACTERS // max(1, len(self))
@@ -142,7 +151,7 @@ class Comparison(dict[str, Result]):
     def _differences(self) -> Iterable[tuple[str, Result, str, list[difference.Part]]]:
         """Yield each result with a heading, and how the first answer becomes its own; nothing for the first."""
         first: tuple[str, str] | None = None
-        for name, result in self.items():
+        for name, result in self._named():
             text = result.text[: self._limit]
             if result.error is not None:
                 yield name, result, "", []
@@ -157,8 +166,8 @@ class Comparison(dict[str, Result]):
     def _html(self) -> str:
         columns = [
             {
-                "name": to_plain(name),
-                "error": to_plain(result.error or ""),
+                "name": name,
+                "error": cut(result.error or "", 4 * _NOTE),
                 "answer": "" if result.error else to_html(result.text, limit=self._limit),
                 "heading": to_plain(heading),
                 "difference": difference.to_html(parts),
@@ -167,7 +176,7 @@ class Comparison(dict[str, Result]):
         ]
         notes = [to_plain(note) for note in self._notes]
         figures = self._figures()._repr_html_()
-        return str(_macros().comparison(to_plain(self._caption), figures, columns, notes))
+        return str(_macros().comparison(to_plain(self._caption), figures, columns, notes, tinted(RED)))
 
     def _markdown(self) -> str:
         parts = [inline_markdown(self._caption), self._figures()._repr_markdown_()]
@@ -175,7 +184,7 @@ class Comparison(dict[str, Result]):
         for name, result, heading, changes in self._differences():
             parts.append(f"#### {inline_markdown(name)}")
             parts.append(
-                f"**No answer.** {inline_markdown(result.error)}"
+                f"**No answer.** {inline_markdown(cut(result.error, 4 * _NOTE))}"
                 if result.error
                 else to_markdown(result.text, limit=self._limit)
             )
@@ -188,7 +197,7 @@ class Comparison(dict[str, Result]):
     def _plain(self) -> str:
         parts = [f"{to_plain(self._caption)}\n{self._figures()!r}", *(to_plain(note) for note in self._notes)]
         for name, result, heading, _ in self._differences():
-            said = f"No answer. {result.error}" if result.error else result.text[: self._limit]
+            said = f"No answer. {cut(result.error, 4 * _NOTE)}" if result.error else result.text[: self._limit]
             if heading.startswith("word for word"):
                 said = heading
             parts.append(f"--- {to_plain(name)} ---\n{to_plain(said)}")

@@ -7,8 +7,12 @@ from typing import Any
 from moa_nb.engine.forecast import Estimate
 from moa_nb.panels.figures import dollars, span, tokens
 from moa_nb.panels.markdown import to_plain
+from moa_nb.panels.room import cut
 
 __all__ = ["bundle"]
+
+_PROMPT = 20_000
+"""Characters of a message that are shown."""
 
 
 def bundle(estimate: Estimate) -> dict[str, Any]:
@@ -24,7 +28,7 @@ def _html(estimate: Estimate) -> str:
         panel_environment()
         .get_template("panels/dry_run.html.jinja")
         .render(
-            headline=str(estimate),
+            headline=to_plain(str(estimate)),
             figures=_figures(estimate),
             layers=[
                 {
@@ -36,7 +40,7 @@ def _html(estimate: Estimate) -> str:
                             "tokens": f"≈{call.usage.prompt_tokens:,} → {call.usage.completion_tokens:,}",
                             "cost": "unknown cost" if call.cost is None else f"${call.cost:.4f}",
                             "cached": call.cached,
-                            "prompt": [{"role": turn.role, "text": to_plain(turn.content)} for turn in call.prompt],
+                            "prompt": [{"role": turn.role, "text": cut(turn.content, _PROMPT)} for turn in call.prompt],
                         }
                         for call in layer.calls
                     ],
@@ -67,11 +71,11 @@ def _figures(estimate: Estimate) -> str:
 
 
 def _plain(estimate: Estimate) -> str:
-    lines = [f"dry run, nothing was sent: {estimate}"]
+    lines = [f"dry run, nothing was sent: {to_plain(str(estimate))}"]
     if figures := _figures(estimate):
         lines.append(f"at least and at most: {figures}")
     for layer in estimate.result.layers if estimate.result else ():
         for call in layer.calls:
             lines.append(f"\n--- {layer.name}, {call.agent} ({call.model}) ---")
-            lines.extend(f"[{turn.role}] {to_plain(turn.content)}" for turn in call.prompt)
+            lines.extend(f"[{turn.role}] {cut(turn.content, _PROMPT)}" for turn in call.prompt)
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from typing import Any
 
 from moa_nb.chat import Message
 from moa_nb.panels import figures, html, text
+from moa_nb.panels.colours import tinted
 from moa_nb.panels.frame_report_html import values_table
 from moa_nb.panels.frame_report_text import markdown_table
 from moa_nb.panels.frame_report_view import RowView
@@ -73,7 +74,7 @@ def _html(view: PreviewView) -> str:
             estimate=bare(view.estimate, 400),
             took=view.took,
             noun=view.noun,
-            red=html.RED,
+            red=tinted(html.RED),
             values=values_table(
                 view.columns, "", [(one.row.label, one.row.state, one.row.values) for one in view.rows]
             ),

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from moa_nb.panels import figures
+from moa_nb.panels.colours import tinted
 from moa_nb.panels.frame_report_view import BELOW, AgreementView, LatencyView, ModelView, ReportView
 from moa_nb.panels.frame_report_words import (
     agreement_in_words,
@@ -62,7 +63,7 @@ def report(view: ReportView) -> str:
         _template().render(
             head=_head(view),
             error="" if view.error is None else bare(view.error, _ERROR),
-            red=RED,
+            red=tinted(RED),
             states=[
                 {"share": f"{100 * number / max(view.rows, 1):.2f}", "colour": _STATES[state], "words": words}
                 for (state, number), words in zip(view.states, rows_in_words(view), strict=True)
@@ -107,7 +108,7 @@ def values_table(
             {
                 "label": bare(label, 40),
                 "state": state,
-                "colour": _STATES.get(state, "") if state != "skipped" else "",
+                "colour": tinted(_STATES[state]) if _STATES.get(state) and state != "skipped" else "",
                 "cells": [figures.UNKNOWN if cell is None else bare(cell, _CELL) for cell in cells[:_COLUMNS]],
             }
             for label, state, cells in rows
@@ -126,7 +127,7 @@ def _head(view: ReportView) -> dict[str, Any]:
         "words": pipeline + state_in_words(view),
         "flags": (),
         "colour": _DOTS[view.state],
-        "odd": AMBER,
+        "odd": tinted(AMBER),
         "figures": [*_figures(view)],
     }
 
@@ -166,9 +167,9 @@ def _model(one: ModelView, among: Sequence[ModelView]) -> dict[str, Any]:
         "colour": BLUE,
         "calls": f"{one.calls:,}",
         "cached": f"{one.cached:,}" if one.cached else "",
-        "green": GREEN,
+        "green": tinted(GREEN),
         "failed": f"{one.failed:,}" if one.failed else "",
-        "red": RED,
+        "red": tinted(RED),
         "tokens": f"{one.prompt_tokens:,} → {one.completion_tokens:,}",
         "cost": "unknown" if one.cost is None else figures.dollars(one.cost),
         "seconds": duration(one.mean_seconds).removesuffix(" s"),

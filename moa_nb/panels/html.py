@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from moa_nb.panels import figures, timeline
 from moa_nb.panels.answer import drawn, said
-from moa_nb.panels.colours import AMBER, BLUE, EDGES, GREEN, GREY, KINDS, RED
+from moa_nb.panels.colours import AMBER, BLUE, EDGES, GREEN, GREY, KINDS, RED, tinted
 from moa_nb.panels.markdown import LIMIT, first_line, to_html, to_plain
 from moa_nb.panels.provenance import is_secret
 from moa_nb.panels.room import LeftOut, brief, cut, fair_cap, shares, tail
@@ -119,7 +119,7 @@ def _whole(view: PanelView, cap: int, shown: int) -> str:
     parts = [macros.header(_head(view)), macros.answer(said(view, min(LIMIT, 4 * cap), left_out))]
     parts += [macros.account(drawn(account)) for account in view.accounts[:_ACCOUNTS]]
     if rows:
-        parts.append(macros.table("".join(rows)))
+        parts.append(macros.table("".join(rows), "calls"))
     if words := left_out.words():
         parts.append(macros.footer(words))
     return str(macros.box("".join(parts)))
@@ -150,15 +150,15 @@ def layer_heading(layer: LayerView) -> str:
     return _fragment(macros.table(macros.layer(_heading(layer))))
 
 
-def row(call: CallView, scale_seconds: float, *, live: bool = True) -> str:
+def row(call: CallView, scale_seconds: float, *, live: bool = True, opens: bool = True) -> str:
     """Return one call's row, on a time line of ``scale_seconds``; stacked rows line up.
 
     While its answer is being written (and ``live``), its end stands there as plain text; afterwards
-    its first line, which opens.
+    its first line, which opens unless it is drawn anew all the time (``opens``).
     """
     macros = _macros()
     piece = _call(call, scale_seconds, cap=LIMIT, answer="", asked=call.agent, left_out=LeftOut(), live=live)
-    return _fragment(macros.table(macros.row(piece)))
+    return _fragment(macros.table(macros.row(piece if opens else replace(piece, opens=False))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,18 +214,20 @@ class _Head:
     flags: tuple[str, ...]
     figures: tuple[_Figure, ...]
     colour: str
-    odd: str = AMBER
+    odd: str = tinted(AMBER)
 
 
 def _head(view: PanelView) -> _Head:
     words = view.state.removeprefix("running")
     if not words:
         n_over = sum(call.is_over for call in view.calls)
-        words = f"running, {n_over} of {len(view.calls)} answered; ■ stops it" if view.calls else "running; ■ stops it"
+        words = f"running, {n_over} of {len(view.calls)} answered; " if view.calls else "running; "
+        # The kernel's own ■ stops cells, and that of a run in the background has returned.
+        words += f"in the background, as of {brief(view.seen_at)}" if view.seen_at else "■ stops it"
     return _Head(
         pipeline=brief(view.pipeline),
         words=words,
-        flags=tuple(map(to_plain, view.flags)),
+        flags=tuple(map(brief, view.flags)),
         figures=tuple(_figures(view)),
         colour=_DOTS[view.state],
     )
@@ -271,6 +273,7 @@ class _Row:
     remark: str
     colour: str
     edge: str
+    bad: str = tinted(RED)
     waits: str = ""
     first: str = ""
     opens: bool = False
@@ -358,7 +361,7 @@ def _facts(call: CallView) -> str:
         facts.insert(0, f"template {call.template}")
     if call.answered_by and not call.model.endswith(call.answered_by):
         facts.insert(0, f"answered by {call.answered_by}")
-    return to_plain(", ".join(facts))[:400]
+    return to_plain(", ".join(facts)[:400])
 
 
 def _capitalised(words: str) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import re
+import unicodedata
 from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
@@ -39,25 +40,39 @@ _TERMINAL = re.compile(
     r"|\x1b[\]PX^_][^\x07\x1b\n]*(?:\x07|\x1b\\)"  # titles, links, device strings
     r"|\x1b[ -/]*[0-~]?",
 )
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = re.compile(
+    "\U0001f3f4[\U000e0020-\U000e007e]{2,6}\U000e007f"  # the flag of Scotland is no secret writing
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_MOST_MARKS = 8
+"""Accents on one letter: more would be painted over the lines around it."""
+
+
+@functools.cache
+def _piled() -> re.Pattern[str]:
+    marks = (chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code)) in {"Mn", "Me"})
+    a_mark = f"[{''.join(marks)}\u200b-\u200d\u2060]"
+    return re.compile(f"({a_mark}{{{_MOST_MARKS}}}){a_mark}+")
 
 
 def to_plain(text: str) -> str:
     r"""Return ``text`` as it may go to a terminal: no escape sequences, nothing that hides or reorders.
 
-    Bidirectional overrides are spelled out, control characters become their pictures, lone surrogates
-    the replacement character.
+    Bidirectional overrides and letters that nobody sees (Unicode's tags) are spelled out, control
+    characters become their pictures, lone surrogates the replacement character; piles of accents are cut.
 
     >>> to_plain("safe\u202egnp.exe")
     'safe\\u202egnp.exe'
     """
-    if not _CONTROL.search(text):
-        return text
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _CONTROL.sub(_visible, _TERMINAL.sub("", text))
+    if _CONTROL.search(text):
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+        text = _CONTROL.sub(_visible, _TERMINAL.sub("", text))
+    return text if text.isascii() else _piled().sub(r"\1…", text)
 
 
 def _visible(match: re.Match[str]) -> str:
+    if len(match[0]) > 1:
+        return match[0]
     code = ord(match[0])
     if "\ud800" <= match[0] <= "\udfff":
         return "\ufffd"
@@ -65,6 +80,8 @@ def _visible(match: re.Match[str]) -> str:
         return "\n"
     if match[0] < " ":
         return chr(0x2400 + code)
+    if code > 0xFFFF:
+        return f"\\U{code:08x}"
     return "\u2421" if match[0] == "\x7f" else f"\\u{code:04x}"
 
 
@@ -81,7 +98,7 @@ def first_line(text: str, width: int = 140) -> str:
     # A text can be long, and only its beginning is wanted.
     for line in map(str.strip, to_plain(text[: 2000 + 2 * width]).split("\n")):
         marker = _MARKER.match(line)
-        said = _SIGNS.sub("", line[marker.end() :] if marker else line).strip()
+        said = to_plain(_SIGNS.sub("", line[marker.end() :] if marker else line)).strip()
         if any(map(str.isalnum, said)) and not line.startswith(("```", "~~~")):
             return said if len(said) <= width else said[:width].rstrip() + " …"
     return " ".join(to_plain(text[:width]).split())[:width]
@@ -112,23 +129,38 @@ def _parser() -> MarkdownIt:
     return Parser("commonmark", {"html": False}).enable(["table", "strikethrough"])
 
 
+_MOST_CELLS, _DEEPEST = 5000, 20
+"""Cells of tables, and emphasis within emphasis: what has more was not written to be read."""
+
+
 def _parse(text: str) -> list[Token]:
-    """Return the tokens of ``text``, pictures replaced by their names and unwelcome links by their text."""
-    tokens = _parser().parse(text)
+    """Return the tokens of ``text``, pictures replaced by their names and unwelcome links by their text.
+
+    A text whose markup would take far more room than the text itself is taken as it stands, as code.
+    """
+    try:
+        tokens = _parser().parse(text)
+    except RecursionError:
+        return [_text(text, "code_block")]
+    if sum(token.type in {"td_open", "th_open"} for token in tokens) > _MOST_CELLS:
+        return [_text(text, "code_block")]
+    # A long address that is written once can be referred to thousands of times.
+    addresses = sum(len(str(child.attrs.get("href", ""))) for token in tokens for child in token.children or ())
     for token in tokens:
         if token.children:
-            token.children = list(_unmade(token.children))
+            token.children = list(_unmade(token.children, with_links=addresses <= LIMIT))
     return tokens
 
 
-def _unmade(tokens: Sequence[Token]) -> Iterable[Token]:
+def _unmade(tokens: Sequence[Token], *, with_links: bool) -> Iterable[Token]:
     refused: str | None = None
+    depth = 0
     for token in tokens:
         if token.type == "image":
             alt = _words(token).strip()
             yield _text(f"[image: {alt}]" if alt else "[image]")
         elif token.type == "link_open":
-            address = str(token.attrs.get("href", ""))
+            address = str(token.attrs.get("href", "")) if with_links else ""
             refused = None if _OPEN_LINK.fullmatch(address) else address
             if refused is None:
                 # The address as a tooltip: a label may claim another one.
@@ -141,17 +173,22 @@ def _unmade(tokens: Sequence[Token]) -> Iterable[Token]:
                 yield _text(f" ({_cut(refused, 200)})")
             refused = None
         else:
-            yield token
+            depth += max(0, token.nesting)
+            if not token.nesting or depth <= _DEEPEST:
+                # What was written as an entity is a character only now.
+                token.content = to_plain(token.content)
+                yield token
+            depth += min(0, token.nesting)
 
 
 def _words(token: Token) -> str:
     return "".join(map(_words, token.children)) if token.children else token.content
 
 
-def _text(content: str) -> Token:
+def _text(content: str, kind: str = "text") -> Token:
     from markdown_it.token import Token
 
-    return Token("text", "", 0, content=content)
+    return Token(kind, "", 0, content=content)
 
 
 # -- passages -------------------------------------------------------------------------------------
@@ -234,6 +271,7 @@ _ATTRIBUTES = {tag: {"style"} for tag in _TAGS} | {
     "a": {"href", "title", "target"},
     "ol": {"start", "style"},
     "span": {"style", "title"},
+    "td": {"style", "role"},
 }
 _PROPERTIES = {
     *(
@@ -326,7 +364,8 @@ def _block(token: Token, tag: str, style: str, *, opens: bool) -> str:
     if tag == "td" and "right" in str(token.attrs.get("style", "")):
         style = style.replace("text-align:left", "text-align:right")
     start = f' start="{int(token.attrs["start"])}"' if tag == "ol" and "start" in token.attrs else ""
-    opening = f'<{tag}{start} style="{style}">' if style else f"<{tag}>"
+    role = ' role="columnheader"' if token.tag == "th" else ""
+    opening = f'<{tag}{start}{role} style="{style}">' if style else f"<{tag}>"
     return f"{opening}<strong>" if token.tag == "th" else opening
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import functools
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from moa_nb.panels.figures import UNKNOWN
-from moa_nb.panels.markdown import inline_markdown, to_plain
+from moa_nb.panels.markdown import inline_markdown
+from moa_nb.panels.room import brief, cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["TableDisplay", "table"]
+
+_CELL = 4000
+"""Characters of a cell that are shown."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -27,30 +32,30 @@ class TableDisplay:
 
     def _repr_html_(self) -> str:
         rows = [[_Cell(_written(cell), _align(cell)) for cell in row] for row in self.rows]
-        headers = [_Cell(to_plain(header), self._aligns[place]) for place, header in enumerate(self.headers)]
-        return str(_macros().listing(headers, rows, None if self.caption is None else to_plain(self.caption)))
+        headers = [_Cell(brief(header), self._aligns[place]) for place, header in enumerate(self.headers)]
+        return str(_macros().listing(headers, rows, None if self.caption is None else cut(self.caption, _CELL)))
 
     def _repr_markdown_(self) -> str:
-        lines = [_markdown_row(self.headers)]
+        lines = [_markdown_row([*map(brief, self.headers)])]
         lines.append("| " + " | ".join("---:" if align == "right" else "---" for align in self._aligns) + " |")
         lines += [_markdown_row([_written(cell) for cell in row]) for row in self.rows]
-        caption = f"**{inline_markdown(self.caption)}**\n\n" if self.caption else ""
+        caption = f"**{inline_markdown(cut(self.caption, _CELL))}**\n\n" if self.caption else ""
         return caption + "\n".join(lines)
 
     def __repr__(self) -> str:
-        cells = [[" ".join(to_plain(header).split()) for header in self.headers]]
+        cells = [[" ".join(brief(header).split()) for header in self.headers]]
         cells += [[" ".join(_written(cell).split()) for cell in row] for row in self.rows]
         widths = [max(_width(row[place]) for row in cells) for place in range(len(self.headers))]
         lines = ["  ".join(map(_padded, row, widths, self._aligns)).rstrip() for row in cells]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        return "\n".join([to_plain(self.caption), *lines] if self.caption else lines)
+        return "\n".join([cut(self.caption, _CELL), *lines] if self.caption else lines)
 
     @property
     def _aligns(self) -> tuple[str, ...]:
         """Right for a column of numbers, else left."""
         return tuple(
             "right"
-            if self.rows and all(_align(row[place]) == "right" or row[place] is None for row in self.rows)
+            if self.rows and all(_align(row[place]) == "right" or row[place] in (None, UNKNOWN) for row in self.rows)
             else "left"
             for place in range(len(self.headers))
         )
@@ -81,7 +86,12 @@ def _macros() -> Any:
     return panel_environment().get_template("panels/table.html.jinja").module
 
 
+_FIGURE = re.compile(r"[≈≥<]?\$?[\d.,]+( %| s)?")
+
+
 def _align(cell: object) -> str:
+    if isinstance(cell, str):
+        return "right" if _FIGURE.fullmatch(cell) else "left"
     return "right" if isinstance(cell, int | float) and not isinstance(cell, bool) else "left"
 
 
@@ -92,7 +102,7 @@ def _written(cell: object) -> str:
         return "yes" if cell else "no"
     if isinstance(cell, int):
         return f"{cell:,}"
-    return f"{cell:,.6g}" if isinstance(cell, float) else to_plain(str(cell))
+    return f"{cell:,.6g}" if isinstance(cell, float) else cut(str(cell), _CELL)
 
 
 def _markdown_row(cells: Sequence[str]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from moa_nb.panels import figures
 from moa_nb.panels.markdown import first_line, inline_markdown, to_markdown, to_plain
+from moa_nb.panels.room import brief, cut
 from moa_nb.panels.view import MOST_ENTRIES
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _TOLD_LINES = 8
 _CALL_LINES = 12
 _ACCOUNTS, _APART = 6, 12
 _WIDTH = 100
+_NOTE, _NOTES, _LONG_CELL = 600, 12, 2000
 
 
 def markdown(view: PanelView) -> str:
@@ -33,22 +35,22 @@ def markdown(view: PanelView) -> str:
     """
     parts = []
     if view.error is not None:
-        parts.append(f"**No answer.** {inline_markdown(view.error)}")
+        parts.append(f"**No answer.** {inline_markdown(cut(view.error, 4 * _NOTE))}")
     if view.text.strip():
         parts.append(to_markdown(view.text, limit=_MARKDOWN_ANSWER))
-    parts += [f"*{inline_markdown(note)}*" for note in view.notes if note.strip()]
+    parts += [f"*{inline_markdown(cut(note, _NOTE))}*" for note in view.notes[:_NOTES] if note.strip()]
     if view.support is not None:
         parts.append(_support_markdown(view.support))
     parts += [_account_markdown(account) for account in view.accounts[:_ACCOUNTS]]
-    parts.append(f"**{inline_markdown(view.pipeline)}** {inline_markdown(_summary(view, 'USD '))}")
+    parts.append(f"**{inline_markdown(brief(view.pipeline))}** {inline_markdown(_summary(view, 'USD '))}")
     lines = ["| agent | model | in → out | USD | s | |", "| --- | --- | ---: | ---: | ---: | --- |"]
     calls = view.calls
     for layer in view.layers:
         for call in layer.calls[: max(1, _MARKDOWN_ROWS // len(view.layers))]:
             said = _said(call, 120)
             cells = [
-                call.agent,
-                call.model,
+                brief(call.agent),
+                brief(call.model),
                 _tokens(call),
                 figures.dollars(call.cost),
                 figures.seconds(call.seconds),
@@ -68,7 +70,7 @@ def _support_markdown(support: Support) -> str:
 
 
 def _account_markdown(account: Account) -> str:
-    parts = [f"**{inline_markdown(account.title)}** {inline_markdown(account.words)}".rstrip()]
+    parts = [f"**{inline_markdown(brief(account.title))}** {inline_markdown(cut(account.words, _NOTE))}".rstrip()]
     if account.entries:
         width = len(account.entries[0].cells)
         heads = account.heads or ("",) * width
@@ -89,7 +91,7 @@ def _line_of(entry: Entry, heads: Sequence[str]) -> str:
 
 def _cell(cell: Cell) -> str:
     """Return a cell in words; of a bar without any, its share."""
-    return cell.text or ("" if cell.share is None else f"{100 * cell.share:.0f} %")
+    return cut(cell.text, _LONG_CELL) or ("" if cell.share is None else f"{100 * cell.share:.0f} %")
 
 
 def plain(view: PanelView) -> str:
@@ -102,7 +104,7 @@ def plain(view: PanelView) -> str:
     lines += _told(view)[:_TOLD_LINES]
     if lines:
         lines.append("")
-    lines.append(to_plain(f"{view.pipeline}: {_summary(view, '$')}"))
+    lines.append(to_plain(f"{brief(view.pipeline)}: {_summary(view, '$')}"))
     calls = [(layer.name, call) for layer in view.layers for call in layer.calls]
     shown = calls if len(calls) <= _CALL_LINES else [*calls[: _CALL_LINES - 2], calls[-1]]
     rows = [_line(name, call) for name, call in shown]
@@ -156,7 +158,7 @@ def _summary(view: PanelView, sign: str) -> str:
     usage = view.usage
     cached = f" ({view.n_cached:,} cached)" if view.n_cached else ""
     parts = [
-        ", ".join([view.state, *view.flags]),
+        ", ".join([view.state, *map(brief, view.flags)]),
         cost,
         f"{figures.tokens(usage.prompt_tokens, estimated=usage.estimated)} tokens in",
         f"{figures.tokens(usage.completion_tokens, estimated=usage.estimated)} out",
@@ -187,7 +189,7 @@ def _said(call: CallView, width: int) -> str:
 
 def _line(layer: str, call: CallView) -> tuple[str, str, str, str, str, str]:
     cost = figures.UNKNOWN if call.cost is None else f"${figures.dollars(call.cost)}"
-    who = " ".join(to_plain(f"{layer}: {call.agent} {call.model}").split())
+    who = " ".join(f"{brief(layer)}: {brief(call.agent)} {brief(call.model)}".split())
     return _short(who), _tokens(call), cost, _timed(call.seconds), "", _said(call, 60)
 
 

@@ -82,7 +82,7 @@ def bar(call: CallView, scale: float) -> Iterator[Part]:
         if call.first_token_seconds is not None:
             yield Part(f"{offset:.2f}", "0", _TALL, colour, "min-width:.14em")
             offset = 0.0
-        more = "min-width:.15em" + (";opacity:.75" if call.state == "answering" else "")
+        more = "min-width:.15em" + (";opacity:.85" if call.state == "answering" else "")
         yield Part(f"{offset:.2f}", f"{max(0.0, ended - waited):.2f}", _THICK, colour, more)
 
 

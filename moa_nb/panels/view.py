@@ -134,6 +134,8 @@ class PanelView:
     budget: float | None = None
     """The run's ceiling in dollars."""
     seconds: float = 0.0
+    seen_at: str = ""
+    """When a run that goes on in the background was looked at: what is saved of it says no more than that."""
     n_calls: int = 0
     n_cached: int = 0
     flags: tuple[str, ...] = ()

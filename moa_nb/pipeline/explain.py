@@ -107,7 +107,9 @@ class Explanation:
             f"  {name:<{widths[0]}}  {asked:<{widths[1]}}  {calls:>{widths[2]}}  sees {sees or 'nothing of it'}"
             for name, asked, calls, sees in cells
         ]
-        return "\n".join([self.headline, *rows])
+        from moa_nb.panels.markdown import to_plain
+
+        return to_plain("\n".join([self.headline, *rows]))
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from moa_nb.panels.tables import table

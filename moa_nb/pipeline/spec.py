@@ -15,6 +15,7 @@ from moa_nb.settings import ROLES
 
 if TYPE_CHECKING:
     from moa_nb.pipeline.explain import Explanation
+    from moa_nb.pipeline.toml import NameOf
 
 __all__ = ["Agent", "Agents", "Layer", "OneAgent", "Params", "Pipeline", "Resolver", "Roles", "resolve", "sampled"]
 
@@ -358,10 +359,15 @@ class Pipeline:
 
 
 class Resolver:
-    """Resolves the agents of one run's roles; each declaration once, however many rows ask it."""
+    """Resolves the agents of one run's roles; each declaration once, however many rows ask it.
 
-    def __init__(self, roles: Roles) -> None:
-        self._roles = roles
+    Args:
+        roles: who fills them.
+        name_of: the name under which a function is registered; ``None``: they go by ``__name__``.
+    """
+
+    def __init__(self, roles: Roles, name_of: NameOf | None = None) -> None:
+        self._roles, self._name_of = roles, name_of
         self._known: dict[tuple[int, ...], tuple[list[Agent], list[Agent]]] = {}
 
     def __call__(self, agents: Iterable[Agent]) -> list[Agent]:
@@ -373,12 +379,14 @@ class Resolver:
         if known is None:
             if len(self._known) > _MOST_DECLARATIONS:
                 self._known.clear()  # of a strategy that makes agents as it goes
-            known = self._known[key] = (declared, resolve(declared, self._roles))
+            known = self._known[key] = (declared, resolve(declared, self._roles, self._name_of))
         return known[1]
 
 
-def resolve(agents: Iterable[Agent], roles: Roles) -> list[Agent]:
+def resolve(agents: Iterable[Agent], roles: Roles, name_of: NameOf | None = None) -> list[Agent]:
     """Return one agent for each answer that is asked for: roles filled, samples counted out, names unlike.
+
+    Functions go by the name that they are registered under, by which their answers are kept.
 
     Raises:
         PipelineError: a role that nobody fills.
@@ -393,6 +401,9 @@ def resolve(agents: Iterable[Agent], roles: Roles) -> list[Agent]:
                 raise PipelineError(msg)
         for model in models:
             filled = agent if model == agent.model else agent.changed(**_player(model))
+            known = None if name_of is None or filled.function is None else name_of(filled.function)
+            if known is not None and filled.model != f"function:{known}":
+                filled = filled.changed(model=f"function:{known}")
             asked.extend([filled] * (agent.samples or 1))
     counts: dict[str, int] = {}
     labels = [agent.label for agent in asked]

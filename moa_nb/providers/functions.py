@@ -6,18 +6,35 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import math
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
-from moa_nb.chat import Completion, Request
-from moa_nb.errors import MoaError, RowError, UnknownName, nearest
+from moa_nb.chat import Completion, Request, Usage
+from moa_nb.errors import MoaError, RowError, SetupError, UnknownName, nearest
 from moa_nb.providers.shared import dumps
 
-__all__ = ["Function", "agent", "answer", "call", "find", "in_daemon_thread", "of", "registered", "registration"]
+__all__ = [
+    "NO_TOKENS",
+    "Function",
+    "agent",
+    "answer",
+    "call",
+    "declared_cost",
+    "find",
+    "in_daemon_thread",
+    "name_of",
+    "of",
+    "registered",
+    "registration",
+]
+
+NO_TOKENS = Usage(0, 0)
+"""What a text takes: itself, and no other usage, tells an answer that reports nothing."""
 
 _registered: dict[str, Function] = {}
 
@@ -30,14 +47,26 @@ class Function:
     call: Callable[..., Any]
     version: str | None = None
     """Answers are cached only under a version; ``None``: called every time."""
+    cost: float | None = None
+    """The most dollars that a call takes; ``None``: nobody said."""
 
 
-def agent(name: str | None = None, *, version: str | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def agent(
+    name: str | None = None, *, version: str | None = None, cost: float | None = None
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Return a decorator that makes a function known as ``function:NAME``.
 
     The function takes the prompt, and by name whatever else it wants: ``messages``, ``references``
     (the answers of earlier agents), ``prompt``, ``request``. It returns a text, or a ``Completion``. It may be
-    ``async``. Its answers are kept only under a ``version``, which you change with the function.
+    ``async``. Its answers are kept only under a ``version``, which you change with the function; two functions that
+    are made alike need two names.
+
+    A text costs nothing and takes no tokens. A function that asks paid models itself returns a ``Completion`` with its
+    cost and usage, and says as ``cost`` the most dollars that one call takes: under a budget that much is set aside
+    before each call, and becomes what was reported, or stays where nothing was. Without ``cost`` no budget in dollars
+    can hold what is known only afterwards: under one, functions of which nothing is known are called one at a time,
+    and the first that returns a ``Completion`` ends the run with a ``SetupError``, as does a call that took more than
+    was set aside. In tokens, ``max_tokens`` and the length of the prompt are set aside, as for a model.
 
     Where fields are asked for, it can take their JSON schema, a dict, as ``schema``, and may return them as they are:
     a dict, a list, a number, a bool, ``None``, a dataclass or a pydantic model.
@@ -47,10 +76,16 @@ def agent(name: str | None = None, *, version: str | None = None) -> Callable[[C
     ...     return prompt.upper()
     >>> find("shout").call("hello")
     'HELLO'
+
+    Raises:
+        SetupError: ``cost`` is no number of dollars.
     """
+    if cost is not None and not (isinstance(cost, int | float) and 0 <= cost < math.inf):
+        msg = f"cost is the most dollars of a call, such as 0.01, not {cost!r:.40}"
+        raise SetupError(msg)
 
     def register(call: Callable[..., Any]) -> Callable[..., Any]:
-        known = Function(name or str(getattr(call, "__name__", "function")), call, version)
+        known = Function(name or str(getattr(call, "__name__", "function")), call, version, cost)
         _registered[known.name] = known
         return call
 
@@ -75,9 +110,21 @@ def find(name: str) -> Function:
         raise UnknownName(msg) from None
 
 
+def declared_cost(name: str) -> float | None:
+    """Return the most dollars that a call of a registered function takes; ``None`` where nobody said."""
+    known = _registered.get(name)
+    return None if known is None else known.cost
+
+
 def registration(call: Callable[..., Any]) -> Function | None:
     """Return what a function is registered as; ``None`` if it is not."""
     return next((known for known in _registered.values() if known.call is call), None)
+
+
+def name_of(call: Callable[..., Any]) -> str | None:
+    """Return the name that a function is registered under; ``None`` if it is not."""
+    known = registration(call)
+    return None if known is None else known.name
 
 
 def of(request: Request) -> Function:
@@ -91,15 +138,17 @@ def of(request: Request) -> Function:
 async def answer(request: Request, run_in_thread: Callable[..., Awaitable[Any]]) -> Completion:
     """Return what the function answers; a sync one runs in a thread, so that it blocks nobody.
 
+    A call that says nothing of its cost takes what was declared. A text takes no tokens.
+
     Raises:
         RowError: it raised, or returned something that is not a text, nor JSON where the request has a schema.
     """
     function = of(request)
     value = await _guarded(function, _call(function.call, request, run_in_thread))
     if isinstance(value, Completion):
-        return value
+        return value if value.cost is not None else replace(value, cost=function.cost)
     text = value if isinstance(value, str) else _text(function, value, request)
-    return Completion(text=text, model=request.model, finish_reason="stop", cost=0.0)
+    return Completion(text, request.model, "stop", NO_TOKENS, cost=function.cost or 0.0)
 
 
 def _text(function: Function, value: Any, request: Request) -> str:

@@ -417,6 +417,7 @@ class Store:
 
         def delete(connection: sqlite3.Connection) -> int:
             conversations.delete_before(connection, before)
+            versions.delete_before(connection, before)
             return upkeep.delete_where(connection, before=before) + runs.delete_before(connection, before)
 
         return self._delete(delete)[0]

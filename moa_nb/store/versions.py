@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from moa_nb.store.recipes import pack, unpack
 
-__all__ = ["TABLES", "Version", "forget", "keep", "listed"]
+__all__ = ["TABLES", "Version", "delete_before", "forget", "keep", "listed"]
 
 TABLES = """
 CREATE TABLE versions (
@@ -31,7 +31,7 @@ class Version(NamedTuple):
 
     id: int
     at: float
-    """Seconds since 1970."""
+    """Seconds since 1970, when it was last kept."""
     name: str | None
     """``None``: nobody gave it one."""
     sources: Mapping[str, str]
@@ -63,7 +63,7 @@ def keep(
         )
     connection.execute(
         "INSERT INTO versions (at, place, pipeline, name, digest, data) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET name = coalesce(excluded.name, name)",
+        " ON CONFLICT DO UPDATE SET at = excluded.at, name = coalesce(excluded.name, name)",
         [time.time(), *here, name, digest, pack(dict(sources))],
     )
     found = connection.execute(
@@ -83,6 +83,11 @@ def listed(connection: sqlite3.Connection, place: str, pipeline: str) -> list[Ve
 def forget(connection: sqlite3.Connection, number: int) -> bool:
     """Return whether there was such a version; it is gone."""
     return connection.execute("DELETE FROM versions WHERE id = ?", [number]).rowcount > 0
+
+
+def delete_before(connection: sqlite3.Connection, at: float) -> int:
+    """Return how many versions were deleted, those with a name too: all that were last kept before a time."""
+    return connection.execute("DELETE FROM versions WHERE at < ?", [at]).rowcount
 
 
 def _digest(sources: Mapping[str, str]) -> bytes:

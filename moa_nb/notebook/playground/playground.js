@@ -6,18 +6,6 @@ const WORD = /("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')|\b(and|as|block|call|do|elif
 const KINDS = ["text", "word", "filter", "number"];
 const PAUSE = 40; // milliseconds after the last key
 
-function make(tag, options = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(options)) {
-    if (name === "class") node.className = value;
-    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value != null) node.setAttribute(name, value);
-  }
-  node.append(...children.filter((child) => child != null));
-  return node;
-}
-
 // Syntax ------------------------------------------------------------------------------------------
 
 function* tokens(source) {
@@ -48,7 +36,7 @@ function coloured(source, badLines) {
   for (const [kind, text] of tokens(source)) {
     text.split("\n").forEach((part, place) => {
       if (place) begin();
-      if (part) line.append(kind ? Object.assign(make("span", { class: kind }), { textContent: part }) : part);
+      if (part) line.append(kind ? make("span", { class: kind, text: part }) : part);
     });
   }
   for (const one of lines) if (!one.hasChildNodes()) one.append("\u200b");
@@ -59,26 +47,17 @@ function coloured(source, badLines) {
 
 function options(select, entries, chosen) {
   select.replaceChildren(...entries.map(([value, label]) => {
-    const option = make("option", { value });
-    option.textContent = label;
-    return option;
+    return make("option", { value, text: label });
   }));
   select.value = chosen ?? "";
 }
 
 function prompts(seen) {
   return seen.prompts.map((prompt, place) => {
-    const head = make("summary", {});
-    const name = make("b");
-    name.textContent = prompt.agents;
-    head.append(name, ` ${prompt.figures}`);
-    const messages = prompt.messages.flatMap((message) => {
-      const role = make("div", { class: "dim" });
-      const text = make("pre");
-      role.textContent = message.role;
-      text.textContent = message.text;
-      return [role, text];
-    });
+    const head = make("summary", { "aria-label": `prompt of ${prompt.agents}, ${prompt.figures}` }, make("b", { text: prompt.agents }), ` ${prompt.figures}`);
+    const messages = prompt.messages.flatMap((message) => [
+      make("div", { class: "dim", text: message.role }), make("pre", { text: message.text }),
+    ]);
     return make("details", { open: place === 0 }, head, ...messages);
   });
 }
@@ -87,44 +66,29 @@ function pieces(list) {
   const text = make("pre");
   for (const [kind, part] of list) {
     // Said by tags too, for those who do not see colours.
-    const node = kind === "same" ? document.createTextNode(part) : make(kind === "added" ? "ins" : "del");
-    if (kind !== "same") node.textContent = part;
-    text.append(node);
+    text.append(kind === "same" ? part : make(kind === "added" ? "ins" : "del", { text: part }));
   }
   return text;
 }
 
 function labelled(text, ...nodes) {
-  const label = make("label", {}, make("span", { class: "dim" }));
-  label.firstChild.textContent = text;
-  label.append(...nodes);
-  return label;
+  return make("label", {}, make("span", { class: "dim", text }), ...nodes);
 }
 
 function results(shown) {
   const nodes = [];
-  const line = (text, kind = "") => {
-    const node = make("div", { class: kind });
-    node.textContent = text;
-    nodes.push(node);
-  };
+  const line = (text, kind) => nodes.push(make("div", { class: kind, text }));
   if (shown.title) line(shown.title, "title");
   for (const remark of shown.remarks ?? []) line(remark, "dim");
   for (const part of shown.parts ?? []) {
-    const head = make("summary");
-    head.textContent = part.name;
-    const text = part.pieces ? pieces(part.pieces) : make("pre");
-    if (!part.pieces) text.textContent = part.text;
-    nodes.push(make("details", { open: part.open !== false }, head, text));
+    const text = part.pieces ? pieces(part.pieces) : make("pre", { text: part.text });
+    nodes.push(make("details", { open: part.open !== false }, make("summary", { text: part.name }), text));
   }
   if (shown.headers) {
     const row = (cells, tag) => make("tr", {}, ...cells.map((cell) => {
-      const node = make(tag);
-      if (Array.isArray(cell)) node.append(pieces(cell));
-      else node.textContent = cell;
-      return node;
+      return Array.isArray(cell) ? make(tag, {}, pieces(cell)) : make(tag, { text: cell });
     }));
-    const table = make("table", {}, make("thead", {}, row(shown.headers, "th")), make("tbody", {}, ...shown.cells.map((cells) => row(cells, "td"))));
+    const table = make("table", { "aria-label": shown.title }, make("thead", {}, row(shown.headers, "th")), make("tbody", {}, ...shown.cells.map((cells) => row(cells, "td"))));
     nodes.push(make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "rows side by side" }, table));
   }
   if (shown.code != null) {
@@ -133,18 +97,6 @@ function results(shown) {
     nodes.push(text);
   }
   return nodes;
-}
-
-async function copy(text, field) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    // No clipboard on a page without TLS, or none granted: the old way, and else by hand.
-    field.focus();
-    field.select();
-    if (!document.execCommand("copy")) return "select it and copy";
-  }
-  return "copied";
 }
 
 // One playground ----------------------------------------------------------------------------------
@@ -160,9 +112,10 @@ function playground(model) {
     model.send(message);
   };
   const button = (text, message, options = {}) => {
-    const node = make("button", { type: "button", ...options, onclick: () => say(typeof message === "function" ? message() : message) });
-    node.textContent = text;
-    return node;
+    const press = (event) => {
+      if (!isDisabled(event.currentTarget)) say(typeof message === "function" ? message() : message);
+    };
+    return make("button", { type: "button", text, ...options, onclick: press });
   };
 
   const layer = make("select", { "aria-label": "layer", onchange: () => look(0) });
@@ -171,14 +124,14 @@ function playground(model) {
   const rowLabel = make("span", { class: "dim row" });
   const colours = make("div", { class: "colours", "aria-hidden": "true" });
   const source = make("textarea", {
-    class: "source", spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-label": "template source", "aria-multiline": "true",
+    class: "source", spellcheck: "false", autocapitalize: "off", autocomplete: "off", "aria-label": "template source", "aria-multiline": "true", "aria-description": "Control and Enter run it; Tab leaves the editor", title: "Ctrl+Enter runs it; Tab leaves the editor",
     oninput: () => { colour(); reveal(); look(PAUSE); },
     onkeyup: () => reveal(),
     onkeydown: (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
         event.preventDefault();
         event.stopPropagation();
-        if (!run.disabled) say({ do: "run" });
+        if (!isDisabled(run)) say({ do: "run" });
       }
     },
   });
@@ -187,7 +140,7 @@ function playground(model) {
   const figures = make("div", { class: "figures", role: "status", "aria-live": "polite" });
   const prompt = make("div", { class: "prompts", tabindex: "0", role: "region", "aria-label": "rendered prompts" });
   const run = button("Run", { do: "run" }, { class: "main", title: "asks only what is not in the store (Ctrl+Enter)" });
-  const stop = button("Stop", { do: "stop" }, { disabled: true });
+  const stop = button("Stop", { do: "stop" }, { "aria-disabled": "true" });
   const count = make("input", { type: "number", min: "1", max: "50", value: "5", "aria-label": "number of rows" });
   const sample = button("Side by side", () => ({ do: "sample", rows: Number(count.value) || 5, against: before.value }));
   const name = make("input", { type: "text", placeholder: "name", "aria-label": "name of the version" });
@@ -197,11 +150,11 @@ function playground(model) {
   const result = make("div", { class: "result" });
   const title = make("b");
 
-  const root = make("div", { class: "moa-playground", role: "group", "aria-label": "playground" },
+  const root = make("div", { class: "moa-playground moa-fields", role: "group", "aria-label": "playground" },
     make("div", { class: "bar" }, title, labelled("layer", layer), labelled("template", template), labelled("row", row), rowLabel),
     make("div", { class: "panes" },
       make("div", { class: "pane" }, code, mistakes),
-      make("div", { class: "pane" }, figures, prompt)),
+      make("div", { class: "pane" }, prompt, figures)),
     make("div", { class: "bar" }, run, stop, labelled("rows", count), sample, make("span", { class: "gap" }),
       button("Save as file", () => ({ do: "save", name: name.value })), button("Copy as cell", { do: "copy", form: "cell" }),
       button("Copy as Python", { do: "copy", form: "python" }), button("Reset", { do: "reset" }, { title: "as the files have them" })),
@@ -247,7 +200,8 @@ function playground(model) {
       const known = state.versions ?? [];
       options(select, known.map((one) => [one, one]), known.includes(chosen) ? chosen : fallback);
     }
-    for (const node of [row, count, sample]) node.disabled = state.is_text;
+    for (const node of [row, count]) node.disabled = state.is_text;
+    disable(sample, state.is_text || model.get("status").busy);
     row.max = Math.max(0, (state.n_rows ?? 1) - 1);
     source.disabled = state.template == null;
   }
@@ -264,7 +218,7 @@ function playground(model) {
     if (seen.serial && seen.serial !== serial) return; // of an earlier edit
     if (seen.serial) root.dataset.milliseconds = Math.round(performance.now() - asked);
     const wrong = seen.mistakes ?? [];
-    mistakes.replaceChildren(...wrong.map((one) => Object.assign(make("div"), { textContent: one.text })));
+    mistakes.replaceChildren(...wrong.map((one) => make("div", { text: one.text })));
     source.setAttribute("aria-invalid", wrong.length > 0);
     root.classList.toggle("stale", wrong.length > 0);
     colour();
@@ -279,16 +233,16 @@ function playground(model) {
     const shown = model.get("shown");
     result.replaceChildren(...results(shown));
     if (shown.copy && shown.code != null) {
-      copy(shown.code, result.querySelector(".copied")).then((said) => { status.textContent = said; });
+      copied(shown.code, result.querySelector(".copied")).then((said) => { status.textContent = said; });
     }
   }
 
   function showStatus() {
     const { busy, text } = model.get("status");
     status.textContent = text ?? "";
-    stop.disabled = !busy;
-    run.disabled = sample.disabled = busy || false;
-    if (!busy) sample.disabled = model.get("state").is_text;
+    disable(stop, !busy);
+    disable(run, busy);
+    disable(sample, busy || model.get("state").is_text);
   }
 
   const watched = { state: showState, draft: showDraft, seen: showSeen, shown: showResult, status: showStatus };
@@ -298,14 +252,10 @@ function playground(model) {
   // Later: where the output is drawn again, the editor is mounted anew before that, and has its focus back.
   root.addEventListener("focusout", () => setTimeout(() => { if (!root.contains(document.activeElement)) focused = null; }));
 
-  // On a button Enter, or a letter, would be a command of the notebook's, which listens before everybody else; and it
-  // takes the line breaks out of what is typed in an output.
-  const guard = (event) => {
-    const isCommand = event.ctrlKey || event.metaKey || event.altKey || event.key === "Escape";
-    const isTyping = event.type === "keydown" && event.target.matches?.("textarea, input");
-    if (!isCommand && !isTyping && root.contains(event.target)) event.stopPropagation();
-  };
-  for (const type of ["keydown", "beforeinput"]) window.addEventListener(type, guard, true);
+  const freeKeys = keepKeys(root);
+  // The notebook takes the line breaks out of what is typed in an output.
+  const guard = (event) => { if (root.contains(event.target)) event.stopPropagation(); };
+  window.addEventListener("beforeinput", guard, true);
 
   // What is taken out of the page forgets how far it was scrolled.
   const scrolled = new Map([[code, 0], [prompt, 0]]);
@@ -319,7 +269,8 @@ function playground(model) {
       if (focused) focused.focus({ preventScroll: true });
     },
     end() {
-      for (const type of ["keydown", "beforeinput"]) window.removeEventListener(type, guard, true);
+      freeKeys();
+      window.removeEventListener("beforeinput", guard, true);
       for (const [trait, show] of Object.entries(watched)) model.off(`change:${trait}`, show);
     },
   };

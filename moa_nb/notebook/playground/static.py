@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from moa_nb.errors import MoaError
 from moa_nb.notebook.playground import scene
 from moa_nb.notebook.playground.drafts import mistake
+from moa_nb.panels.colours import RED, tinted
 from moa_nb.panels.difference import to_html, to_words
 from moa_nb.panels.markdown import to_plain
 
@@ -20,6 +21,8 @@ __all__ = ["bundle", "of_difference"]
 
 _MOST = 60_000
 """Characters of all prompts and answers in the saved form."""
+
+_SHORT = 12
 
 _NOTHING_SEEN: dict[str, Any] = {"layer": "", "figures": "", "prompts": [], "mistakes": []}
 
@@ -46,15 +49,15 @@ def drawn(playground: Playground, seen: dict[str, Any], mark: str = "") -> dict[
     state = scene.state(playground)
     about = {
         "pipeline": to_plain(state["pipeline"]),
-        "template": state["template"],
+        "template": None if state["template"] is None else to_plain(state["template"]),
         "source": to_plain(scene.draft(playground)["source"]),
-        "edited": [name for name, is_edited in state["templates"] if is_edited],
+        "edited": [to_plain(name) for name, is_edited in state["templates"] if is_edited],
         "versions": [to_plain(one) for one in state["versions"][2:]][:20],
         "seen": _fitting({**_NOTHING_SEEN, **seen}),
         "shown": _fitting({**_NOTHING_SHOWN, **playground.shown}),
     }
     return {
-        "text/html": str(_template().render(about, mark=mark, marked=to_html)),
+        "text/html": str(_template().render(about, mark=mark, marked=to_html, bad=tinted(RED))),
         "text/markdown": _markdown(about),
         "text/plain": _plain(about),
     }
@@ -82,9 +85,10 @@ def _fitting(part: dict[str, Any]) -> dict[str, Any]:
     def cut(value: Any) -> Any:
         nonlocal room
         if isinstance(value, str):
-            text = value if len(value) <= room else f"{value[:room]}…"
+            # What is as short as the name of a kind of change is one, and stays.
+            text = value if len(value) <= max(room, _SHORT) else f"{value[:room]}…"
             room = max(0, room - len(value))
-            return text
+            return to_plain(text)
         if isinstance(value, dict):
             return {key: cut(one) for key, one in value.items()}
         return [cut(one) for one in value] if isinstance(value, list | tuple) else value

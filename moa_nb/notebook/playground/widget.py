@@ -10,7 +10,6 @@ import asyncio
 import secrets
 import threading
 from collections.abc import Callable, Coroutine
-from importlib.resources import files
 from typing import Any
 
 import anywidget
@@ -19,6 +18,7 @@ import traitlets
 from moa_nb.engine import current
 from moa_nb.engine.loop import Job
 from moa_nb.errors import MoaError
+from moa_nb.notebook.controls import asset
 from moa_nb.notebook.playground import scene, static
 from moa_nb.notebook.playground.drafts import mistake
 from moa_nb.notebook.playground.editing import EDITED, SAVED
@@ -32,15 +32,11 @@ _STILL_SECONDS = 1.5
 _MOST_ROWS = 50
 
 
-def _text(name: str) -> str:
-    return files(__package__).joinpath(name).read_text("utf-8")
-
-
 class _Widget(anywidget.AnyWidget):
     """What the browser has."""
 
-    _esm = _text("playground.js")
-    _css = _text("playground.css")
+    _esm = asset("playground/playground.js")
+    _css = asset("playground/playground.css")
 
     mark = traitlets.Unicode().tag(sync=True)
     """The class of the static form in whose place it stands."""

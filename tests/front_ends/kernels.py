@@ -1,0 +1,56 @@
+"""The versions of ipykernel on which the matrix runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import OUTPUT
+
+__all__ = ["NEWEST", "VERSIONS", "put", "spec"]
+
+NEWEST = "newest"
+"""The one beside these tests."""
+
+VERSIONS = {"6.31": "6.31.0", "7.3": "7.3.0", NEWEST: None}
+"""What is asked of the registry; each is installed once into a folder of its own, without what it needs."""
+
+_FOLDER = OUTPUT / "ipykernel"
+
+
+def spec(kernel: str) -> dict[str, Any]:
+    """Return how a kernel is started.
+
+    The test is skipped where its ipykernel cannot be had, and fails where a browser is required, as all of it is then.
+    """
+    command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    found = {"argv": command, "display_name": f"ipykernel {kernel}", "language": "python", "env": {}}
+    version = VERSIONS[kernel]
+    if version is None:
+        return found
+    folder = _FOLDER / version
+    if not (folder / "ipykernel_launcher.py").exists():
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+        installed = subprocess.run(
+            [*install, f"ipykernel=={version}"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+        if installed.returncode:
+            why = f"ipykernel {version} could not be installed: {installed.stderr[-300:]}"
+            if os.environ.get("TESTS_REQUIRE_BROWSER") == "1":
+                pytest.fail(why)
+            pytest.skip(why)
+    path = [str(folder), os.environ.get("PYTHONPATH", "")]
+    found["env"] = {"PYTHONPATH": os.pathsep.join(filter(None, path))}
+    return found
+
+
+def put(folder: Path, kernel: str) -> None:
+    """Return nothing; write how a kernel is started into a folder of Jupyter's data."""
+    place = folder / "kernels" / kernel
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "kernel.json").write_text(json.dumps(spec(kernel)))

@@ -1,0 +1,1 @@
+"""Hostile text: families of payloads, the places where text is shown, and what would be noticed."""
