@@ -10,7 +10,8 @@ if TYPE_CHECKING:
 
     from moa_nb.engine import Estimate, arun, estimate, run
     from moa_nb.errors import MoaError, Unanswered
-    from moa_nb.evaluation import Evaluation, Replay, compare
+    from moa_nb.evaluation import Evaluation, Replay
+    from moa_nb.evaluation.compare import compare
     from moa_nb.frames import FrameRun
     from moa_nb.frames.recalled import recall
     from moa_nb.history import last, messages, runs
@@ -80,7 +81,7 @@ _HOMES = {
     "Unanswered": "moa_nb.errors",
     "agent": "moa_nb.providers.functions",
     "arun": "moa_nb.engine",
-    "compare": "moa_nb.evaluation",
+    "compare": "moa_nb.evaluation.compare",
     "configure": "moa_nb.settings",
     "difference": "moa_nb.panels.difference_of_runs",
     "estimate": "moa_nb.engine",

@@ -149,5 +149,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return f"did you mean {lowered[close[0]]!r}?"
     if not names:
         return "there are none"
-    shown = ", ".join(sorted(names)[:12])
+    # Names can come from files of others, and must not speak to a terminal.
+    shown = ", ".join(map(_printable, sorted(names)[:12]))
     return f"there are: {shown}" + (", …" if len(names) > 12 else "")
+
+
+def _printable(name: str) -> str:
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in name)

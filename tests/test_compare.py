@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -14,9 +23,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import moa_nb as moa
+from moa_nb.chat import Completion
 from moa_nb.errors import SetupError, SpendingNotAgreed
 from moa_nb.evaluation import Evaluation
+from moa_nb.evaluation.contests import Contests, Exhibit, Ratings, contenders
 from moa_nb.evaluation.points import settled
+from moa_nb.frames.execution import Execution
 from moa_nb.testing import ChatServer, Reply
 
 Lab = Callable[..., None]
@@ -375,6 +387,294 @@ def test_the_words_are_plain(server: ChatServer, lab: Lab) -> None:
     bundle = found._repr_mimebundle_()
     assert {"text/html", "text/markdown", "text/plain"} <= set(bundle)
     assert "<script" not in bundle["text/html"]
-    assert any("6 rows are few" in sentence for sentence in found.unsaid)
+    assert any("6 rows are few" in sentence for sentence in found.reservations)
     assert "z" in found.tests["said"].iloc[1]
     assert json.loads(found.table.to_json())
+
+
+def test_an_option_fills_a_role_where_there_is_one(server: ChatServer, lab: Lab) -> None:
+    """``models`` fills the proposers of those pipelines that have some; where none has, it is a mistake."""
+    models(lab)
+    serve(server, longer)
+    moa.compare(FRAME, "question", ["single", "moa-lite"], models=["lab:b"], judge="lab:j", progress=False)
+    assert {request.model for request in server.requests} == {"b", "z", "j"}
+    with pytest.raises(SetupError, match="none of these pipelines"):
+        moa.compare(FRAME, "question", SINGLES, models=["lab:b"], judge="lab:j", progress=False)
+
+
+def test_functions_that_report_a_cost_are_agreed_to_once(server: ChatServer, lab: Lab) -> None:
+    """What may be spent unasked is asked at the beginning; what a run reports later does not stop the next one."""
+    models(lab)
+
+    def clerk(prompt: str) -> Completion:
+        return Completion(f"so: {prompt}", cost=0.001)
+
+    def other(prompt: str) -> Completion:
+        return Completion(f"thus: {prompt}", cost=0.001)
+
+    pipelines = {name: moa.Pipeline(layers=[[one]]) for name, one in (("clerk", clerk), ("other", other))}
+    found = moa.compare(FRAME, "question", pipelines, metric=len, progress=False)
+    assert found.table["total_cost"].to_dict() == {"clerk": pytest.approx(0.006), "other": pytest.approx(0.006)}
+
+
+def test_what_judges_did_not_judge_is_said(server: ChatServer, lab: Lab) -> None:
+    """Pairs that no judge answered, and a judge that is down, are said apart from verdicts that cannot be read."""
+    models(lab)
+    serve(server, lambda body: Reply.bad_request("no") if "Question 2?" in prompt_of(body) else longer(body))
+    server.on("c", lambda _: Reply.bad_request("down"))
+    pipelines = {name: SINGLES[name] for name in "az"}
+    with pytest.warns(UserWarning, match="1 of 6 rows"):
+        alone = moa.compare(FRAME, "question", pipelines, judge="lab:j", progress=False)
+    assert any("1 of 6 pairs of unlike answers were not judged" in sentence for sentence in alone.reservations)
+    with pytest.warns(UserWarning, match="1 of 6 rows"):
+        panel = moa.compare(FRAME, "question", pipelines, judge=["lab:j", "lab:c"], progress=False)
+    assert panel.n_unreadable == 0
+    assert panel.table["quality"].to_dict() == {"a": 0, "z": 1}
+    assert "lab:c judged nothing: the traces of .judging say why" in panel.reservations
+    assert not any("could not be read" in sentence for sentence in panel.reservations)
+
+
+def test_a_judge_that_answers_one_order_alone_has_not_judged(server: ChatServer, lab: Lab) -> None:
+    """One order of two says nothing of a pair, since judges favour places; the other judges still count."""
+    models(lab)
+    serve(server, longer)
+    server.on("c", lambda body: Reply.bad_request("no") if shown(body)[0].startswith("z") else "[[A]]")
+    found = moa.compare(
+        FRAME, "question", {name: SINGLES[name] for name in "az"}, judge=["lab:j", "lab:c"], progress=False
+    )
+    assert found.table["quality"].to_dict() == {"a": 0, "z": 1}
+    assert set(found.judgements["judge"]) == {"lab:j"}
+
+
+def test_a_budget_that_ends_is_said_and_nothing_is_taken_for_a_half(server: ChatServer, lab: Lab) -> None:
+    """Where the budget ended is said of each run, and a baseline has a quality only where it was compared."""
+    models(lab)
+    serve(server, longer)
+    with pytest.warns(UserWarning, match="rows"):
+        first = moa.compare(FRAME, "question", SINGLES, judge="lab:j", baseline="a", budget="4 calls", progress=False)
+    assert first.table["n"].tolist() == [0, 0, 0]
+    assert first.table["quality"].isna().all()
+    assert pd.isna(first.table.loc["z", "total_cost"])
+    assert first.reservations[0].startswith("the budget ended before 2 of 6 rows were answered by a")
+    with pytest.warns(UserWarning, match="rows"):
+        last = moa.compare(FRAME, "question", SINGLES, judge="lab:j", baseline="a", budget="20 calls", progress=False)
+    assert last.reservations[0].startswith("the budget ended before")
+    assert "pairs were judged: do the same again with a larger one, and only the rest is asked" in last.reservations[0]
+    assert 0 < last.table.loc["a", "n"] == last.scores[["b", "z"]].notna().any(axis=1).sum() < 6
+    whole = moa.compare(FRAME, "question", SINGLES, judge="lab:j", baseline="a", progress=False)
+    assert len(server.requests) == 18 + 24
+    assert not any("budget" in sentence for sentence in whole.reservations)
+
+
+def test_rows_that_all_fail_on_are_said(server: ChatServer, lab: Lab) -> None:
+    """A row without any answer is missing too; of three pipelines the others' points there are of fewer opponents."""
+    models(lab)
+    serve(server, longer)
+    for name in "ab":
+        server.on(name, lambda body: Reply.bad_request("no") if "Question 1?" in prompt_of(body) else "x")
+    with pytest.warns(UserWarning, match="1 of 6 rows"):
+        two = moa.compare(FRAME, "question", {name: SINGLES[name] for name in "ab"}, metric=len, progress=False)
+    assert "a has no answer to 1 of 6 rows, which its quality leaves out" in two.reservations
+    with pytest.warns(UserWarning, match="1 of 6 rows"):
+        three = moa.compare(FRAME, "question", SINGLES, judge="lab:j", progress=False)
+    assert any("b has no answer to 1 of 6 rows" in one and "without it there" in one for one in three.reservations)
+
+
+def test_what_cannot_be_read_is_said_once(server: ChatServer, lab: Lab) -> None:
+    """One judge without a readable verdict is one reservation, and no row has a quality."""
+    models(lab)
+    serve(server, lambda _: "Who knows?")
+    found = moa.compare(FRAME, "question", {name: SINGLES[name] for name in "az"}, judge="lab:j", progress=False)
+    assert [sentence for sentence in found.reservations if "read" in sentence] == [
+        "lab:j: 12 of 12 judgements could not be read"
+    ]
+    assert not any("0 rows" in sentence for sentence in found.reservations)
+
+
+def test_rows_that_ask_the_same_are_said(server: ChatServer, lab: Lab) -> None:
+    """Rows that are answered and judged once look like evidence of their own to intervals and tests."""
+    models(lab)
+    serve(server, longer)
+    frame = pd.DataFrame({"question": ["one?", "two?", None] * 4})
+    found = moa.compare(frame, "question", {name: SINGLES[name] for name in "az"}, judge="lab:j", progress=False)
+    assert found.reservations[0].startswith("6 of 8 rows ask what another row asks")
+
+
+def test_a_pipeline_can_judge_and_roles_can(server: ChatServer, lab: Lab) -> None:
+    """Judges go by their own names, be they pipelines, all who fill a role, or one model several times."""
+    models(lab)
+    serve(server, longer)
+    for name in "abc":
+        server.on(name, lambda body, name=name: longer(body) if "Two assistants" in prompt_of(body) else f"{name} says")
+    server.on("z", lambda body: longer(body) if "Two assistants" in prompt_of(body) else "z says")
+    pipelines = {name: SINGLES[name] for name in "az"}
+    for judge, names in (
+        ("single", ["single"]),
+        ("$proposers", ["lab:a", "lab:b", "lab:c"]),
+        (moa.Agent(model="lab:j", samples=2, temperature=1), ["lab:j", "lab:j #2"]),
+    ):
+        found = moa.compare(FRAME, "question", pipelines, judge=judge, progress=False)
+        assert list(dict.fromkeys(found.judgements["judge"])) == names
+        assert found.table["quality"].to_dict() == {"a": 0, "z": 1}
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"judge": 3}, "a judge is a model"),
+        ({"judge": SINGLES["a"]}, "a judge is a model"),
+        ({"judge": [SINGLES["a"]]}, "a judge is a model"),
+        ({"judge": ""}, "a judge is a model"),
+        ({"judge": "lab:j", "sample": 2.5}, "not 2.5"),
+        ({"judge": "lab:j", "sample": "2"}, "not '2'"),
+        ({"metric": "exact", "reference": ["best"] * 6}, "not list"),
+        ({"judge": "lab:j", "data": ["Question?"]}, "not list"),
+        ({"judge": "lab:j", "pipelines": None}, "not None"),
+        ({"judge": "lab:j", "pipelines": {1: SINGLES["a"], "1": SINGLES["z"]}}, "one name"),
+        ({"judge": "lab:j", "baseline": ["a"]}, "baseline is one of"),
+        ({"metric": "exact", "reference": "best", "data": pd.concat([FRAME, FRAME[["best"]]], axis=1)}, "2 columns"),
+        ({"metric": len, "pipelines": {"x": pd.DataFrame({"answer": "x", "cost": "1"}, FRAME.index)}}, "has numbers"),
+    ],
+)
+def test_what_is_of_another_kind_is_one_line(server: ChatServer, lab: Lab, said: dict[str, Any], words: str) -> None:
+    """A thing of the wrong kind is said in one line, before anything is sent."""
+    models(lab)
+    given = {"data": FRAME, "column": "question", "pipelines": SINGLES, "progress": False, **said}
+    with pytest.raises(SetupError, match=words) as raised:
+        moa.compare(**given)
+    assert "\n" not in str(raised.value)
+    assert not server.requests
+
+
+def test_a_run_that_goes_on_is_waited_for(server: ChatServer, lab: Lab) -> None:
+    """A run that is not over yet is waited for, by the estimate too, whose loop is the run's own."""
+    models(lab)
+    serve(server, longer)
+    gate = threading.Event()
+    server.on("a", lambda body: (gate.wait(30), f"a says: {prompt_of(body)[-30:]}")[1])
+    run = FRAME.moa.start.synthesize("question", pipeline=SINGLES["a"])
+    threading.Timer(0.2, gate.set).start()
+    pipelines = {"mine": run, "z": SINGLES["z"]}
+    assert moa.compare.estimate(FRAME, "question", pipelines, judge="lab:j").n_calls == 6 + 12
+    found = moa.compare(FRAME, "question", pipelines, judge="lab:j", progress=False)
+    assert found.table["quality"].to_dict() == {"mine": 0, "z": 1}
+
+
+def test_the_price_of_a_run_of_yesterday_is_what_was_paid(server: ChatServer, lab: Lab) -> None:
+    """A recalled run, and one that was retried, stand with the dollars of all their rows, or with none that are known."""
+    models(lab)
+    serve(server, longer)
+    server.on("b", lambda body: Reply.bad_request("no") if "Question 1?" in prompt_of(body) else "b")
+    paid = FRAME.moa.start.synthesize("question", pipeline="moa-lite", models=["lab:a"]).wait()
+    cached = FRAME.moa.start.synthesize("question", pipeline="moa-lite", models=["lab:a"]).wait()
+    run = FRAME.moa.start.synthesize("question", pipeline=SINGLES["b"])
+    with pytest.warns(UserWarning, match="1 of 6 rows"):
+        run.wait()
+    serve(server, longer)
+    found = moa.compare(
+        FRAME,
+        "question",
+        {"paid": moa.recall(paid.id), "cached": moa.recall(cached.id), "retried": run.retry().wait()},
+        metric=len,
+        progress=False,
+    )
+    total = found.table["total_cost"]
+    assert total["paid"] == pytest.approx(paid.costs.sum())
+    assert pd.isna(total["cached"])
+    assert total["retried"] == pytest.approx(FRAME.moa.start.synthesize("question", pipeline=SINGLES["b"]).wait().saved)
+
+
+def test_nobody_looks_for_agreement(server: ChatServer, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comparison shows calls and prices without comparing each row's proposals, which takes long and shows nowhere."""
+
+    async def refused(self: Execution) -> None:
+        raise AssertionError(self.id)
+
+    monkeypatch.setattr(Execution, "find_agreement", refused)
+    models(lab)
+    serve(server, longer)
+    found = moa.compare(FRAME, "question", ["single", "moa-lite"], judge=["lab:j", "lab:c"], progress=False)
+    assert found.table["calls"].to_dict() == {"single": 6, "moa-lite": 24}
+    assert found._repr_mimebundle_()
+
+
+def test_the_index_of_contests_is_that_of_its_tuples() -> None:
+    """Contests and ratings are labelled row by row, whatever their number: none, one, or several pairs."""
+    exhibit = Exhibit("judge/compare")
+    for n_rows in (0, 1, 3):
+        for pipelines in ("ab", "abc"):
+            pairs = [*contenders(pipelines)]
+            answers = dict.fromkeys(pipelines, ["x"] * n_rows)
+            contests = Contests([()] * n_rows, answers, pairs, exhibit)
+            assert [*contests.index] == [(row, *pair) for row in range(n_rows) for pair in pairs]
+            assert contests.index is contests.index
+            ratings = Ratings(dict.fromkeys(pipelines, [()] * n_rows), answers, exhibit)
+            assert [*ratings.index] == [(row, name) for row in range(n_rows) for name in pipelines]
+            assert len(contests.index) == len(contests)
+
+
+CHILD = """
+import sys
+import pandas as pd
+import moa_nb as moa
+moa.configure(providers={"lab": {"base_url": sys.argv[1], "concurrency": 8}}, aggregator="lab:a", ask_above_calls=10_000)
+frame = pd.DataFrame({"question": [f"Question {number}?" for number in range(60)]})
+pipelines = {name: moa.Pipeline(strategy="layers", name=name, layers=[[f"lab:{name}"]]) for name in "az"}
+found = moa.compare(frame, "question", pipelines, judge="lab:j", progress=False)
+print(found.table["n"].tolist())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_a_process_that_ends_in_the_middle_goes_on(server: ChatServer, tmp_path: Path, how: str) -> None:
+    """Killed or interrupted among answers and among verdicts, the next run asks again only what was in flight."""
+    serve(server, longer)
+    environment = {
+        **os.environ,
+        "MOA_NB_HOME": str(tmp_path / "child"),
+        "PYTHONPATH": str(Path(moa.__file__).parents[1]),
+    }
+
+    def begin() -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", CHILD, server.base_url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+
+    def end_at(model: str, after: int, answer: Callable[[dict[str, Any]], str]) -> None:
+        reached, over, count = threading.Event(), threading.Event(), itertools.count(1)
+
+        def reply(body: dict[str, Any]) -> str:
+            if next(count) >= after:
+                # Nothing is answered from here on: what is in flight stays there until the end.
+                reached.set()
+                over.wait(30)
+            return answer(body)
+
+        server.on(model, reply)
+        process = begin()
+        assert reached.wait(60)
+        time.sleep(0.5)  # what was answered is committed within a twentieth of a second
+        process.send_signal(getattr(signal, how))
+        _, error = process.communicate(timeout=60)
+        over.set()
+        server.on(model, answer)
+        assert process.returncode != 0
+        assert ("only the rest is asked" in error) == (how == "SIGINT")
+
+    end_at("z", 30, lambda body: f"z says: {prompt_of(body)[-30:]}")
+    end_at("j", 40, longer)
+    serve(server, longer)
+    process = begin()
+    out, error = process.communicate(timeout=60)
+    assert out.strip() == "[60, 60]", error
+    n_asked = Counter(request.model for request in server.requests)
+    assert n_asked["a"] == 60
+    # Of each of the two no more than was open at its end: twice the places, rows that wait for one of them included.
+    assert 60 <= n_asked["z"] <= 60 + 2 * 8
+    assert 120 <= n_asked["j"] <= 120 + 2 * 2 * 8

@@ -40,8 +40,8 @@ def registry() -> Iterator[None]:
 
 
 def test_no_strategy_is_forgotten() -> None:
-    """Each has a preset, and so stands in the tests over all of them."""
-    assert {presets.load(name).strategy for name in presets.names()} == {*strategies.names()}
+    """Each has a preset, and so stands in the tests over all of them; a jury judges what it is shown, and answers nothing."""
+    assert {presets.load(name).strategy for name in presets.names()} == {*strategies.names()} - {"jury"}
 
 
 def assert_within(result: Result, estimate: Estimate) -> None:

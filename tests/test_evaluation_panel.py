@@ -223,17 +223,17 @@ SINGLE, MOA = pipeline("single", 0.4, 0.002, 2.0), pipeline("moa", 0.6, 0.012, 6
 ANSWERS = {
     "settled": (
         pair_of(SINGLE, MOA, DifferenceView("moa", "single", 0.2, 0.1, 0.3, 0.001, 40)),
-        "moa is better than single by 0.20 of the points (0.10 to 0.30) on 40 rows, at 6 times its price and 3 times its time.",
+        "moa is better than single: it wins 0.60 of the points (0.55 to 0.65) against it on 40 rows, at 6 times its price and 3 times its time.",
     ),
     "either way round": (
         pair_of(SINGLE, MOA, DifferenceView("single", "moa", -0.2, -0.3, -0.1, 0.001, 40)),
-        "moa is better than single by 0.20 of the points (0.10 to 0.30) on 40 rows, at 6 times its price and 3 times its time.",
+        "moa is better than single: it wins 0.60 of the points (0.55 to 0.65) against it on 40 rows, at 6 times its price and 3 times its time.",
     ),
     "not settled": (
         pair_of(SINGLE, MOA, DifferenceView("moa", "single", 0.2, -0.1, 0.5, 0.2, 12)),
         (
-            "Whether moa is better than single is not settled by 12 rows: moa is ahead by 0.20 of the points, and anything "
-            "from −0.10 to 0.50 fits these rows, at 6 times its price and 3 times its time."
+            "Whether moa is better than single is not settled by 12 rows: it wins 0.60 of the points (0.45 to 0.75) against it, "
+            "at 6 times its price and 3 times its time."
         ),
     ),
     "settled only until corrected": (
@@ -268,14 +268,14 @@ ANSWERS = {
         pair_of(replace(SINGLE, quality=0.7), MOA, DifferenceView("moa", "single", -0.1, -0.2, 0.0, 0.07, 40)),
         "None is better than single: the nearest, moa, is behind by 0.10, which these rows do not settle.",
     ),
-    "level": (pair_of(SINGLE, replace(MOA, quality=0.4)), "None is better than single: moa is level with it."),
+    "level": (pair_of(SINGLE, replace(MOA, quality=0.4)), "single and moa are level."),
     "one alone": (
         board(pipelines=(MOA,)),
         "moa alone: 0.60 of the points (0.50 to 0.70) on 40 rows, at $0.0120 a row. Nothing stands beside it.",
     ),
     "no verdict": (
         pair_of(replace(SINGLE, quality=None), replace(MOA, quality=None)),
-        "No verdict could be read, so nothing is said of quality; prices and seconds stand below.",
+        "Nothing could be judged, so nothing is said of quality; prices and seconds stand below.",
     ),
     "nobody": (board(pipelines=()), "No pipeline was compared."),
 }
@@ -340,7 +340,10 @@ def test_the_judge_is_judged() -> None:
         "Its own answer won 90 % of 20 pairs with an answer by the judge's own model.",
         "Agreement with people, Cohen's kappa on 60 of their labels: 0.71.",
     ]
-    assert words.judging_in_brief(board()) == "13 % of pairs flipped, the longer answer won 68 %, 6 verdicts unreadable"
+    assert (
+        words.judging_in_brief(board())
+        == "13 % of pairs flipped, the longer answer won 68 % of 205, 6 verdicts unreadable"
+    )
 
 
 def test_what_concerns_the_answer_is_not_folded() -> None:

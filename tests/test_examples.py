@@ -185,7 +185,8 @@ def saved() -> NotebookNode:
 def test_a_notebook_shows_what_it_was_saved_with(name: str, tmp_path: Path) -> None:
     """Nothing is configured, no cell ends in an error, and answers, tables and counts are those of the saved file."""
     if name in RECORDED:
-        pytest.importorskip("matplotlib", reason=f"{name} draws")
+        for library in ("matplotlib", "sklearn", "krippendorff"):
+            pytest.importorskip(library, reason=f"{name} evaluates")
         if not SHARED.exists():
             pytest.skip(f"{name} needs the recorded data, and {SHARED} is not there")
     fresh, kept = executed(name, tmp_path), read(name)

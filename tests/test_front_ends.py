@@ -9,6 +9,7 @@ import copy
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -167,7 +168,7 @@ def saved(place: Place) -> nbformat.NotebookNode:
 def test_in_a_page(line: Line, place: Place, lab: Lab, chromium: Browser) -> None:
     """A panel lives while its cell runs and is static afterwards; its buttons work; ■ and mistakes are one line."""
     saved = visited(line, place, lab, chromium)
-    everything.check_saved(saved, kernels.VERSIONS[line.kernel] or "7", "KeyboardInterrupt: stopped")
+    everything.check_saved(saved, kernels.VERSIONS[line.kernel] or version("ipykernel"), "KeyboardInterrupt: stopped")
     everything.check_panel(everything.code(saved)[BACKGROUND])
 
 
@@ -253,7 +254,7 @@ def press(page: LabPage) -> None:
 def test_by_a_program(line: Line, place: Place) -> None:
     """What nbclient and papermill leave has every panel; the cell that fails ends it, and nothing is warned of."""
     saved = place.run_by_program(line)
-    everything.check_saved(saved, kernels.VERSIONS[line.kernel] or "7", "UsageError: lab refuses")
+    everything.check_saved(saved, kernels.VERSIONS[line.kernel] or version("ipykernel"), "UsageError: lab refuses")
     assert "moa-controls" not in nbformat.writes(saved)
     assert "Warning" not in place.said[name_of(line)]
     assert "Task was destroyed" not in place.said[name_of(line)]
@@ -332,7 +333,9 @@ def test_reopened(front_end: str, trusted: bool, place: Place, lab: Lab, chromiu
         assert "KeyboardInterrupt: stopped" in page.says(ENDING)
         assert page.page.locator(".moa-controls").count() == 0
         opening = page.output(ASKED).locator("details").first
-        opening.locator("summary").first.click()
+        heading = opening.locator("summary").first
+        assert heading.evaluate("row => getComputedStyle(row).display") == "list-item"  # only then it has its triangle
+        heading.click()
         assert opening.evaluate("row => row.open")
         page.whole(f"{name}-reopened")
         assert page.outside == []

@@ -820,7 +820,9 @@ def test_a_model_that_is_listed_and_refused_is_not_its_own_nearest(
 
 def test_a_services_words_carry_no_control_characters(server: ChatServer) -> None:
     """Neither colours nor bells nor lines of their own."""
-    server.on("a", Reply(status=400, error="\x1b[31mno\x1b[0m\x07 such\n\u202ething\x1b]0;title\x07"))
+    server.on(
+        "a", Reply(status=400, error="\x1b[31mno\x1b[0m\x07 such\U000e0041\U000e007f\n\u202ething\x1b]0;title\x07")
+    )
     _, error = in_time(server)
     assert str(error).endswith(": no such thing [invalid_request_error]")
 

@@ -176,3 +176,62 @@ def test_a_mistake_is_one_line_and_costs_nothing(served: ChatServer, said: dict[
     with pytest.raises(SetupError, match=words):
         flask(QUESTIONS, given.pop("column"), given.pop("pipelines"), progress=False, **given)
     assert not served.requests
+
+
+def test_numbers_are_texts_and_nothing_is_nothing(served: ChatServer) -> None:
+    """Messages and right answers may be numbers, as in every verb; a frame without a message asks nobody."""
+    frame = pd.DataFrame({"first": [1, 2], "second": [3.5, None], "right": [10, 20]}, index=[7, 7])
+    found = mt_bench(frame, ["first", "second"], SINGLES, judge="lab:j", reference=["right"], progress=False)
+    assert found.answers[("a", "turn 1")].tolist() == ["a to 1", "a to 2"]
+    assert found.table["n"].to_dict() == {"a": 3, "b": 3}
+    assert sum("\n20\n" in prompt_of(body) for body in asked(served, "j")) == 2
+    n_asked = len(served.requests)
+    for nothing in (frame.iloc[:0], frame.assign(first=None, second=None)):
+        empty = mt_bench(nothing, ["first", "second"], SINGLES, judge="lab:j", progress=False)
+        assert len(empty.answers) == len(nothing)
+        assert empty.table.empty
+        assert empty.cost == 0
+    skills = pd.DataFrame({"question": [None, 4], "skills": [None, ["factuality"]]})
+    served.on("j", '{"factuality": 5}')
+    graded = flask(skills, "question", {"a": SINGLES["a"]}, judge="lab:j", skills="skills", progress=False)
+    assert graded.table.loc["factuality", ("a", "n")] == 1
+    assert len(served.requests) == n_asked + 2
+
+
+def test_where_the_budget_ended_is_said(served: ChatServer) -> None:
+    """Scores of a part of the rows say so, as text and as HTML; going on asks only the rest."""
+    with pytest.warns(UserWarning, match="rows"):
+        part = mt_bench(TALKS, "turns", SINGLES, judge="lab:j", budget="4 calls", progress=False)
+    assert part.notes[0].startswith("the budget ended before 2 of 3 rows were answered by b")
+    assert part.notes[0] in repr(part)
+    assert part.notes[0] in part._repr_html_()
+    whole = mt_bench(TALKS, "turns", SINGLES, judge="lab:j", progress=False)
+    assert not whole.notes
+    assert len(served.requests) == 20
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"turns": []}, "name the columns"),
+        ({"turns": "truns"}, "did you mean 'turns'"),
+        ({"category": "kinds"}, "did you mean 'kind'"),
+        ({"data": TALKS["turns"]}, "not Series"),
+        ({"data": pd.DataFrame({"turns": [[["a"]]]})}, "are texts"),
+        ({"judge": 3}, "a judge is a model"),
+    ],
+)
+def test_mt_bench_says_what_is_wrong_before_it_asks(served: ChatServer, said: dict[str, Any], words: str) -> None:
+    """A column that is not there, the category's too, or another thing than texts costs nothing."""
+    given = {"data": TALKS, "turns": "turns", "pipelines": SINGLES, "judge": "lab:j", "progress": False, **said}
+    with pytest.raises(SetupError, match=words):
+        mt_bench(**given)
+    assert not served.requests
+
+
+def test_a_row_without_skills_is_said(served: ChatServer) -> None:
+    """A question whose skills are missing is a mistake that names its row."""
+    frame = QUESTIONS.assign(skills=[["factuality"], None])
+    with pytest.raises(SetupError, match=r"row 1 .* names no skills"):
+        flask(frame, "question", SINGLES, judge="lab:j", skills="skills", progress=False)
+    assert not served.requests

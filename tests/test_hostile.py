@@ -34,7 +34,8 @@ from test_kernel import environment
 
 import moa_nb as moa
 from moa_nb.errors import TemplateError
-from moa_nb.panels.markdown import to_html, to_markdown, to_plain
+from moa_nb.panels.markdown import to_html, to_markdown
+from moa_nb.pipeline.plain import to_plain
 from moa_nb.templating import parse
 from moa_nb.testing import ChatServer
 
@@ -301,11 +302,12 @@ def test_every_payload_does_harm_where_it_is_let_through(chromium: Browser) -> N
 
 def _go(reader: Reader) -> None:
     """Open the page; the one before it may be about to leave for elsewhere."""
-    for _ in range(3):
+    for _ in range(10):
         with contextlib.suppress(Exception):
+            reader.page.goto("about:blank")
             reader.page.goto("https://shown.example/", wait_until="commit")
             return
-    pytest.fail("the page cannot be opened")
+    pytest.fail(f"the page cannot be opened from {reader.page.url}")
 
 
 def _comes(reader: Reader, wanted: frozenset[str]) -> bool:
@@ -410,11 +412,20 @@ def visited(lab: Lab, echo: ChatServer, chromium: Browser) -> nbformat.NotebookN
         reader.shot("hostile/live-closed", whole=True)
         judge(reader, cells=len(notebook.cells))
         reader.shot("hostile/live", whole=True)
-        reader.save()
+        reader.menu("File", "docmanager:save")
+        reader.until(lambda: _is_saved(lab))
     finally:
         reader.close()
         lab.end_kernels()
     return lab.read("hostile.ipynb")
+
+
+def _is_saved(lab: Lab) -> bool:
+    """Return whether the notebook's outputs are in its file, which may just be being written."""
+    try:
+        return sum(len(cell.outputs) for cell in lab.read("hostile.ipynb").cells) > 60
+    except nbformat.reader.NotJSONError:
+        return False
 
 
 def _row_is_open(reader: Reader) -> bool:
@@ -528,7 +539,7 @@ def test_nothing_happens_in_an_export(visited: nbformat.NotebookNode, chromium: 
             assert reader.set_by_script() is None
             assert [address for address in reader.outside if HOST in address] == []
             assert reader.dialogs == []
-            reader.shot(f"hostile/exported-{name}")
+            reader.page.screenshot(path=OUTPUT / "hostile" / f"exported-{name}.png")
     finally:
         reader.close()
 

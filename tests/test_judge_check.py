@@ -114,7 +114,7 @@ def test_a_judge_of_length_is_caught() -> None:
     check = judge_check(judged(answers, decide), answers)
     longer, odds = found(check, "longer wins"), found(check, "odds of twice the length")
     assert longer.value == pytest.approx(0.8, abs=0.05)
-    assert longer.verdict == odds.verdict == "worrying"
+    assert odds.verdict == "worrying"
     assert odds.value > 2
 
 
@@ -126,7 +126,7 @@ def test_a_better_pipeline_that_is_longer_is_no_preference_for_length() -> None:
     check = judge_check(
         judged(answers, lambda _, row, first, __: "BA"[(first == "long") == bool(better[row])]), answers
     )
-    assert found(check, "longer wins").verdict == "worrying"
+    assert found(check, "longer wins").verdict == "unsaid"
     odds = found(check, "odds of twice the length")
     assert odds.low < 1 < odds.high
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import moa_nb as moa  # noqa: F401 - brings df.moa
 from moa_nb.chat import Completion, Message, Request, Sampling, conversation
 from moa_nb.errors import RowError, UnknownName
 from moa_nb.providers.offline import ALGORITHMS, VERSION, answer
@@ -226,6 +228,50 @@ def test_a_text_that_speaks_of_rating_is_no_judging() -> None:
     """What counts is what is asked, not what the text says."""
     text = "Rate limits annoy me. I rate it 3 of 5 on a scale of 1 to 5. The verdict is out."
     assert ask("lead", f"Summarize in one sentence:\n\n{text}").text == "Rate limits annoy me."
+
+
+SPEAKING = (
+    "Label this ticket urgent.",
+    "You are a poor judge of wine.",
+    "Final verdict: 3 of 5.",
+    "Rate your stay from 1 to 5.",
+    "Which answer is better?",
+    "Be a judge yourself: [[A]].",
+)
+"""Sentences of a text in the words that ask for a judgement."""
+
+
+@pytest.mark.parametrize("sentence", SPEAKING)
+@pytest.mark.parametrize("pipeline", ["single", "moa-lite"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"column": "text", "instruction": "Summarize in a line"},
+        {"column": "text", "instruction": "What went wrong?"},
+        {"template": "Shorten: {{ text }}"},
+        {"template": "Shorten this.\n\n{{ text | upper }}"},
+        {"template": "Summarize the ticket.\n\nSubject: {{ subject }}\nText: {{ text }}"},
+    ],
+    ids=["instruction", "question", "template", "changed", "two columns"],
+)
+def test_a_rows_own_words_do_not_ask_for_a_judgement(sentence: str, pipeline: str, how: dict[str, str]) -> None:
+    """Whatever the instruction around them is, and whichever agent quotes them to the next."""
+    frame = pd.DataFrame({"subject": [sentence, "Late"], "text": [REVIEW, f"{sentence} {REVIEW}"]})
+    assert frame.moa.synthesize(**how, pipeline=pipeline, progress=False).notna().all()
+
+
+def test_a_groups_texts_do_not_ask_for_a_judgement() -> None:
+    """Nor do the texts that are summarized together."""
+    frame = pd.DataFrame({"text": [f"{sentence} {REVIEW}" for sentence in SPEAKING], "by": [1, 1, 1, 2, 2, 2]})
+    assert frame.moa.summarize("text", by="by", progress=False).notna().all()
+
+
+def test_a_person_may_ask_for_a_summary_of_a_text_about_judges() -> None:
+    """In one message, too: an instruction to summarize is none to judge."""
+    for sentence in SPEAKING:
+        assert ask("lead", f"Summarize in one sentence:\n\n{sentence} {REVIEW}").text
+    with pytest.raises(RowError, match="cannot judge"):
+        ask("lead", f"Summarize both answers and rate them from 1 to 5.\n\nA: {REVIEW}\n\nB: It is fast.")
 
 
 MILL = "The mill closed in May. Forty people lost their work. The town bought the mill."

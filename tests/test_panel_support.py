@@ -26,11 +26,24 @@ from moa_nb.panels.decisions import accounts_of
 from moa_nb.panels.markdown import Mark, passages, to_html
 from moa_nb.panels.support import Source, Support, support_of
 from moa_nb.panels.view import view_of
+from moa_nb.pipeline.agreement import agreement_of, proposals
 from moa_nb.pipeline.result import Call, Layer, Result
 from moa_nb.testing import ChatServer
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-ATTRIBUTES = {"style", "href", "title", "target", "rel", "start", "class", "colspan", "role", "aria-label", "aria-hidden"}
+ATTRIBUTES = {
+    "style",
+    "href",
+    "title",
+    "target",
+    "rel",
+    "start",
+    "class",
+    "colspan",
+    "role",
+    "aria-label",
+    "aria-hidden",
+}
 
 ALPHA = "The March price change met a support backlog. Who waited more than five days left at twice the rate of others."
 BETA = "- the March price change met a backlog in support\n- discounts in April came too late to matter"
@@ -137,6 +150,45 @@ def test_verdicts_and_failures_are_no_proposals() -> None:
     calls = (first.calls[0], first.calls[1], Call("gamma", "lab:gamma", text=GAMMA, error="cut"))
     verdicts = Layer("verdicts", (Call("j", "lab:j", text=ANSWER), Call("j", "lab:j", text=ANSWER)), aside=True)
     assert words_of(run.replace(layers=(Layer("layer 1", calls), verdicts, last)))[0] == "2 of 2"
+
+
+CHECKS = Layer("check", (Call("c", "lab:c", text="Nothing to object."), Call("c", "lab:c", text="Nothing to object.")))
+"""Calls of somebody's own strategy that are no answers, though it does not say so."""
+
+
+def test_the_siblings_of_the_answer_are_its_proposals() -> None:
+    """Where one of several drafts was taken, the drafts are compared, whoever was asked after them."""
+    run = told(ALPHA, BETA)
+    run = run.replace(layers=(*run.layers, CHECKS))
+    assert [call.agent for call in proposals(run)] == ["alpha", "beta"]
+    assert agreement_of(run) == agreement_of(told(ALPHA, BETA))
+    support = support_of(run)
+    assert support is not None
+    assert support.word_for_word == "alpha"
+    assert "in none" not in support.summary()
+
+
+def test_where_an_answer_comes_from_is_not_guessed() -> None:
+    """Where nobody's text or value is the answer, nobody proposed it; a vote's are those with values."""
+    run = told(ALPHA, BETA)
+    unknown = run.replace(text="A text of a strategy's own making, which no call gave.", layers=(*run.layers, CHECKS))
+    assert proposals(unknown) == ()
+    assert agreement_of(unknown) is None
+    assert support_of(unknown) is None
+    votes = Layer("votes", tuple(Call(name, "m", text=f"I say {name}", value={"label": name}) for name in "ab"))
+    made = run.replace(text='{"label": "b or a"}', value={"label": "b or a"}, layers=(*run.layers, votes, CHECKS))
+    assert proposals(made) == votes.calls
+    failed = run.replace(text="", error="nobody answered")
+    assert proposals(failed) == run.layers[0].calls
+
+
+def test_what_came_after_the_answer_is_no_proposal() -> None:
+    """Of a single draft that several checked there is nothing to compare with."""
+    draft = Layer("draft", (Call("w", "lab:w", text=ALPHA),))
+    run = Result(ALPHA, "own", (draft, CHECKS))
+    assert proposals(run) == draft.calls
+    assert agreement_of(run) is None
+    assert support_of(run) is None
 
 
 def test_an_answer_that_is_a_proposal_says_whose() -> None:

@@ -6,21 +6,30 @@ import json
 import re
 import subprocess
 import sys
+import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 
+import nbconvert
+import nbformat
 import pytest
+from hostile.places import PLACES, answering, configure
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from moa_nb.chat import Message, Usage
+from moa_nb.errors import nearest
 from moa_nb.panels import figures, html, provenance, text, timeline
 from moa_nb.panels.bundle import bundle
 from moa_nb.panels.colours import AMBER, BLUE, GREEN, GREY, RED
-from moa_nb.panels.markdown import first_line, to_html, to_markdown, to_plain
+from moa_nb.panels.markdown import first_line, to_html, to_markdown
 from moa_nb.panels.tables import table
 from moa_nb.panels.view import CallView, LayerView, PanelView, caption_of, view_of
+from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.result import Call, Layer, Result
+from moa_nb.testing import ChatServer
 
 QUESTION = (Message("user", "Why did churn rise in the north?"),)
 ANSWER = (
@@ -241,8 +250,6 @@ def test_any_text_becomes_harmless_html(said: str) -> None:
 @settings(deadline=None, max_examples=300)
 def test_any_text_becomes_harmless_markdown(said: str) -> None:
     """Readers of Markdown that pass raw HTML through find none in a model's text but our code tags."""
-    from markdown_it import MarkdownIt
-
     made = to_markdown(said)
     assert "<" not in made.replace("<pre><code>", "").replace("</code></pre>", "").replace("<code>", "").replace(
         "</code>",
@@ -278,6 +285,12 @@ def test_plain_text_has_nothing_hidden(said: str) -> None:
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", made)
 
 
+@given(st.lists(TEXTS | st.sampled_from(["\x1b]0;t\x07", "safe\u202egnp", "a\U000e0041", "\ud800"]), max_size=3))
+def test_names_of_others_are_harmless_in_an_error(names: list[str]) -> None:
+    """Files can be called as they like: what is said of the nearest speaks to no terminal, and turns nothing around."""
+    assert nearest("zzzzzz", names).isprintable()
+
+
 @given(TEXTS, st.integers(1, 60))
 @settings(deadline=None)
 def test_a_first_line_is_one_line(said: str, width: int) -> None:
@@ -298,6 +311,27 @@ def test_markdown_keeps_what_reads_well() -> None:
     assert "text-align:right" in page
     assert "x &lt; 1" in page
     assert "<h1" not in page
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "<<2*2*3=12>>",
+        "3*4=12, and 5*6=30",
+        "20*$2=40 and (1+2)*3*(4)",
+        "50%*.2*3",
+        "2**3**4",
+        "3 * 4 * 5",
+        "*2*3 is 6*",
+    ],
+)
+def test_a_star_between_numbers_multiplies(said: str) -> None:
+    """It is shown, in HTML and in Markdown, and emphasizes nothing; around words it does."""
+    wanted = said.removeprefix("*").removesuffix("*")
+    assert Tags(to_html(said)).text.strip() == wanted
+    assert Tags(MarkdownIt().render(to_markdown(said))).text.strip() == wanted
+    assert to_html(said).count("<em>") == (wanted != said)
+    assert "<strong>Total: 2*3</strong>" in to_html("**Total: 2*3**")
 
 
 def test_safe_markdown_keeps_what_reads_well() -> None:
@@ -324,8 +358,6 @@ def test_safe_markdown_keeps_what_reads_well() -> None:
 )
 def test_what_is_refused_is_shown_as_what_it_is(said: str, shown: str) -> None:
     """A picture is named, a refused link keeps its words and its address, hidden characters are visible."""
-    from markdown_it import MarkdownIt
-
     assert Tags(to_html(said)).text == shown
     assert Tags(MarkdownIt().render(to_markdown(said))).text == shown
 
@@ -439,13 +471,12 @@ def test_a_strictly_sanitised_panel_still_reads() -> None:
     assert "Churn rose because the price changed" in shown
     assert "41 %" in shown
     assert set(re.findall(r"</?(\w+)[^>]*>", shown)) <= {"details", "summary", "tbody"}
-    assert "style=" not in shown
+    # A summary has one, for nbclassic, whose style sheet takes its triangle.
+    assert "style=" not in shown.replace('<summary style="display:list-item">', "")
 
 
 def test_a_hostile_run_is_harmless_in_every_form() -> None:
     """No text of a result, wherever it stands, becomes a tag, handler or address."""
-    from markdown_it import MarkdownIt
-
     result = hostile()
     shown = bundle(result)
     assert_harmless(shown["text/html"], PANEL_TAGS, ATTRIBUTES | {"class", "colspan"})
@@ -718,6 +749,58 @@ def test_a_table_shows_itself_everywhere() -> None:
     assert "&lt;b&gt;" in made._repr_html_()
     assert "| x\\|y | 1,200 |  |" in made._repr_markdown_()
     assert repr(made) == "models\nmodel  calls  note\n-----  -----  ----\n<b>        3  \N{EN DASH}\nx|y    1,200"
+
+
+def test_a_column_of_figures_is_aligned_as_one() -> None:
+    """A cell without a figure stands where its column does."""
+    shown = table([("alpha", 3), ("beta", None), ("gamma", "–")], ["agent", "calls"])
+    aligned = re.findall(r"text-align:(\w+)", shown._repr_html_().partition("<table")[2])
+    assert aligned == ["left", "right"] * 4
+
+
+def test_a_dry_run_says_what_a_call_takes() -> None:
+    """Nothing is free, a small price has its first two digits, and an unknown one says so."""
+    from moa_nb.panels import dry_run
+
+    assert [dry_run._cost(cost) for cost in (0.0, 0.0000123, 0.5, None)] == [
+        "free",
+        "$0.000012",
+        "$0.5000",
+        "unknown cost",
+    ]
+
+
+GAPS = (
+    "a\n\n![x](https://evil.example/x.png)\n\n[y](https://evil.example/y)\r\n\r\n<img src=https://evil.example/z>"
+    "\r\r![r](https://evil.example/r)\n\n \t\n[u]: https://evil.example/u\n\n[u] ![u]\n\n- ![l](https://evil.example/l)"
+)
+"""What comes alive where a reader of Markdown takes it for Markdown."""
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[ChatServer]:
+    """A server that says what it is asked."""
+    with ChatServer() as started:
+        answering(started)
+        yield started
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_in_exported_markdown_html_stays_html(place: str, echo: ChatServer) -> None:
+    """Nbconvert puts our HTML into Markdown: no empty line ends it, and no picture or link comes of what is behind one."""
+    configure(echo.base_url)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that rows failed
+        pages = [str(forms["text/html"]) for forms in PLACES[place](GAPS) if "text/html" in forms]
+    assert pages or place == "answer"
+    for page in pages:
+        assert re.search(r"[\r\n][ \t]*[\r\n]", page.replace("\r\n", "\n")) is None
+        cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", {"text/html": page})])
+        exported, _ = nbconvert.MarkdownExporter().from_notebook_node(nbformat.v4.new_notebook(cells=[cell]))
+        read = MarkdownIt("commonmark", {"html": True}).render(exported)
+        assert "<img" not in read
+        # Links to the open web are kept in answers: those are ours, and say so.
+        assert [link for link in re.findall(r"<a [^>]*>", read) if "noopener" not in link] == []
 
 
 def test_figures_are_short_and_exact_enough() -> None:

@@ -581,3 +581,42 @@ def test_a_few_rows_differ_where_they_can(texts: str, asked: list[int]) -> None:
     pipeline = moa.Pipeline(layers=[[said]])
     preview = pd.Series(list(texts)).moa.preview.synthesize(pipeline=pipeline, progress=False)
     assert preview.run.report.index.tolist() == asked
+
+
+# Words ---------------------------------------------------------------------------------------------
+
+
+def test_a_template_given_as_source_has_one_name(served: ChatServer) -> None:
+    """What is wrong with it is said of the input template, with its line, as the editor calls it."""
+    assert served
+    playground = Playground(QUESTION, pipeline="single", template="Say {{ text }}")
+    for source, line in (("Say\n{{ txt }}", 2), ("{{ text.a.b }}", 1), ("Say {{ text", 1)):
+        playground.edit("input template", source)
+        (wrong,) = playground.check()
+        assert (wrong.template, wrong.line) == ("input template", line)
+        assert "'input template'" in wrong.text
+        assert "'text'," not in wrong.text
+        assert wrong.text in bundle_of(playground)
+    with pytest.raises(TemplateError, match="input template"):
+        playground.save("input template", name="never")
+    named = Playground(QUESTION, pipeline="single", template="instruct")
+    assert named.check()[0].template == "instruct"
+
+
+def bundle_of(playground: Playground) -> str:
+    """Return the playground as text."""
+    return str(static.bundle(playground)["text/plain"])
+
+
+def test_a_template_given_as_source_was_not_saved(served: ChatServer) -> None:
+    """It is compared with what was given; as soon as another template is edited, with what the files have."""
+    assert served
+    playground = Playground(QUESTION, pipeline="moa-lite", template="Say {{ text }}")
+    playground.edit("input template", "Do say {{ text }}")
+    for before in ("as saved", "as given"):
+        found = playground.difference(before)
+        assert (found.before, found.after) == ("as given", "as edited")
+    trial = playground.sample(1)
+    assert (trial.against, trial.version) == ("as given", "as edited")
+    playground.edit("synthesize", other(playground))
+    assert playground.difference().before == "as saved"

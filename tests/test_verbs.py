@@ -17,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import moa_nb as moa
-from moa_nb.errors import SetupError
+from moa_nb.errors import SetupError, UnknownName
 from moa_nb.frames.groups import Room, packed, pieces
 from moa_nb.frames.run import FrameRun, RowsFailed
 from moa_nb.frames.texts import TEXT
@@ -276,7 +276,7 @@ def test_a_review_of_preferences_shows_the_order_that_was_given(lab: Lab, server
     pd.DataFrame({"a": ["short"], "b": ["much longer"]}).moa.prefer("a", "b", pipeline="moa-lite")
     assert last().agreement.tolist() == [pytest.approx(2 / 3)]
     review = last().review(below=1)
-    assert review[["a", "b", "c"]].iloc[0].tolist() == ['{"better": "B"}', '{"better": "B"}', '{"better": "tie"}']
+    assert review[["a", "b", "c"]].iloc[0].tolist() == ["B", "B", "tie"]
 
 
 @hypothesis_settings(
@@ -439,3 +439,20 @@ def test_parts_hold_every_text_once_and_in_order(texts: list[str], tokens: int) 
     sizes = [sum(room.count(piece) + 12 for piece in part) for part in parts]
     assert all(size <= tokens for size in sizes)
     assert all(parts)
+
+
+def test_a_review_of_labels_shows_labels(server: ChatServer, lab: Lab) -> None:
+    """A verb of one field is reviewed by that field's values, not by the JSON that agents wrote."""
+    server.on("*", '{"label": "bug"}')
+    server.on("c", '{"label": "praise"}')
+    pd.DataFrame({"text": ["It broke."]}).moa.classify("text", ["bug", "praise"], pipeline="moa-lite")
+    row = last().review(below=1).iloc[0]
+    assert (row["answer"], row["a"], row["c"]) == ("bug", "bug", "praise")
+
+
+def test_a_trace_by_a_label_is_told_its_position(server: ChatServer, lab: Lab) -> None:
+    """A label in place of a position is answered with the position."""
+    server.on("*", "yes")
+    pd.DataFrame({"text": ["One", "Two"]}, index=[7001, 7002]).moa.synthesize("text", pipeline="single")
+    with pytest.raises(UnknownName, match="the label 7002 is at 1"):
+        last().trace(7002)

@@ -205,15 +205,17 @@ class Engine:
             if text:
                 warnings.warn(text, StoreWarning, stacklevel=4)
 
-    async def plan(self, options: Options, form: Form | None = None) -> Plan:
+    async def plan(self, options: Options, form: Form | None = None, *, keys: bool = True) -> Plan:
         """Return the checked plan of a run, whose answers fill in a ``form`` where there is one.
+
+        Without ``keys`` it is only to be priced, for which nobody needs one.
 
         Raises:
             SetupError: something is wrong or missing; nothing was sent.
         """
         settings = configuration.current()
         gateway = self.gateway(settings)
-        return make_plan(options, settings, await self.cast(settings, gateway), gateway, form)
+        return make_plan(options, settings, await self.cast(settings, gateway), gateway, form, keys=keys)
 
     def new_record(self, plan: Plan, task: Task, run_id: str | None = None) -> RunRecord:
         """Return the record of a run that is about to begin; its name is new if ``None``."""
@@ -537,5 +539,5 @@ def estimate(
 
 
 async def _estimate(engine: Engine, task: Task, options: Options) -> Estimate:
-    plan = await engine.plan(options, task.form)
+    plan = await engine.plan(options, task.form, keys=False)
     return await make_estimate(plan, task, engine.gateway(plan.settings))

@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from html import escape
+from dataclasses import dataclass, field, replace
 
 from moa_nb import tokens
 from moa_nb.chat import Completion, Request, Usage
 from moa_nb.engine.paths import Paths
 from moa_nb.engine.plan import Plan
 from moa_nb.gateway import Gateway
+from moa_nb.gateway.prices import FREE
 from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.layer import Outcome
+from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.result import Result
 
@@ -26,6 +27,17 @@ _MARK = re.compile(r"\[[0-9a-f]{18}\]")
 """A fence's mark. It is another one when the answers are there, and as text it may have more tokens or fewer."""
 
 _LEAST_OF_A_MARK, _MOST_OF_A_MARK = 9, 20
+
+_AROUND = 48
+"""Tokens that may stand around a filled form: a fence, a sentence. Its white space is within its bytes, since a token
+has more than one of them."""
+
+_REASONS = re.compile(
+    r"(?:^|[/:])o[1-9](?:-|$)|gpt-?(?:[5-9]|oss)|think|reason|(?:^|[^a-z])r1(?:[^0-9a-z]|$)|qwq|qwen-?3|magistral"
+    r"|gemini-(?:2\.5|[3-9])|grok-[3-9]|glm-(?:4\.[5-9]|[5-9])|deepseek-v(?:3\.[1-9]|[4-9])|minimax-m|nemotron|sonar-deep",
+    re.IGNORECASE,
+)
+"""Models that think before they answer, and write more for it than the answer has."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ class Figures:
         return replace(self, **counts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Estimate:
     """What a run takes: at least ``low`` and, at full length and every escalation, at most ``high``."""
 
@@ -98,11 +110,15 @@ class Estimate:
     low: Figures
     """No escalation, and answers of a word."""
     high: Figures
-    """Every escalation, and answers of ``max_tokens``."""
+    """Every escalation, and answers of ``max_tokens``, or of the longest form where that is known to be shorter."""
     at_least: bool = False
     """Whether it may become more than ``high``: the strategy branches in ways that cannot be foreseen."""
     result: Result | None = None
     """The dearest run with its rendered prompts, answers left open; ``None`` for a frame."""
+    by_form: bool = False
+    """Whether ``high`` holds only as far as answers hold no more than the form that is asked for.
+
+    A budget sets ``max_tokens`` aside for each call all the same."""
 
     @property
     def n_calls(self) -> int:
@@ -121,7 +137,7 @@ class Estimate:
 
     @property
     def completion_tokens(self) -> int:
-        """The most tokens of all answers: ``max_tokens`` each."""
+        """The most tokens of all answers: ``max_tokens`` each, or those of its form."""
         return self.high.completion_tokens
 
     @property
@@ -141,26 +157,19 @@ class Estimate:
             cost = f"{'at least' if self.at_least else 'at most'} ${self.cost:.4f}" if self.cost else "free"
             if self.low.n_calls != self.high.n_calls and self.low.cost and not self.at_least:
                 cost = f"${self.low.cost:.4f} to ${self.cost:.4f}"
+            if self.cost and self.by_form:
+                cost += " if no answer says more than its form"
         cached = f" ({self.n_cached} more cached)" if self.n_cached else ""
         calls = f"{self.n_calls}"
         noun = "call" if self.n_calls == 1 else "calls"
         if self.low.n_calls != self.high.n_calls:
             calls = f"{self.low.n_calls} to {self.n_calls}"
-        return (
+        return to_plain(  # a pipeline's name may be somebody else's
             f"{self.pipeline}: {'at least ' if self.at_least else ''}{calls} {noun}{cached},"
             f" {self.prompt_tokens:,} tokens in, up to {self.completion_tokens:,} out, {cost}"
         )
 
-    def _repr_html_(self) -> str:
-        from moa_nb.panels.markdown import to_plain
-
-        # Both classes tell MathJax to keep off: what stands between two dollar signs is no mathematics.
-        return f'<div class="tex2jax_ignore mathjax_ignore" style="overflow-wrap:break-word">{escape(to_plain(str(self)))}</div>'
-
-    def _repr_markdown_(self) -> str:
-        from moa_nb.panels.markdown import inline_markdown
-
-        return inline_markdown(str(self))  # a pipeline's name may be somebody else's
+    __repr__ = __str__
 
 
 async def make_estimate(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
@@ -170,9 +179,16 @@ async def make_estimate(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
     return replace(estimate, result=_shown(estimate.result))
 
 
-async def price(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
-    """Return what ``make_estimate`` does; the prompts of its result are filled up, which nobody should see."""
-    walk = _Walk(plan, task, gateway, functools.cache(_count))
+async def price(plan: Plan, task: Task, gateway: Gateway, *, full: bool = False) -> Estimate:
+    """Return what ``make_estimate`` does; the prompts of its result are filled up, which nobody should see.
+
+    Args:
+        plan: who is asked.
+        task: what.
+        gateway: knows the prices, and what is stored.
+        full: whether every answer may have ``max_tokens``, as a budget has it, though its form is shorter.
+    """
+    walk = _Walk(plan, task, gateway, functools.cache(_count), is_full=full)
     lowest = replace(walk, count=functools.cache(functools.partial(_count, mark=_LEAST_OF_A_MARK)))
     paths = Paths()
     longest, shortest = [], []
@@ -188,6 +204,7 @@ async def price(plan: Plan, task: Task, gateway: Gateway) -> Estimate:
         high=Figures.each(max, known),
         at_least=paths.at_least,
         result=longest[dearest],
+        by_form=bool(walk.shortened),
     )
 
 
@@ -215,6 +232,10 @@ class _Walk:
     """Counts the tokens of a text; cached, since the agents of one layer quote the same long texts."""
     knows: bool = True
     """Whether the cache is asked."""
+    is_full: bool = False
+    """Whether answers may be longer than their form."""
+    shortened: set[str] = field(default_factory=set)
+    """The models whose answers are as long as their form."""
 
     async def go(self, paths: Paths, *, is_long: bool = True) -> Result:
         """Return the run that goes one way, with answers of full length or of a word."""
@@ -238,15 +259,21 @@ class _Walk:
         return record.finish(final.text)
 
     def _filler(self, request: Request, *, is_long: bool) -> Completion:
-        """Return an answer that says nothing, with what it would cost."""
+        """Return an answer that says nothing, with what it would cost; of a function that is a text, which has no tokens."""
         prompt = tokens.count_prompt_tokens(request.messages, request.model, count=self.count)
         most = request.sampling.max_tokens or self.plan.settings.max_tokens
         provider, _, name = request.model.partition(":")
         if provider == "offline":
             # Sentences of the prompt cannot be more than the prompt.
             most = min(most, prompt)
-        usage = Usage(prompt, most if is_long else 1, estimated=True)
+        form = self._longest_form(request)
+        if form is not None and form < most:
+            self.shortened.add(request.model)
+            most = form
         rule = self.gateway.price(request.model)
+        usage = Usage(prompt, most if is_long else 1, estimated=True)
+        if provider == "function" and rule is FREE:
+            usage = Usage(0, 0)
         cost = None if rule is None else rule.cost(usage)
         text = f"[the answer of {name}, up to {most} tokens]" + " ~" * max(most - 10, 0) if is_long else "~"
         return Completion(
@@ -256,6 +283,16 @@ class _Walk:
             cost=None if cost is None else cost * self.gateway.share(request.model, self.plan.mode),
             attempts=0,
         )
+
+    def _longest_form(self, request: Request) -> int | None:
+        """Return the tokens of the longest form that may be an answer; ``None`` where more than the form is written."""
+        form = self.task.form
+        if self.is_full or form is None or form.longest is None or request.schema is None:
+            return None
+        thinks = _REASONS.search(request.model) or any(
+            "think" in name or "reason" in name for name, _ in request.sampling.extra
+        )
+        return None if thinks else form.longest + _AROUND
 
 
 def _count(

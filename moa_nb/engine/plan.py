@@ -149,8 +149,18 @@ class Plan:
         return self.settings.max_tokens if self.budget else None
 
 
-def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway, form: Form | None = None) -> Plan:
+def make_plan(
+    options: Options,
+    settings: Settings,
+    cast: Cast,
+    gateway: Gateway,
+    form: Form | None = None,
+    *,
+    keys: bool = True,
+) -> Plan:
     """Return the plan of a run, whose answers fill in a ``form`` where there is one; nothing is sent.
+
+    Without ``keys`` it is only to be priced, for which nobody needs one.
 
     Raises:
         SetupError: a name, key, template, option or price is wrong or missing.
@@ -187,7 +197,7 @@ def make_plan(options: Options, settings: Settings, cast: Cast, gateway: Gateway
         load(name).render(quoting(["…"] * 2, "0", "…", "…"))
     for agent in agents:
         if agent.function is None:
-            _check_model(agent.model, gateway)
+            _check_model(agent.model, gateway, keys=keys)
     if options.mode == "batch":
         _check_batches(options, settings, models, gateway)
     budget = _budget(settings.budget if options.budget is None else options.budget, models, gateway)
@@ -327,11 +337,11 @@ def _fills(pipeline: Pipeline, role: str, option: str) -> None:
         raise PipelineError(msg)
 
 
-def _check_model(model: str, gateway: Gateway) -> None:
+def _check_model(model: str, gateway: Gateway, *, keys: bool) -> None:
     route = gateway.route(model)
     if route.provider.name == "function":
         functions.find(route.model)
-    else:
+    elif keys:
         route.provider.key()
 
 

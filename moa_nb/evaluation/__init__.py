@@ -12,13 +12,16 @@ from moa_nb.evaluation.metrics import metric_of
 from moa_nb.evaluation.ratings import mt_mean, mt_table, mt_winrates
 from moa_nb.evaluation.replay import Replay
 from moa_nb.evaluation.skills import flask_table
+from moa_nb.evaluation.statistics import Interval, Paired, holm, interval, paired
 from moa_nb.evaluation.winrate import WinRate, lc_winrate, winrate, winrate_of
 
 __all__ = [
     "Calibration",
     "Evaluation",
     "Graded",
+    "Interval",
     "JudgeCheck",
+    "Paired",
     "Replay",
     "WinRate",
     "apgr",
@@ -31,6 +34,8 @@ __all__ = [
     "estimate",
     "flask",
     "flask_table",
+    "holm",
+    "interval",
     "judge_check",
     "lc_winrate",
     "metric_of",
@@ -39,6 +44,7 @@ __all__ = [
     "mt_table",
     "mt_winrates",
     "optimal",
+    "paired",
     "winrate",
     "winrate_of",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -84,12 +86,23 @@ def length(judge: str, outcomes: pd.DataFrame, answers: pd.DataFrame) -> Iterato
     wins, rows = decided["points"].to_numpy(), decided["row"].to_numpy()
     seen = share((ratio > 0) == (wins == 1), rows)
     said = f"with {judge} the longer answer wins {_percent(seen)} of {_count(seen.n, 'decided pair')} (it may also be better)"
-    yield _finding(judge, "longer wins", said, seen, _EVEN)
     odds = _odds(decided, ratio)
+    # Where the odds tell length from quality, the share alone is no reproach: the better one may be longer.
+    longer = _finding(judge, "longer wins", said, seen, _EVEN)
+    yield longer if odds is None or longer.verdict != "worrying" else replace(longer, tolerated=None)
     if odds is not None:
-        around = f"{figure(odds.mean)} [{figure(odds.low)}, {figure(odds.high)}]"
+        around = f"{_times(odds.mean)} [{_times(odds.low)}, {_times(odds.high)}]"
         said = f"with {judge}, of equally strong pipelines, twice the length has {around} times the odds to win"
         yield _finding(judge, "odds of twice the length", said, odds, _ODDS)
+    elif find_spec("sklearn") is None:
+        said = f'what length does with {judge} beside quality needs scikit-learn: pip install "moa-nb[evaluation]"'
+        yield Finding(judge, "odds of twice the length", said)
+
+
+def _times(odds: float | None) -> str:
+    """Return odds as they are written; where length decides nearly all, how many times cannot be known."""
+    assert odds is not None
+    return "over 100" if odds > 100 else "under 0.01" if odds < 0.01 else figure(odds)
 
 
 def own_answers(
@@ -165,7 +178,7 @@ def _odds(decided: pd.DataFrame, ratio: np.ndarray[Any, Any]) -> Interval | None
     ]
     terms, wins = np.column_stack([*strengths, ratio]), decided["points"].to_numpy()
     # Each pair stands in it both ways round, so that neither side is the first.
-    model = LogisticRegression(fit_intercept=False, max_iter=1000)
+    model = LogisticRegression(fit_intercept=False, solver="newton-cholesky", max_iter=1000)
     model.fit(np.vstack([terms, -terms]), np.concatenate([wins, 1 - wins]), np.full(2 * len(terms), 0.5))
     weights = model.coef_[0]
     chance = 1 / (1 + np.exp(-terms @ weights))

@@ -54,8 +54,9 @@ def compare(
         column: the column with the texts. On a Series leave it out.
         pipelines: their names or ``Pipeline``s; or a mapping of your own names to pipelines, to runs of verbs over the
             same frame (``df.moa.start.classify(...)``), or to answers that are there already.
-        judge: a model, or several, who compare every two answers of a row in both orders (the same winner twice wins,
-            anything else is a tie) or, with ``method="rating"``, rate each answer from 1 to 10.
+        judge: a model, a pipeline's name or a function of the prompt, or several of them, who compare every two answers
+            of a row in both orders (the same winner twice wins, anything else is a tie) or, with ``method="rating"``,
+            rate each answer from 1 to 10.
         reference: the column with the right answers: judges are shown it and then rate; metrics compare with it.
         metric: in place of a judge: ``exact``, ``numeric``, ``contains``, ``rouge1``, ``rouge2``, ``rougeL``, or a
             function of the answer, or of the answer and its reference, that returns a number.
@@ -72,6 +73,7 @@ def compare(
     Raises:
         SetupError: something is wrong or missing.
         SpendingNotAgreed: nobody gave a budget, and it would take more than may be spent unasked.
+        KeyboardInterrupt: the user interrupted; what was answered is kept, and the same again asks only the rest.
 
     >>> reviews = pd.DataFrame({
     ...     "review": ["The mill is loud. I sent it back.", "It grinds evenly. I like it.", "It broke. It was cheap."],

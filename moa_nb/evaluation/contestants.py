@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from moa_nb.errors import SetupError
+from moa_nb.frames import report as reports
 from moa_nb.frames.run import FrameRun
 from moa_nb.frames.texts import series
-from moa_nb.options import refuse_unknown
+from moa_nb.options import RunOptions, refuse_unknown
+from moa_nb.pipeline import presets
 from moa_nb.pipeline.spec import Pipeline
 
-__all__ = ["Contestant", "named", "on", "refuse", "taken", "texts"]
+__all__ = ["Contestant", "named", "on", "own", "refuse", "refuse_idle", "taken", "texts"]
+
+_KNOWN = ("cost", "seconds", "prompt_tokens", "completion_tokens")
+"""What a frame of answers may say of each row beside the answer."""
+
+_ROLES = {"models": "proposers", "aggregator": "aggregator"}
+"""The options that fill a role, which not every pipeline has."""
 
 Contestant: TypeAlias = "str | Pipeline | FrameRun | pd.Series[Any] | pd.DataFrame"
 """A pipeline, a run of one over the same rows, or answers that are there already: a Series, or a frame with the column
@@ -27,8 +35,12 @@ def named(pipelines: Any) -> dict[str, Contestant]:
     Raises:
         SetupError: they are none, or two have one name.
     """
+    if not isinstance(pipelines, Mapping | Iterable):
+        msg = f"pipelines are a list such as ['single', 'moa'], or a mapping of your own names, not {pipelines!r:.60}"
+        raise SetupError(msg)
     if isinstance(pipelines, Mapping):
         named = {str(name): one for name, one in pipelines.items()}
+        _refuse_twins(named, pipelines)
     elif isinstance(pipelines, str | Pipeline):
         named = {_name(pipelines): pipelines}
     else:
@@ -37,14 +49,18 @@ def named(pipelines: Any) -> dict[str, Contestant]:
             msg = "pipelines are names or Pipelines; runs and answers need a name: {'mine': df['my_answer']}"
             raise SetupError(msg)
         named = {_name(one): one for one in listed}
-        if len(named) < len(listed):
-            msg = "two pipelines have one name: give them names of your own, {'warm': ..., 'cold': ...}"
-            raise SetupError(msg)
+        _refuse_twins(named, listed)
     for name, one in named.items():
         if not isinstance(one, str | Pipeline | FrameRun | pd.Series | pd.DataFrame):
             msg = f"{name!r:.60} is a pipeline, a run or a Series of answers, not {type(one).__name__}"
             raise SetupError(msg)
     return named
+
+
+def _refuse_twins(named: Mapping[str, Any], given: Sized) -> None:
+    if len(named) < len(given):
+        msg = "two pipelines have one name: give them names of your own, {'warm': ..., 'cold': ...}"
+        raise SetupError(msg)
 
 
 def _name(pipeline: str | Pipeline) -> str:
@@ -59,10 +75,15 @@ def on(one: Contestant, name: str, whole: pd.Index[Any], drawn: np.ndarray[Any, 
     """
     if isinstance(one, str | Pipeline):
         return one
-    if isinstance(one, pd.DataFrame) and "answer" not in one:
-        msg = f"{name!r}: a frame of answers has the column 'answer', and may have cost, seconds and tokens"
+    if isinstance(one, pd.DataFrame) and ("answer" not in one or one.columns.duplicated().any()):
+        msg = f"{name!r}: a frame of answers has one column 'answer', and may have one of each of {', '.join(_KNOWN)}"
         raise SetupError(msg)
-    index: pd.Index[Any] = one.report.index if isinstance(one, FrameRun) else one.index
+    if isinstance(one, pd.DataFrame):
+        for column in one.columns[one.columns.isin(_KNOWN)]:
+            if not pd.api.types.is_numeric_dtype(one.dtypes[column]):
+                msg = f"{name!r}: the column {column!r} has numbers, not {one.dtypes[column]}"
+                raise SetupError(msg)
+    index: pd.Index[Any] = one.costs.index if isinstance(one, FrameRun) else one.index
     if not index.equals(whole):
         msg = f"{name!r} has other rows than the frame: their labels differ"
         raise SetupError(msg)
@@ -94,11 +115,12 @@ def texts(one: Contestant, rows: pd.Index[Any], said: str | None = None) -> pd.S
 def taken(one: Contestant, run: FrameRun | None) -> dict[str, Any]:
     """Return what a contestant took; what is not known is missing."""
     if run is not None:
-        report = run.report
+        # Not ``run.report``, which would look for each row's agreement first.
+        report = reports.report(run._execution.outcomes, run.costs.index)  # noqa: SLF001 - as above
         is_asked = report["n_calls"] > 0
         is_timed = is_asked & (report["n_cached"] == 0)
         n_answered = int((report["state"].isin(["done", "duplicate"])).sum())
-        total = run.full_cost
+        total = _total(run, report) if is_asked.any() else None
         return {
             "cost": None if total is None or not n_answered else total / n_answered,
             "total_cost": total,
@@ -110,13 +132,22 @@ def taken(one: Contestant, run: FrameRun | None) -> dict[str, Any]:
             "degraded": int(report["degraded"].fillna(value=False).sum()),
         }
     if isinstance(one, pd.DataFrame):
-        known = {name: one[name].mean() for name in ("cost", "prompt_tokens", "completion_tokens") if name in one}
+        known = {name: one[name].mean() for name in _KNOWN if name in one}
         if "cost" in one:
             known["total_cost"] = one["cost"].sum()
         if "seconds" in one:
             known["seconds"] = one["seconds"].median()
         return known
     return {}
+
+
+def _total(run: FrameRun, report: pd.DataFrame) -> float | None:
+    """Return the dollars of all rows; ``None`` where they are not known."""
+    if int(run.by_model["calls"].sum()) >= int(report["n_calls"].sum()):
+        return run.full_cost
+    # Of an earlier session's run, and of rows before a retry, what was paid is known, but not what the store once took.
+    is_known = not report["n_cached"].any() and report.loc[report["n_calls"] > 0, "cost"].notna().all()
+    return float(report["cost"].sum()) if is_known else None
 
 
 def refuse(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -130,3 +161,23 @@ def refuse(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
     if options.get("pipeline") is not None:
         msg = "which pipelines? Name them in pipelines=, all that are to be compared"
         raise SetupError(msg)
+
+
+def own(options: RunOptions, pipeline: str | Pipeline) -> RunOptions:
+    """Return the options of one pipeline's run: who fills a role only where the pipeline has it."""
+    roles = presets.load(pipeline).roles
+    left_out = {option for option, role in _ROLES.items() if role not in roles}
+    mine: Any = {name: value for name, value in options.items() if name not in left_out}
+    return mine | {"pipeline": pipeline}  # type: ignore[no-any-return]  # the same keys, fewer of them
+
+
+def refuse_idle(options: RunOptions, runs: Sequence[RunOptions]) -> None:
+    """Return nothing if each option that fills a role fills one in some run.
+
+    Raises:
+        SetupError: one of them has nothing to fill.
+    """
+    for option, role in _ROLES.items():
+        if options.get(option) is not None and runs and not any(option in one for one in runs):
+            msg = f"none of these pipelines asks for ${role}, so {option!r} has nothing to fill"
+            raise SetupError(msg)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from moa_nb import templating
@@ -48,7 +50,11 @@ class Exhibit:
             "fence": templating.fence(sorted(texts), self.secret),
         }
         values = {"keys": [*shown["skills"]]} if "skills" in shown else {}
-        return Task((Message("user", templating.load(self.template).render(shown)),), values=values)
+        return Task((Message("user", self._loaded.render(shown)),), values=values)
+
+    @cached_property
+    def _loaded(self) -> templating.Template:
+        return templating.load(self.template)
 
 
 @dataclass(frozen=True)
@@ -63,11 +69,10 @@ class Contests:
     told_apart: bool = False
     """Whether equal answers are taken for unlike ones, as an estimate must that knows only their length."""
 
-    @property
+    @cached_property
     def index(self) -> pd.Index[Any]:
         """The row, counted from 0, and both pipelines of each contest."""
-        places = [(row, *pair) for row in range(len(self.asked)) for pair in self.pairs]
-        return pd.MultiIndex.from_tuples(places, names=["row", "first", "second"])
+        return _index(len(self.asked), self.pairs, ["first", "second"])
 
     def __len__(self) -> int:
         return len(self.asked) * len(self.pairs)
@@ -98,11 +103,10 @@ class Ratings:
     def _n_rows(self) -> int:
         return len(next(iter(self.answers.values()), ()))
 
-    @property
+    @cached_property
     def index(self) -> pd.Index[Any]:
         """The row, counted from 0, and the pipeline of each answer."""
-        places = [(row, name) for row in range(self._n_rows) for name in self.answers]
-        return pd.MultiIndex.from_tuples(places, names=["row", "pipeline"])
+        return _index(self._n_rows, [(name,) for name in self.answers], ["pipeline"])
 
     def __len__(self) -> int:
         return self._n_rows * len(self.answers)
@@ -132,6 +136,17 @@ class Conversations:
         """Return a row's question; nothing where it has none."""
         asked = self.asked[position]
         return () if asked is None else (Task(asked),)
+
+
+def _index(n_rows: int, places: Sequence[tuple[str, ...]], names: Sequence[str]) -> pd.MultiIndex:
+    """Return each row with each of the places, made of their numbers: there may be a million of them."""
+    levels: list[Any] = [range(n_rows)]
+    codes: list[Any] = [np.repeat(np.arange(n_rows), len(places))]
+    for column in zip(*places, strict=True):
+        numbers, known = pd.factorize(np.array(column, dtype=object))
+        levels.append(known)
+        codes.append(np.tile(numbers, n_rows))
+    return pd.MultiIndex(levels, codes, names=["row", *names])
 
 
 def contenders(pipelines: Sequence[str], baseline: str | None = None) -> Iterator[tuple[str, str]]:

@@ -15,6 +15,7 @@ from moa_nb.errors import SetupError, UnknownName, nearest
 from moa_nb.evaluation.contests import contenders
 from moa_nb.evaluation.front import front
 from moa_nb.evaluation.points import points_of, settled, table
+from moa_nb.evaluation.reservations import reservations
 from moa_nb.evaluation.statistics import Paired, holm, interval, said
 from moa_nb.evaluation.statistics import paired as compared
 
@@ -38,9 +39,6 @@ _FIGURES: Mapping[str, Any] = {
     "degraded": "Int64",
 }
 """What each pipeline took; dollars, seconds and tokens are of a row, ``total_cost`` is of all."""
-
-_FEW = 30
-"""Rows below which shares and intervals mean little."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +68,14 @@ class Evaluation:
     runs: Mapping[str, FrameRun] = field(default_factory=dict, repr=False)
     """Each pipeline's run, where it ran now."""
     notes: Sequence[str] = ()
-    """What else a reader must know."""
+    """What else a reader must know, a sentence each; the first of the ``reservations``."""
 
     def __post_init__(self) -> None:
         """Refuse what nothing could be computed from.
 
         Raises:
-            SetupError: no measure, or two of them; a baseline that is no pipeline.
+            SetupError: no measure, or two of them; a baseline that is no pipeline; judgements of another form, or of rows
+                or pipelines that are not among the answers.
         """
         if (self.judgements is None) == (self.measured is None):
             msg = "an evaluation has judgements or a metric's values: one of them"
@@ -86,6 +85,12 @@ class Evaluation:
                 f"the baseline is one of the pipelines, not {self.baseline!r}; {nearest(self.baseline, self.pipelines)}"
             )
             raise UnknownName(msg)
+        if self.judgements is not None and len(self.judgements.columns):
+            from moa_nb.evaluation.judge_check import is_of_pairs
+
+            if is_of_pairs(self.judgements, self.pipelines, len(self.answers)) != (self.unit == "points"):
+                msg = f"quality is 'points' of verdicts on pairs, and 'rating' of ratings: {self.unit!r} does not fit"
+                raise SetupError(msg)
 
     @property
     def pipelines(self) -> list[str]:
@@ -132,7 +137,8 @@ class Evaluation:
         means = lines.groupby(["row", "pipeline"])[value].mean().unstack("pipeline")  # noqa: PD010 - names as columns
         found = means.reindex(index=range(len(self.answers)), columns=self.pipelines).astype("Float64")
         if self.baseline is not None and self.unit == "points":
-            found[self.baseline] = pd.array([0.5] * len(found), dtype="Float64")
+            is_known = found.drop(columns=self.baseline).notna().any(axis=1)
+            found[self.baseline] = pd.Series(0.5, index=found.index, dtype="Float64").where(is_known)
         found.index, found.columns.name = self.answers.index, None
         return found
 
@@ -172,7 +178,12 @@ class Evaluation:
         return found
 
     def better(self, one: str, other: str) -> np.ndarray[Any, Any]:
-        """Return for each row that has both how far the first is better: 1, 0.5 or 0, or the judges' mean of it."""
+        """Return for each row that has both how far the first is better: 1, 0.5 or 0, or the judges' mean of it.
+
+        Raises:
+            UnknownName: one of them is no pipeline.
+        """
+        self._know(one, other)
         if self.unit == "points":
             return points_of(self.points, one, other).dropna().to_numpy(dtype=float)
         both = self.scores[[one, other]].dropna()
@@ -199,19 +210,40 @@ class Evaluation:
         return made
 
     def paired(self, one: str, other: str) -> Paired:
-        """Return how far the first is better than the second, on the rows that both have; p is not corrected."""
-        if self.unit == "points":
-            points = points_of(self.points, one, other)
-            return compared(points, 1 - points)
-        return compared(self.scores[one], self.scores[other])
+        """Return how far the first is better than the second, on the rows that both have; p is not corrected.
+
+        Raises:
+            UnknownName: one of them is no pipeline.
+        """
+        if (one, other) not in self._seen:
+            self._know(one, other)
+            scores: Any = self.scores[one], self.scores[other]
+            if self.unit == "points":
+                points = points_of(self.points, one, other)
+                scores = points, 1 - points
+            self._seen[one, other] = compared(*scores)
+        return self._seen[one, other]
+
+    @cached_property
+    def _seen(self) -> dict[tuple[str, str], Paired]:
+        return {}
+
+    def _know(self, *names: str) -> None:
+        for name in names:
+            if name not in self.answers.columns:
+                msg = f"no pipeline {name!r} was compared; {nearest(name, self.pipelines)}"
+                raise UnknownName(msg)
 
     # The judges -------------------------------------------------------------------------------
 
     @property
     def n_missing(self) -> dict[str, int]:
-        """How many rows each pipeline has no answer to, of those that some pipeline has one to."""
+        """How many rows each pipeline has no answer to, of those that some pipeline has one to; or failed on, if more."""
         is_asked = self.answers.notna().any(axis=1)
-        return {name: int((is_asked & self.answers[name].isna()).sum()) for name in self.pipelines}
+        failed = self.table["failed"].fillna(0)
+        return {
+            name: max(int((is_asked & self.answers[name].isna()).sum()), int(failed[name])) for name in self.pipelines
+        }
 
     @property
     def flip_rate(self) -> float | None:
@@ -245,11 +277,19 @@ class Evaluation:
         Raises:
             SetupError: nobody judged.
         """
-        from moa_nb.evaluation.judge_check import judge_check
-
         if self.judgements is None:
             msg = f"nobody judged here: quality is {self.unit}"
             raise SetupError(msg)
+        return self._checked if labels is None and not makers else self._check(labels, makers)
+
+    @cached_property
+    def _checked(self) -> JudgeCheck:
+        return self._check()
+
+    def _check(self, labels: Any = None, makers: Mapping[str, Sequence[str]] | None = None) -> JudgeCheck:
+        from moa_nb.evaluation.judge_check import judge_check
+
+        assert self.judgements is not None
         return judge_check(self.judgements, self.answers, labels=labels, makers=makers or self._makers or None)
 
     @property
@@ -286,29 +326,12 @@ class Evaluation:
     @cached_property
     def reservations(self) -> tuple[str, ...]:
         """What takes something back from the figures, a sentence each; empty where nothing does."""
-        n_asked = int(self.answers.notna().any(axis=1).sum())
-        sentences = [
-            f"{name} has no answer to {n_missing} of {n_asked} rows, which its quality leaves out"
-            for name, n_missing in self.n_missing.items()
-            if n_missing
-        ]
-        if self.judgements is not None:
-            sentences += self.judge().worrying
-        if self.n_unreadable:
-            assert self.judgements is not None
-            sentences.append(
-                f"{self.n_unreadable} of {len(self.judgements)} {self.word}s could not be read, and count for nobody"
-            )
-        return tuple(sentences)
+        return tuple(reservations(self))
 
     @cached_property
     def unsaid(self) -> tuple[str, ...]:
         """What these rows cannot say, a sentence each; empty where nothing needs to be."""
         sentences = list(self.tests.loc[~self.tests["is_shown"], "said"])
-        least = int(self.table["n"].min())
-        if least < _FEW:
-            rows = "1 row is" if least == 1 else f"{least} rows are"
-            sentences.append(f"{rows} few: intervals from fewer than {_FEW} are rough")
         unpriced = [] if self.figures is None else list(self.table.index[self.table["cost"].isna()])
         if unpriced:
             verb = "costs" if len(unpriced) == 1 else "cost"
@@ -323,7 +346,7 @@ class Evaluation:
         """
         from moa_nb.evaluation.picture import picture
 
-        return picture(self.table, against=against)
+        return picture(self.table, against=against, measure=self.unit)
 
     def show(self) -> None:
         """Show it below the current cell; print it where there is no notebook."""

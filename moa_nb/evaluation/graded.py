@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-import numpy as np
 import pandas as pd
 
 from moa_nb.chat import Message
 from moa_nb.engine import Estimate, current
-from moa_nb.errors import SetupError, UnknownName, nearest
+from moa_nb.errors import SetupError
 from moa_nb.evaluation import judging
-from moa_nb.evaluation.contestants import named, refuse
+from moa_nb.evaluation.contestants import named, own, refuse, refuse_idle
 from moa_nb.evaluation.contests import Asked, Conversations, Exhibit, Ratings
 from moa_nb.evaluation.judging import Judge
+from moa_nb.evaluation.points import table
 from moa_nb.evaluation.ratings import mt_mean, mt_table
 from moa_nb.evaluation.skills import flask_table, rubrics, skills_of
 from moa_nb.evaluation.skills import skills as read_skills
 from moa_nb.evaluation.spending import Purse, longest, together
+from moa_nb.evaluation.turns import column_of, listed, rights_of
 from moa_nb.frames.execution import Execution
 from moa_nb.frames.run import FrameRun
 from moa_nb.frames.verbs import Synthesize
@@ -48,6 +50,8 @@ class Graded:
     """Each pipeline's runs, one a turn."""
     judging: Sequence[FrameRun] = field(default=(), repr=False)
     """The judges' runs, one a turn."""
+    notes: Sequence[str] = ()
+    """What takes something back from the scores, a sentence each."""
 
     @property
     def table(self) -> pd.DataFrame:
@@ -71,10 +75,10 @@ class Graded:
 
     def _repr_html_(self) -> str:
         html: str = self.table.to_html()
-        return html
+        return html + "".join(f"<p>{escape(note)}</p>" for note in self.notes)
 
     def __repr__(self) -> str:
-        return f"{self.benchmark}, {len(self.answers):,} rows\n{self.table}"
+        return "\n".join([f"{self.benchmark}, {len(self.answers):,} rows", str(self.table), *self.notes])
 
 
 @spelled_out
@@ -117,13 +121,14 @@ def mt_bench(
     ({'single': 9.0}, ['The Rhine.', 'In the sea.'])
     """
     refuse(mt_bench, options)
-    messages = _listed(data, turns)
-    rights = _rights(data, reference, max(map(len, messages), default=0))
+    messages = listed(data, turns)
+    categories = None if category is None else column_of(data, category).to_numpy()
+    rights = rights_of(data, reference, max(map(len, messages), default=0))
     exam = _Exam.of(data, pipelines, judge, "rating", options)
     runs, lines = _graded(exam, messages, [Exhibit("judge/rate", right) for right in rights], None, progress)
-    if category is not None:
-        lines["category"] = _column(data, category).to_numpy()[lines["row"]]
-    return Graded(lines, pd.DataFrame(runs.texts, index=data.index), "MT-Bench", runs.of_pipelines, runs.of_judges)
+    if categories is not None:
+        lines["category"] = categories[lines["row"]]
+    return runs.graded(lines, data.index, "MT-Bench")
 
 
 @spelled_out
@@ -165,16 +170,30 @@ def flask(
     [{'factuality': 5, 'conciseness': 4}]
     """
     refuse(flask, options)
-    messages = _listed(data, [column])
-    named_skills = [skills] * len(data) if isinstance(skills, list | tuple) else _column(data, skills)
-    wanted = [[*skills_of(one)] for one in named_skills]
-    exhibit = Exhibit("judge/skills", _rights(data, None if reference is None else [reference], 1)[0])
+    messages = listed(data, [column])
+    named_skills = [skills] * len(data) if isinstance(skills, list | tuple) else column_of(data, skills)
+    wanted = [_wanted(*row) if turns else [] for row, turns in zip(enumerate(named_skills), messages, strict=True)]
+    exhibit = Exhibit("judge/skills", rights_of(data, None if reference is None else [reference], 1)[0])
     exam = _Exam.of(data, pipelines, judge, "json", options)
-    runs, lines = _graded(exam, messages, [exhibit], [{"skills": rubrics(one)} for one in wanted], progress)
+    runs, lines = _graded(
+        exam, messages, [exhibit], [{"skills": rubrics(one)} if one else {} for one in wanted], progress
+    )
     lines["wanted"] = pd.Series([wanted[row] for row in lines["row"]], index=lines.index, dtype=object)
     read = [read_skills(said, one) for said, one in zip(lines.pop("json"), lines["wanted"], strict=True)]
     lines["ratings"] = pd.Series(read, index=lines.index, dtype=object)
-    return Graded(lines, pd.DataFrame(runs.texts, index=data.index), "FLASK", runs.of_pipelines, runs.of_judges)
+    return runs.graded(lines, data.index, "FLASK")
+
+
+def _wanted(row: int, skills: Any) -> list[str]:
+    """Return the skills that a row's answers are rated by.
+
+    Raises:
+        SetupError: it has none.
+    """
+    if pd.api.types.is_scalar(skills) and pd.isna(skills):
+        msg = f"row {row} (counted from 0) names no skills: say which it takes, or give one list for all rows"
+        raise SetupError(msg)
+    return [*skills_of(skills)]
 
 
 # How it goes --------------------------------------------------------------------------------------
@@ -198,14 +217,17 @@ class _Exam:
             msg = "pipelines are names or Pipelines, one or more: their answers are made here"
             raise SetupError(msg)
         blank = cls(data.index, contestants, judge, reads, options)  # type: ignore[arg-type]  # just checked
-        runs: list[RunOptions] = [{**options, "pipeline": one} for one in blank.pipelines.values()]
+        runs: list[RunOptions] = [own(options, one) for one in blank.pipelines.values()]
+        refuse_idle(options, runs)
         runs.append(blank.judging({}, {}, Exhibit("judge/rate"), None).options)
         return cls(data.index, blank.pipelines, judge, reads, options, Purse.of(runs))
 
     def answering(self, name: str, asked: Asked) -> Execution:
         """Return the run of a pipeline over conversations."""
-        options: RunOptions = {**self.options, "pipeline": self.pipelines[name]}
-        return Execution(Synthesize(), Conversations(asked, self.index, name), options, purse=self.purse.budget)
+        options = own(self.options, self.pipelines[name])
+        return Execution(
+            Synthesize(), Conversations(asked, self.index, name), options, purse=self.purse.budget, is_agreed=True
+        )
 
     def judging(
         self, asked: Mapping[str, Asked], answers: Mapping[str, _Said], exhibit: Exhibit, says: Any
@@ -225,8 +247,9 @@ class _Doing(Protocol):
 class _Running:
     """They are made."""
 
-    def __init__(self, reads: str, progress: bool | None) -> None:
-        self._reads, self._progress = reads, progress
+    def __init__(self, exam: _Exam, progress: bool | None) -> None:
+        self._reads, self._purse, self._progress = exam.reads, exam.purse, progress
+        self.notes: list[str] = []
         self.of_pipelines: dict[str, list[FrameRun]] = {}
         self.of_judges: list[FrameRun] = []
 
@@ -234,22 +257,26 @@ class _Running:
         """Return what a pipeline answers."""
         made = FrameRun(run)
         self.of_pipelines.setdefault(name, []).append(made)
-        return [text if isinstance(text, str) else None for text in made.finish(progress=self._progress)]
+        said = made.finish(progress=self._progress)
+        self.notes += self._purse.cut_short(made, f"rows were answered by {name}")
+        return [text if isinstance(text, str) else None for text in said]
 
     def judged(self, run: Execution) -> pd.DataFrame:
         """Return what judges say."""
         self.of_judges.append(FrameRun(run))
         self.of_judges[-1].finish(progress=self._progress)
+        self.notes += self._purse.cut_short(self.of_judges[-1], "answers were rated")
         return judging.ratings(run, self._reads)
 
-    @property
-    def texts(self) -> dict[tuple[str, str], Any]:
-        """All answers, by pipeline and turn."""
-        return {
+    def graded(self, lines: pd.DataFrame, index: pd.Index[Any], benchmark: Literal["MT-Bench", "FLASK"]) -> Graded:
+        """Return what came of it: all answers, by pipeline and turn, and what judges say of them."""
+        texts = {
             (name, f"turn {turn}"): run.partial
             for name, runs in self.of_pipelines.items()
             for turn, run in enumerate(runs, start=1)
         }
+        answers = pd.DataFrame(texts, index=index)
+        return Graded(lines, answers, benchmark, self.of_pipelines, self.of_judges, self.notes)
 
 
 class _Pricing:
@@ -278,9 +305,12 @@ def _graded(
         prices = _Pricing()
         list(_turns(exam, messages, exhibits, says, prices))
         exam.purse.agree(together(f"{', '.join(exam.pipelines)}, judged", prices.parts))
-    runs = _Running(exam.reads, progress)
-    judged = [one.assign(turn=turn) for turn, one in enumerate(_turns(exam, messages, exhibits, says, runs), start=1)]
-    return runs, pd.concat(judged, ignore_index=True)
+    runs = _Running(exam, progress)
+    nothing = table([], ["row", "pipeline", "judge", exam.reads, "turn"])
+    with exam.purse.open():
+        said = [one.assign(turn=turn) for turn, one in enumerate(_turns(exam, messages, exhibits, says, runs), start=1)]
+    judged = [one for one in said if len(one)]
+    return runs, pd.concat(judged, ignore_index=True) if judged else nothing
 
 
 def _turns(
@@ -303,60 +333,3 @@ def _turns(
                 None if before is None or answer is None else (*before, Message("assistant", answer))
                 for before, answer in zip(asked[name], answers[name], strict=True)
             ]
-
-
-# What the frame says ------------------------------------------------------------------------------
-
-
-def _column(data: pd.DataFrame, name: Hashable) -> pd.Series[Any]:
-    """Return a column.
-
-    Raises:
-        UnknownName: there is none.
-    """
-    if name not in data.columns:
-        msg = f"the frame has no column {name!r}; {nearest(str(name), map(str, data.columns))}"
-        raise UnknownName(msg)
-    found: pd.Series[Any] = data[name]
-    return found
-
-
-def _listed(data: pd.DataFrame, columns: Any) -> list[list[str]]:
-    """Return each row's texts, from several columns or from one of lists; what is missing ends a row's.
-
-    Raises:
-        SetupError: no such column, or no texts in it.
-    """
-    rows: Iterable[Any]
-    if isinstance(columns, list):
-        rows = zip(*(_column(data, name) for name in columns), strict=True)
-    else:
-        rows = _column(data, columns)
-    return [[*_until_missing(row)] for row in rows]
-
-
-def _until_missing(row: Any) -> Iterator[str]:
-    texts = [row] if isinstance(row, str) else row
-    if not isinstance(texts, Sequence | np.ndarray):
-        return
-    for text in texts:
-        if not isinstance(text, str) or not text.strip():
-            return
-        yield text
-
-
-def _rights(data: pd.DataFrame, columns: Any, n_turns: int) -> list[list[str | None]]:
-    """Return the right answers turn by turn; ``None`` where there is none."""
-    if columns is None:
-        return [[None] * len(data) for _ in range(n_turns)]
-    by_row: list[Any]
-    if isinstance(columns, list):
-        by_row = [*zip(*(_column(data, name) for name in columns), strict=True)]
-    else:
-        by_row = [[one] if isinstance(one, str) else one for one in _column(data, columns)]
-    return [[_text_at(row, turn) for row in by_row] for turn in range(n_turns)]
-
-
-def _text_at(row: Any, turn: int) -> str | None:
-    text = row[turn] if isinstance(row, Sequence | np.ndarray) and turn < len(row) else None
-    return text if isinstance(text, str) else None

@@ -16,7 +16,7 @@ from moa_nb.evaluation.findings import Finding
 from moa_nb.evaluation.outcomes import labelled, of_ratings, of_verdicts, rated
 from moa_nb.panels.tables import TableDisplay, table
 
-__all__ = ["JudgeCheck", "judge_check"]
+__all__ = ["JudgeCheck", "is_of_pairs", "judge_check"]
 
 _ORDER = ("worrying", "unsaid", "fine")
 
@@ -82,7 +82,7 @@ def judge_check(
     answer wins, and what length does between equally strong pipelines; how often a judge prefers answers of its own
     model or family, and how far beyond what others and people say of the same pairs; agreement between judges, and
     with people. Intervals hold rows together, since one row's pairs are no independent cases. A finding is *fine* if
-    its whole interval does no harm (flips up to 20 %, a place or length at 40 to 60 %, kappa from 0.4, alpha from
+    its whole interval does no harm (flips up to 20 %, a place at 40 to 60 %, length at odds of 1/1.5 to 1.5, kappa from 0.4, alpha from
     0.667), *worrying* if none of it is, and *unsaid* in between.
 
     Args:
@@ -104,7 +104,7 @@ def judge_check(
     """
     pipelines = [str(name) for name in answers.columns]
     texts = answers.set_axis(pipelines, axis=1)
-    is_pairwise = _check(judgements, pipelines, len(answers))
+    is_pairwise = is_of_pairs(judgements, pipelines, len(answers))
     ratings = None if is_pairwise else rated(judgements)
     outcomes = of_verdicts(judgements, pipelines) if ratings is None else of_ratings(ratings, pipelines)
     people, people_ratings = (None, None) if labels is None else labelled(labels, texts)
@@ -140,7 +140,7 @@ def _joined(judges: pd.DataFrame, people: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else judges
 
 
-def _check(judgements: pd.DataFrame, pipelines: Sequence[str], n_rows: int) -> bool:
+def is_of_pairs(judgements: pd.DataFrame, pipelines: Sequence[str], n_rows: int) -> bool:
     """Return whether the judgements are on pairs.
 
     Raises:
@@ -158,5 +158,6 @@ def _check(judgements: pd.DataFrame, pipelines: Sequence[str], n_rows: int) -> b
                 )
     rows = judgements["row"].to_numpy(dtype=np.int64)
     if len(rows) and not (rows.min() >= 0 and rows.max() < n_rows):
-        raise SetupError(f"judgements are of rows {rows.min()} to {rows.max()}, and there are {n_rows} rows of answers")
+        said = f"judgements are of rows {rows.min()} to {rows.max()}, and there are {n_rows} rows of answers"
+        raise SetupError(f"{said}: a row is its position, counted from 0")
     return bool(is_pairwise)

@@ -14,16 +14,15 @@ from moa_nb.frames.execution import Execution
 from moa_nb.frames.judged import Judged
 from moa_nb.options import RunOptions
 from moa_nb.pipeline.spec import Agent, Pipeline
-from moa_nb.pipeline.strategies.jury import Jury
 
 if TYPE_CHECKING:
     from moa_nb.frames.rows import Questions
     from moa_nb.gateway import Budget
 
-__all__ = ["Judge", "judging", "ratings", "shared", "verdicts"]
+__all__ = ["Judge", "judging", "names", "ratings", "shared", "verdicts"]
 
 Judge: TypeAlias = "str | Agent | Callable[..., object]"
-"""A model, with its sampling if it is an ``Agent``, or a Python function of the prompt."""
+"""A model or a pipeline's name, an ``Agent`` with its sampling, or a Python function of the prompt."""
 
 _SHARED = ("budget", "cache", "mode")
 
@@ -41,14 +40,18 @@ def judging(
     Raises:
         SetupError: that is no judge.
     """
-    several = [judges] if isinstance(judges, str | Agent) or callable(judges) else list(judges)
+    several = [*judges] if isinstance(judges, list | tuple) else [judges]
     if not several:
         msg = "judge: name a model, or several"
         raise SetupError(msg)
-    panel = Jury(judges=several).judges
+    for one in several:
+        if not (isinstance(one, str | Agent) or callable(one)) or one == "":
+            msg = f"a judge is a model, an Agent, a pipeline's name or a function, or a list of them, not {one!r:.60}"
+            raise SetupError(msg)
+    panel = [one if isinstance(one, Agent) else Agent.model_validate(one) for one in several]
     calm = [one if one.temperature is not None else one.model_copy(update={"temperature": 0}) for one in panel]
     pipeline = Pipeline(strategy="jury", name="jury", judges=calm, reads=reads)
-    return Execution(Judged(), questions, {**options, "pipeline": pipeline}, purse=purse)
+    return Execution(Judged(), questions, {**options, "pipeline": pipeline}, purse=purse, is_agreed=True)
 
 
 def shared(options: RunOptions) -> RunOptions:
@@ -59,33 +62,35 @@ def shared(options: RunOptions) -> RunOptions:
 def verdicts(run: Execution) -> pd.DataFrame:
     """Return a line for each verdict on a pair: ``row``, ``first`` (shown as A), ``second``, ``judge``, ``verdict``."""
     lines = [
-        (row, *((one, other) if order == 0 else (other, one)), judge, word)
-        for (row, one, other), order, judge, word in _words(run)
+        (row, *pair, judge, word)
+        for (row, one, other), judge, words in _said(run)
+        for pair, word in zip(((one, other), (other, one)), words, strict=True)
     ]
     return table(lines, ["row", "first", "second", "judge", "verdict"])
 
 
 def ratings(run: Execution, reads: str = "rating") -> pd.DataFrame:
     """Return a line for each answer and judge: ``row``, ``pipeline``, ``judge``, and under ``reads`` what was read."""
-    lines = [(row, name, judge, word) for (row, name), _, judge, word in _words(run)]
+    lines = [(row, name, judge, word) for (row, name), judge, (word,) in _said(run)]
     return table(lines, ["row", "pipeline", "judge", reads])
 
 
-def _words(run: Execution) -> Iterator[tuple[Any, int, str, Any]]:
-    """Yield what each judge says in each order: the contest, the order, the judge, its word."""
-    assert run.plan is not None
-    judges = _names([agent.model for agent in run.plan.agents])
+def _said(run: Execution) -> Iterator[tuple[Any, str, tuple[Any, ...]]]:
+    """Yield what each judge says of each contest, a word an order; one who did not answer in both has judged nothing."""
+    judges = names(run)
     for place, text in zip(run.questions.index, run.outcomes.texts, strict=True):
-        for order, words in enumerate([] if text is None else json.loads(text)):
-            for judge, word in zip(judges, words, strict=True):
-                yield place, order, judge, word
+        for judge, *words in [] if text is None else zip(judges, *json.loads(text), strict=True):
+            if "" not in words:
+                yield place, judge, tuple(words)
 
 
-def _names(models: Sequence[str]) -> list[str]:
-    """Return a name for each judge: its model, numbered where one judges twice."""
+def names(run: Execution) -> list[str]:
+    """Return a name for each judge: its model, or pipeline, numbered where one judges twice."""
+    assert run.plan is not None
+    agents = run.plan.resolve(run.plan.pipeline.params.judging())
     counts: dict[str, int] = {}
     names = []
-    for model in models:
+    for model in (agent.pipeline or agent.model for agent in agents):
         counts[model] = counts.get(model, 0) + 1
         names.append(model if counts[model] == 1 else f"{model} #{counts[model]}")
     return names

@@ -24,7 +24,6 @@ def view_of(found: Evaluation) -> EvaluationView:
     """Return what is shown of an evaluation."""
     judging = found.judging
     paid = [_paid(run) for run in found.runs.values()]
-    report = None if judging is None else judging.report
     is_metric = found.measured is not None
     return EvaluationView(
         column=found.column or "answers",
@@ -42,13 +41,12 @@ def view_of(found: Evaluation) -> EvaluationView:
         answers_saved=sum(run.saved for run in found.runs.values()),
         judging_cost=0.0 if judging is None else _paid(judging),
         judging_saved=0.0 if judging is None else judging.saved,
-        judging_calls=0 if report is None else int(report["n_calls"].sum()),
-        judging_cached=0 if report is None else int(report["n_cached"].sum()),
+        judging_calls=0 if judging is None else judging.progress.calls,
+        judging_cached=0 if judging is None else judging.progress.cached_calls,
         cost_is_at_least=any(
             run.progress.unreported > 0 for run in [*found.runs.values(), *([judging] if judging else [])]
         ),
         seconds=sum(run.progress.seconds for run in [*found.runs.values(), *([judging] if judging else [])]) or None,
-        notes=tuple(found.notes),
     )
 
 
@@ -74,7 +72,7 @@ def _pipelines(found: Evaluation) -> Iterator[PipelineView]:
             seconds_per_row=row["seconds"],
             prompt_tokens_per_row=row["prompt_tokens"],
             completion_tokens_per_row=row["completion_tokens"],
-            n_calls=int(row["calls"] or 0),
+            n_calls=None if row["calls"] is None else int(row["calls"]),
             n_failed=found.n_missing[name],
             n_degraded=int(row["degraded"] or 0),
             on_cost_front=bool(row["on_front"]),

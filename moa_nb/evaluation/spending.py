@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from moa_nb.engine import Estimate, current
@@ -11,6 +12,7 @@ from moa_nb.engine.forecast import Figures, price
 from moa_nb.engine.plan import Options, Plan
 from moa_nb.errors import SpendingNotAgreed
 from moa_nb.frames.execution import Execution
+from moa_nb.frames.run import FrameRun
 from moa_nb.gateway import Budget
 from moa_nb.options import RunOptions
 
@@ -44,6 +46,29 @@ class Purse:
         return cls(plans, next((plan.budget for plan in plans if plan.budget is not None), None))
 
     @property
+    def is_kept(self) -> bool:
+        """Whether what is answered is there when the same is asked again."""
+        return all(plan.cache == "use" and plan.settings.store != "none" for plan in self.plans)
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Hold for as long as its runs go on; whoever interrupts them is told what becomes of it."""
+        try:
+            yield
+        except KeyboardInterrupt as stopped:
+            if self.plans and self.is_kept:
+                stopped.add_note("What was answered and judged is kept: do the same again, and only the rest is asked.")
+            raise
+
+    def cut_short(self, run: FrameRun, what: str) -> Iterator[str]:
+        """Yield a sentence if a run ended before all of what it was to come to."""
+        progress = run.progress
+        if run.state == "stopped":
+            again = ", and only the rest is asked" if self.is_kept else ""
+            left = f"{progress.rows - progress.done:,} of {progress.rows:,}"
+            yield f"the budget ended before {left} {what}: do the same again with a larger one{again}"
+
+    @property
     def is_free_or_agreed(self) -> bool:
         """Whether nobody needs to ask what it takes."""
         prices = [plan.gateway.price(model) for plan in self.plans for model in plan.models]
@@ -72,7 +97,8 @@ class Purse:
 def together(name: str, parts: Sequence[Estimate]) -> Estimate:
     """Return the sum of estimates."""
     low, high = (sum((getattr(one, end) for one in parts), Figures()) for end in ("low", "high"))
-    return Estimate(name, low, high, at_least=any(one.at_least for one in parts))
+    at_least, by_form = (any(getattr(one, name) for one in parts) for name in ("at_least", "by_form"))
+    return Estimate(name, low, high, at_least=at_least, by_form=by_form)
 
 
 async def longest(run: Execution) -> str | None:

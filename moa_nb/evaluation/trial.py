@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,13 +13,14 @@ import pandas as pd
 from moa_nb.engine import Estimate, current
 from moa_nb.errors import MoaError, SetupError, UnknownName, nearest
 from moa_nb.evaluation import judging
-from moa_nb.evaluation.contestants import Contestant, named, on, taken, texts
+from moa_nb.evaluation.contestants import Contestant, named, on, own, refuse_idle, taken, texts
 from moa_nb.evaluation.contests import Asked, Contests, Exhibit, Ratings, contenders
 from moa_nb.evaluation.evaluation import Evaluation
 from moa_nb.evaluation.judging import Judge
 from moa_nb.evaluation.metrics import Metric, metric_of
 from moa_nb.evaluation.metrics import scores as measured
 from moa_nb.evaluation.spending import Purse, longest, together
+from moa_nb.evaluation.turns import column_of
 from moa_nb.frames import spoken
 from moa_nb.frames.execution import Execution
 from moa_nb.frames.rows import MissingPolicy, Questions
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["Method", "Trial"]
 
 Method = Literal["pairwise", "rating"]
+
+_MOST_REPEATED = 0.05
+"""The share of rows that may ask what others ask before it is said."""
 
 
 @dataclass
@@ -82,6 +87,9 @@ class Trial:
         Raises:
             SetupError: something is wrong or missing.
         """
+        if not isinstance(data, pd.DataFrame | pd.Series):
+            msg = f"compare takes a DataFrame or a Series of texts, not {type(data).__name__}"
+            raise SetupError(msg)
         contestants = named(pipelines)
         measure = None if metric is None else metric_of(metric)
         is_pairwise = _check(judge, measure, method, reference, baseline, contestants)
@@ -118,8 +126,9 @@ class Trial:
 
     def _all_options(self) -> list[RunOptions]:
         made: list[RunOptions] = [
-            {**self.options, "pipeline": one} for one in self.contestants.values() if isinstance(one, str | Pipeline)
+            own(self.options, one) for one in self.contestants.values() if isinstance(one, str | Pipeline)
         ]
+        refuse_idle(self.options, made)
         if self.judge is not None:
             made.append(self._judging(self._blank()).options)
         return made
@@ -130,13 +139,17 @@ class Trial:
         """Return what all runs would take; nothing is sent."""
         engine = current()
         runs = {name: self._run(one) for name, one in self.contestants.items() if isinstance(one, str | Pipeline)}
+        # Before the loop is asked: a run that still goes on is waited for, which its loop itself could not do.
+        answers = self._blank()
+        for name, one in self.contestants.items():
+            if name not in runs:
+                answers[name] = texts(one, self.rows)
 
         async def priced() -> list[Estimate]:
             found = [await run.estimate() for run in runs.values()]
             if self.judge is not None:
-                answers = self._blank()
-                for name, one in self.contestants.items():
-                    answers[name] = texts(one, self.rows, await longest(runs[name]) if name in runs else None)
+                for name, run in runs.items():
+                    answers[name] = texts(self.contestants[name], self.rows, await longest(run))
                 found.append(await self._judging(answers, told_apart=bool(runs)).estimate())
             return found
 
@@ -149,12 +162,18 @@ class Trial:
         """Return the evaluation, when all have answered and were judged."""
         if not self.purse.is_free_or_agreed:
             self.purse.agree(self.estimate())
+        with self.purse.open():
+            return self._run_all(progress)
+
+    def _run_all(self, progress: bool | None) -> Evaluation:
         answers = self._blank()
         runs: dict[str, FrameRun] = {}
+        notes = [*_repeated(self.asked)]
         for name, one in self.contestants.items():
             if isinstance(one, str | Pipeline):
                 runs[name] = FrameRun(self._run(one))
                 answers[name] = runs[name].finish(progress=progress)
+                notes += self.purse.cut_short(runs[name], f"rows were answered by {name}")
             else:
                 answers[name] = texts(one, self.rows)
                 if isinstance(one, FrameRun):
@@ -170,6 +189,7 @@ class Trial:
             baseline=self.baseline,
             column=self.column,
             runs=runs,
+            notes=notes,
         )
         if self.judge is None:
             return found
@@ -177,7 +197,12 @@ class Trial:
         run = FrameRun(execution)
         run.finish(progress=progress)
         said = judging.verdicts(execution) if self.is_pairwise else judging.ratings(execution)
-        return replace(found, judgements=said, judging=run)
+        notes += self.purse.cut_short(run, "pairs were judged" if self.is_pairwise else "answers were rated")
+        heard = set(said["judge"])
+        if heard:
+            silent = [judge for judge in judging.names(execution) if judge not in heard]
+            notes += [f"{judge} judged nothing: the traces of .judging say why" for judge in silent]
+        return replace(found, judgements=said, judging=run, notes=notes)
 
     def _blank(self) -> pd.DataFrame:
         return pd.DataFrame(
@@ -190,8 +215,9 @@ class Trial:
         return Execution(
             self.verb,
             self.questions,
-            {**self.options, "pipeline": pipeline},
+            own(self.options, pipeline),
             purse=self.purse.budget,
+            is_agreed=True,
         )
 
     def _judging(self, answers: pd.DataFrame, *, told_apart: bool = False) -> Execution:
@@ -235,7 +261,7 @@ def _check(
     if metric is not None and method is not None:
         msg = "method says how a judge judges: leave it out, or name a judge"
         raise SetupError(msg)
-    if baseline is not None and baseline not in contestants:
+    if baseline is not None and not (isinstance(baseline, str) and baseline in contestants):
         msg = f"the baseline is one of the pipelines, not {baseline!r}; {nearest(str(baseline), contestants)}"
         raise UnknownName(msg)
     is_pairwise = judge is not None and (method or ("rating" if reference is not None else "pairwise")) == "pairwise"
@@ -247,11 +273,11 @@ def _check(
 
 def _drawn(n: int, sample: int | None, seed: int) -> np.ndarray[Any, Any]:
     """Return the rows that are looked at, in their order."""
+    if sample is not None and (isinstance(sample, bool) or not isinstance(sample, Integral) or sample < 1):
+        msg = f"a sample is 1 row or more, not {sample!r:.60}"
+        raise SetupError(msg)
     if sample is None or sample >= n:
         return np.arange(n)
-    if sample < 1:
-        msg = f"a sample is 1 row or more, not {sample}"
-        raise SetupError(msg)
     return np.sort(np.random.default_rng(seed).choice(n, size=sample, replace=False))
 
 
@@ -271,11 +297,10 @@ def _references(data: Any, reference: Any) -> pd.Series[Any] | None:
     if isinstance(data, pd.Series):
         msg = "a Series has no column with right answers: give them as a Series, or take the frame"
         raise SetupError(msg)
-    if reference not in data.columns:
-        msg = f"the frame has no column {reference!r}; {nearest(str(reference), map(str, data.columns))}"
-        raise UnknownName(msg)
-    found: pd.Series[Any] = data[reference]
-    return found
+    if not isinstance(reference, Hashable):
+        msg = f"reference is a column's name or a Series of right answers, not {type(reference).__name__}"
+        raise SetupError(msg)
+    return column_of(data, reference)
 
 
 def _asked(questions: Questions) -> Asked:
@@ -289,6 +314,17 @@ def _asked(questions: Questions) -> Asked:
         return tasks[0].conversation if tasks else None
 
     return [one(position) for position in range(len(questions))]
+
+
+def _repeated(asked: Asked) -> Iterator[str]:
+    """Yield a sentence if many rows ask the same: they are answered and judged once, and are no units of their own."""
+    known = [one for one in asked if one is not None]
+    n_again = len(known) - len({tuple((message.role, message.content) for message in one) for one in known})
+    if n_again > _MOST_REPEATED * len(known):
+        yield (
+            f"{n_again:,} of {len(known):,} rows ask what another row asks:"
+            " they count as rows of their own, so intervals and tests look surer than they are"
+        )
 
 
 def _right(reference: Any) -> str | None:

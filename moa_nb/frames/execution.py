@@ -64,6 +64,7 @@ class Execution:
         *,
         on_error: OnError = "null",
         purse: Budget | None = None,
+        is_agreed: bool = False,
     ) -> None:
         if on_error not in {"null", "raise"}:
             msg = f"on_error is 'null' or 'raise', not {on_error!r}"
@@ -84,6 +85,8 @@ class Execution:
         self._checked = Options(**options)
         self._purse = purse
         """A budget that it shares with other runs; ``None``: its own."""
+        self._is_agreed = is_agreed
+        """Whether somebody has agreed already to what it takes."""
         self._kept: dict[int, Result] = {}
         """Rows whose calls the store does not have: failed ones, and all when nothing is kept."""
         self._asked: set[str] = set()
@@ -196,9 +199,9 @@ class Execution:
             if self.plan is not None:
                 self._keep_end(self.plan)
 
-    async def _prepare(self) -> tuple[Plan, Gateway]:
+    async def _prepare(self, *, keys: bool = True) -> tuple[Plan, Gateway]:
         """Return the checked plan, for which the questions are then fit, and where it asks."""
-        plan = await self.engine.plan(self._checked, self.verb.form)
+        plan = await self.engine.plan(self._checked, self.verb.form, keys=keys)
         self.plan = plan = plan if self._purse is None else replace(plan, budget=self._purse)
         self._digest = digest_of(plan)
         self.verb, self.questions = self.verb.fitted(self.questions, plan)
@@ -210,15 +213,15 @@ class Execution:
         Raises:
             SpendingNotAgreed: nobody said how much, and it would be more than may be spent unasked.
         """
-        is_said = self._purse or self._checked.budget is not None or plan.settings.budget is not None
+        is_said = self._is_agreed or self._checked.budget is not None or plan.settings.budget is not None
         prices = [gateway.price(model) for model in plan.models]
         if is_said or all(price is not None and price.source == "free" for price in prices):
             return
         await agree(plan, self.verb, self.questions, self.outcomes.open, digest_of(plan), gateway)
 
     async def estimate(self) -> Estimate:
-        """Return what the run would take at most; nothing is sent."""
-        plan, gateway = await self._prepare()
+        """Return what the run would take at most; nothing is sent, and no key is needed."""
+        plan, gateway = await self._prepare(keys=False)
         return await forecast(plan, self.verb, self.questions, self.outcomes.open, digest_of(plan), gateway)
 
     # One row ----------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from moa_nb.pipeline.result import Result
 __all__ = ["Judged", "Words"]
 
 Words = list[list[Any]]
-"""For each order what each judge says; ``None`` where that could not be read."""
+"""For each order what each judge says; ``None`` where that could not be read, empty where it did not answer."""
 
 _ORDERS = ("", "swapped › ")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from moa_nb.frames.outcome import STATES, Outcomes
 from moa_nb.frames.texts import series
 from moa_nb.pipeline.agreement import proposals
+from moa_nb.pipeline.forms import Form
 from moa_nb.pipeline.result import Result
 from moa_nb.store.runs import LedgerRow
 
@@ -98,17 +99,34 @@ def doubtful(outcomes: Outcomes, below: float) -> list[int]:
 
 
 def review(
-    outcomes: Outcomes, index: pd.Index[Any], places: Sequence[int], results: Sequence[Result | None]
+    outcomes: Outcomes,
+    index: pd.Index[Any],
+    places: Sequence[int],
+    results: Sequence[Result | None],
+    form: Form | None = None,
 ) -> pd.DataFrame:
-    """Return a row for each of ``places``: where it is, how far it is agreed on, why to look, and who said what."""
+    """Return a row for each of ``places``: where it is, how far it is agreed on, why to look, and who said what.
+
+    Of a ``form`` with a single field, answers are that field's values.
+    """
+    shown = _field(form)
     said: list[dict[str, Any]] = []
     for place, result in zip(places, results, strict=True):
         outcome = outcomes[place]
         assert outcome is not None
         why = outcome.error or ("degraded: " + "; ".join(result.notes) if outcome.degraded and result else "")
         said.append(
-            {"position": place, "agreement": outcome.agreement, "why": why or "disagreement", "answer": outcome.text}
-            | ({} if result is None else {call.agent: call.text if call.ok else None for call in proposals(result)})
+            {
+                "position": place,
+                "agreement": outcome.agreement,
+                "why": why or "disagreement",
+                "answer": shown(outcome.text),
+            }
+            | (
+                {}
+                if result is None
+                else {call.agent: shown(call.text) if call.ok else None for call in proposals(result)}
+            )
         )
     fixed = ["position", "agreement", "why", "answer"]
     names = list(dict.fromkeys([*fixed, *(name for row in said for name in row)]))
@@ -119,6 +137,19 @@ def review(
         "agreement": pd.array([row["agreement"] for row in said], dtype="Float64"),
     }
     return pd.DataFrame({**numbers, **made}, index=rows)
+
+
+def _field(form: Form | None) -> Callable[[str | None], str | None]:
+    """Return what shows an answer: of a form with a single field its value, as far as it can be read."""
+
+    def shown(text: str | None) -> str | None:
+        if text is None or form is None or len(form.names) > 1:
+            return text
+        value = form.read(text)
+        said = text if value is None else value[form.names[0]]
+        return said if said is None else ", ".join(map(str, said)) if isinstance(said, list) else str(said)
+
+    return shown
 
 
 # Sums --------------------------------------------------------------------------------------------

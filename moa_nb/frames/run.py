@@ -257,7 +257,7 @@ class FrameRun:
         async def look() -> pd.DataFrame:
             places = reports.doubtful(execution.outcomes, below)
             results = [await execution.recall(place) for place in places]
-            return reports.review(execution.outcomes, self._index, places, results)
+            return reports.review(execution.outcomes, self._index, places, results, execution.verb.form)
 
         return self._engine.finish(look())
 
@@ -285,7 +285,9 @@ class FrameRun:
         """
         n_rows = len(self._execution.outcomes)
         if not -n_rows <= position < n_rows:
-            msg = f"no row {position}: there are {n_rows}, counted from 0"
+            found = self._index.get_indexer_for(pd.Index([position]))
+            where = f"; the label {position} is at {found[0]}" if len(found) and found[0] >= 0 else ""
+            msg = f"no row {position}: there are {n_rows}, counted from 0{where}"
             raise UnknownName(msg)
         position %= n_rows
         if self._execution.why_not is not None:

@@ -47,8 +47,11 @@ async def agree(
         return
     calls = f'budget="{math.ceil(estimate.n_calls * _SPARE)} calls"'
     if estimate.cost is not None:
-        # The last calls are only sent if their worst case still fits.
+        # The last calls are only sent if their worst case still fits, however short their form is.
         dearest = max(part.high.priced for _, part in parts)
+        if estimate.by_form:
+            longest = await _priced_row(plan, verb, questions.tasks(longest_first[0]), gateway, full=True)
+            dearest = max(dearest, sum(part.high.priced for part in longest))
         dollars = math.ceil((estimate.cost * _SPARE + dearest) * 100) / 100
         msg = f"{estimate}: more than ask_above (${plan.settings.ask_above:.2f}); pass budget={dollars:g} to agree"
         raise SpendingNotAgreed(msg)
@@ -124,7 +127,8 @@ async def _priced(
             low = sum((part.low for part in shortest), Figures())
             high = sum((part.high for part in longest), Figures())
             at_least = any(part.at_least for part in longest)
-            parts.append((weight, Estimate(plan.pipeline.name, low, high, at_least)))
+            by_form = any(part.by_form for part in longest)
+            parts.append((weight, Estimate(plan.pipeline.name, low, high, at_least, by_form=by_form)))
         except Unanswered:
             continue  # the row will fail of it without being sent
         await asyncio.sleep(0)
@@ -132,13 +136,16 @@ async def _priced(
 
 
 async def _priced_row(
-    plan: Plan, verb: Verb, tasks: Sequence[Task], gateway: Gateway, *, said: str | None = None
+    plan: Plan, verb: Verb, tasks: Sequence[Task], gateway: Gateway, *, said: str | None = None, full: bool = False
 ) -> list[Estimate]:
-    """Return what each task of a row would take, with answers that say ``said``, or are as long as they may be."""
+    """Return what each task of a row would take, with answers that say ``said``, or are as long as they may be.
+
+    ``full``: though that is longer than their form.
+    """
     priced: list[Estimate] = []
 
     async def answer(task: Task) -> Result:
-        estimate = await price(plan, task, gateway)
+        estimate = await price(plan, task, gateway, full=full)
         assert estimate.result is not None
         priced.append(estimate)
         return estimate.result if said is None else estimate.result.replace(text=said)
@@ -161,4 +168,10 @@ def _sample(positions: list[int]) -> Iterator[tuple[int, float]]:
 def _together(pipeline: str, parts: list[tuple[float, Estimate]]) -> Estimate:
     low = sum((part.low.times(weight) for weight, part in parts), Figures())
     high = sum((part.high.times(weight) for weight, part in parts), Figures())
-    return Estimate(pipeline, low.whole(), high.whole(), at_least=any(part.at_least for _, part in parts))
+    return Estimate(
+        pipeline,
+        low.whole(),
+        high.whole(),
+        at_least=any(part.at_least for _, part in parts),
+        by_form=any(part.by_form for _, part in parts),
+    )

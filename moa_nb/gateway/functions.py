@@ -52,6 +52,8 @@ async def _paid(
         MoaError: as ``ask_function`` does.
     """
     is_free = call.route.price is FREE
+    if is_free and call.route.reports and budget.unit == "dollars":
+        raise SetupError(no_price(call.request.model))  # as another call found out while this one waited
     takes_nothing = is_free and (is_known or budget.unit == "dollars") and budget.unit != "calls"
     call.worst = 0.0 if takes_nothing else worst_of(call, budget)
     if not budget.try_reserve(call.worst, call.priority):
@@ -61,7 +63,10 @@ async def _paid(
         completion = await _answered(call, deadline, clock)
         paid = paid_of(budget, completion)
     except BaseException as error:
-        call.may_be_billed()
+        if call.attempts:
+            call.may_be_billed()
+        else:
+            paid = 0.0  # it was still waiting for its turn
         if isinstance(error, MoaError):
             error.unreported = call.unreported
         raise
@@ -77,6 +82,7 @@ async def _answered(call: Call, deadline: float, clock: Callable[[], float]) -> 
     route = call.route
     await route.limiter.acquire(call.priority)
     started = clock()
+    call.attempts += 1
     try:
         async with asyncio.timeout(deadline):
             completion = await functions.answer(call.request, functions.in_daemon_thread)

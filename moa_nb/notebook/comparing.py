@@ -18,11 +18,11 @@ from moa_nb.notebook.display import has_front_end
 from moa_nb.notebook.running import estimated, stopped
 from moa_nb.panels.comparison import Comparison
 from moa_nb.panels.figures import dollars, seconds
-from moa_nb.panels.markdown import to_plain
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.forms import Form
+from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.record import RunRecord
 from moa_nb.pipeline.result import Result
 from moa_nb.pipeline.spec import Pipeline
@@ -43,20 +43,26 @@ class Contest:
 
 
 async def plan(
-    engine: Engine, options: Options, names: Sequence[str], judge: str | None, form: Form | None = None
+    engine: Engine,
+    options: Options,
+    names: Sequence[str],
+    judge: str | None,
+    form: Form | None = None,
+    *,
+    keys: bool = True,
 ) -> Contest:
     """Return the checked plans of all pipelines and of the judge, if there is one; nothing is sent.
 
     Raises:
         SetupError: something is wrong or missing.
     """
-    plans = {name: await engine.plan(replace(options, pipeline=name), form) for name in names}
+    plans = {name: await engine.plan(replace(options, pipeline=name), form, keys=keys) for name in names}
     budget = next(iter(plans.values())).budget
     judging = None
     if judge is not None:
         pipeline = Pipeline(strategy="judge", name="judge", method="pairwise", proposers=[judge], judges=[judge])
         wanted = Options(pipeline=pipeline, temperature=0, budget=options.budget, cache=options.cache)
-        judging = replace(await engine.plan(wanted), budget=budget)
+        judging = replace(await engine.plan(wanted, keys=keys), budget=budget)
     return Contest({name: replace(one, budget=budget) for name, one in plans.items()}, judging)
 
 

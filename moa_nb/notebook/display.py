@@ -9,6 +9,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import DisplayHandle, display
 
 from moa_nb.frames import FrameRun
+from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.result import Result
 
 __all__ = ["Output", "has_front_end", "is_somebody_there", "show", "show_as"]
@@ -94,9 +95,9 @@ def show_as(result: Result, form: str) -> None:
 
 def _forms(result: Result, form: str) -> dict[str, Any]:
     from moa_nb.panels import markdown, provenance
-    from moa_nb.panels.bundle import one_block
+    from moa_nb.panels.templates import one_block
 
-    shown: dict[str, Any] = {"text/plain": markdown.to_plain(result.text)}
+    shown: dict[str, Any] = {"text/plain": to_plain(result.text)}
     if form == "markdown":
         # Both classes tell MathJax to keep off, as in the panel: an answer about dollars is not mathematics.
         html = f'<div class="tex2jax_ignore mathjax_ignore">{markdown.to_html(result.text)}</div>'

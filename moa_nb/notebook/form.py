@@ -17,10 +17,13 @@ from moa_nb.notebook.rerun import from_layer, places, run_again, with_model
 from moa_nb.panels import figures, provenance
 from moa_nb.panels.bundle import bundle
 from moa_nb.panels.difference import difference, to_html, to_markdown, to_words
-from moa_nb.panels.markdown import inline_markdown, to_plain
+from moa_nb.panels.markdown import inline_markdown
+from moa_nb.panels.room import brief
+from moa_nb.panels.templates import one_block
 from moa_nb.panels.text import markdown as panel_markdown
 from moa_nb.panels.view import view_of
 from moa_nb.pipeline.candidate import Task
+from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.record import RunRecord
 from moa_nb.pipeline.result import Result
 
@@ -234,18 +237,21 @@ def _known_models(plan: Plan) -> list[str]:
 def _below(first: Result, rerun: Rerun) -> dict[str, Any]:
     """Return a further run by media type: what differs from the first, and its panel."""
     result, panel = rerun.result, bundle(rerun.result)
-    title = to_plain(f"{rerun.what}: {_figures(first, result)}")
+    title = f"{brief(rerun.what)}: {_figures(first, result)}"
     differs = difference(first.text, result.text) if result.error is None else []
     if result.error is None and first.text == result.text:
         title += "; the same answer"
         differs = []
     pre = f'<pre style="{_DIFFERING}">{to_html(differs)}</pre>' if differs else ""
     # Both classes tell MathJax to keep off: what stands between two dollar signs is no mathematics.
-    head = f'<div class="tex2jax_ignore mathjax_ignore" style="margin:.7em 0 .3em"><b>{escape(title)}</b>{pre}</div>'
+    head = (
+        '<div class="tex2jax_ignore mathjax_ignore" style="margin:.7em 0 .3em;overflow-wrap:break-word">'
+        f"<b>{escape(title)}</b>{pre}</div>"
+    )
     words = f"\n{to_words(differs)}" if differs else ""
     marked = f"\n\n{to_markdown(differs)}" if differs else ""
     return {
-        "text/html": head + panel["text/html"],
+        "text/html": one_block(head) + panel["text/html"],
         "text/markdown": f"{inline_markdown(title)}{marked}\n\n{panel['text/markdown']}",
         "text/plain": f"{title}{words}\n\n{panel['text/plain']}",
     }

@@ -17,8 +17,9 @@ from moa_nb.notebook.controls import Controls, Part
 from moa_nb.notebook.publisher import follow, publish
 from moa_nb.panels import html
 from moa_nb.panels.frame_report import bundle
-from moa_nb.panels.markdown import first_line, to_plain
+from moa_nb.panels.markdown import first_line
 from moa_nb.panels.view import view_of
+from moa_nb.pipeline.plain import to_plain
 
 __all__ = ["FramePanel"]
 

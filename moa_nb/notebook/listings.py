@@ -11,10 +11,10 @@ from moa_nb.engine.paths import Paths
 from moa_nb.errors import MoaError
 from moa_nb.notebook.arguments import COMMANDS, cell_parser
 from moa_nb.notebook.kept import home, megabytes
-from moa_nb.panels.markdown import to_plain
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.explain import explain
+from moa_nb.pipeline.plain import to_plain
 from moa_nb.store.upkeep import size
 
 __all__ = ["check", "help_text", "models", "pipelines", "settings_table", "templates", "where"]

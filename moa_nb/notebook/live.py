@@ -27,6 +27,8 @@ _ROWS_A_TICK = 8
 """Rows that may change at each drawing; with more, it is drawn less often: the bytes a second stay."""
 _MOST_ROWS = 24
 """Rows of a layer that are shown live; the rest are counted."""
+_NARROWEST = "470px"
+"""How wide columns are at least."""
 _SCALES = (2, 5, 10, 20, 30, 60, 120, 300, 600)
 """How long the time line may be, in seconds: it grows in steps, so that finished rows stay as they are."""
 
@@ -42,15 +44,18 @@ class LivePanel:
         self._widgets = ipywidgets
         # One layout and one style for all rows: each would be a model of its own otherwise.
         self._layout = ipywidgets.Layout(margin="0", width="auto")
+        # What stands in columns is scrolled where there is no room for them, as in the static panel.
+        self._columns = ipywidgets.Layout(margin="0", width="auto", min_width=_NARROWEST)
         self._frame = ipywidgets.Layout(
             margin=".2em 0",
             padding=".6em .9em .7em",
             max_width="988px",
             border="1px solid #88888855",
-            overflow="hidden",
+            overflow="auto",
         )
         self._style = HTMLStyle(font_size="var(--jp-content-font-size1, 14px)")
-        self._header, self._answer, self._axis = (self._html() for _ in range(3))
+        self._header, self._answer = self._html(self._layout), self._html(self._layout)
+        self._axis = self._html(self._columns)
         self._rows: dict[tuple[int, int], Any] = {}
         self._finished: dict[tuple[int, int], float] = {}
         """Rows that change no more, with the time line they were drawn for."""
@@ -74,8 +79,8 @@ class LivePanel:
         assert isinstance(handle, DisplayHandle)
         self._handle = handle
 
-    def _html(self) -> Any:
-        return self._widgets.HTML(layout=self._layout, style=self._style)
+    def _html(self, layout: Any) -> Any:
+        return self._widgets.HTML(layout=layout, style=self._style)
 
     def update(self) -> None:
         """Show where the run is now, if a tenth of a second has passed."""
@@ -103,7 +108,7 @@ class LivePanel:
 
     def _row(self, place: int, number: int) -> Any:
         if (place, number) not in self._rows:
-            self._rows[place, number] = self._html()
+            self._rows[place, number] = self._html(self._columns)
         return self._rows[place, number]
 
     def _draw(self, place: int, number: int, call: CallView, scale: float) -> None:
@@ -121,7 +126,7 @@ class LivePanel:
         for widget in texts:
             # Whoever saves the state of widgets, as nbclient does, has no use for these texts.
             _set(widget, "")
-        for widget in (*texts, self._box, self._layout, self._frame, self._style):
+        for widget in (*texts, self._box, self._layout, self._columns, self._frame, self._style):
             widget.close()
 
 

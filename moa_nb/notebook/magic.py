@@ -23,9 +23,9 @@ from moa_nb.notebook.background import BackgroundRun, start_in_background
 from moa_nb.notebook.cell import filled_in, schema_of, task_of, with_form
 from moa_nb.options import CacheMode
 from moa_nb.panels.comparison import Comparison
-from moa_nb.panels.markdown import to_plain
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.candidate import Task
+from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.result import Result
 
 __all__ = ["MoaMagics"]
@@ -178,7 +178,7 @@ class MoaMagics(Magics):
         self, engine: Engine, options: argparse.Namespace, task: Task, question: str, form: str
     ) -> Result | BackgroundRun | None:
         """Return the result, or what brings it; ``None`` where nothing was to be sent."""
-        plan = engine.finish(engine.plan(_run_options(options), task.form))
+        plan = engine.finish(engine.plan(_run_options(options), task.form, keys=not options.dry_run))
         if options.reference is not None and not plan.pipeline.params.judging():
             raise UsageError(
                 f"%%moa: --reference is shown to judges, and pipeline {plan.pipeline.name!r} has none: -p judge has, or"
@@ -201,7 +201,9 @@ class MoaMagics(Magics):
 
     def _compare(self, engine: Engine, options: argparse.Namespace, task: Task, form: str) -> Comparison | None:
         """Return the results by pipeline; ``None`` where nothing was to be sent."""
-        planning = comparing.plan(engine, _run_options(options), options.compare, options.judge, task.form)
+        planning = comparing.plan(
+            engine, _run_options(options), options.compare, options.judge, task.form, keys=not options.dry_run
+        )
         contest = engine.finish(planning)
         if options.dry_run:
             display(comparing.estimates(engine, contest, task))

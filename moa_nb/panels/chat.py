@@ -6,11 +6,12 @@ import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from moa_nb.panels.figures import count
-from moa_nb.panels.markdown import LIMIT, first_line, inline_markdown, to_html, to_markdown, to_plain
+from moa_nb.panels.markdown import LIMIT, first_line, inline_markdown, to_html, to_markdown
 from moa_nb.panels.room import brief, cut
+from moa_nb.panels.templates import macros
+from moa_nb.pipeline.plain import to_plain
 from moa_nb.store.conversations import Turn
 
 __all__ = ["ChatDisplay", "EarlierTurns"]
@@ -56,7 +57,7 @@ class ChatDisplay:
             }
             for turn in self._shown
         ]
-        return str(_macros().conversation(brief(self.name), to_plain(self._note), turns))
+        return str(macros("chat").conversation(brief(self.name), to_plain(self._note), turns))
 
     def _repr_markdown_(self) -> str:
         parts = [f"**{inline_markdown(brief(self.name))}** {inline_markdown(self._note)}"]
@@ -87,7 +88,7 @@ class EarlierTurns:
         return f"{brief(self.name)}: turn {len(self.turns) + 1:,}, after {count(len(self.turns), 'turn')}"
 
     def _repr_html_(self) -> str:
-        return str(_macros().brief(to_plain(self._heading), self._lines()))
+        return str(macros("chat").brief(to_plain(self._heading), self._lines()))
 
     def _lines(self) -> Sequence[dict[str, str]]:
         return [
@@ -100,13 +101,6 @@ class EarlierTurns:
 
     def __repr__(self) -> str:
         return to_plain(self._heading)
-
-
-@functools.cache
-def _macros() -> Any:
-    from moa_nb.templating import panel_environment
-
-    return panel_environment().get_template("panels/chat.html.jinja").module
 
 
 def _day(at: float) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from moa_nb.panels import difference, provenance
 from moa_nb.panels.colours import RED, tinted
 from moa_nb.panels.figures import UNKNOWN, count, dollars, seconds, tokens
-from moa_nb.panels.markdown import inline_markdown, to_html, to_markdown, to_plain
+from moa_nb.panels.markdown import inline_markdown, to_html, to_markdown
 from moa_nb.panels.room import brief, cut
 from moa_nb.panels.tables import TableDisplay, table
+from moa_nb.panels.templates import macros
+from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.result import Result
 from moa_nb.pipeline.similarity import similarity_of_all
 
@@ -176,7 +177,7 @@ class Comparison(dict[str, Result]):
         ]
         notes = [to_plain(note) for note in self._notes]
         figures = self._figures()._repr_html_()
-        return str(_macros().comparison(to_plain(self._caption), figures, columns, notes, tinted(RED)))
+        return str(macros("comparison").comparison(to_plain(self._caption), figures, columns, notes, tinted(RED)))
 
     def _markdown(self) -> str:
         parts = [inline_markdown(self._caption), self._figures()._repr_markdown_()]
@@ -216,10 +217,3 @@ def _alone(result: Result) -> float | None:
 
 def _points(points: float | None) -> str:
     return UNKNOWN if points is None else f"{points:.2f}"
-
-
-@functools.cache
-def _macros() -> Any:
-    from moa_nb.templating import panel_environment
-
-    return panel_environment().get_template("panels/comparison.html.jinja").module

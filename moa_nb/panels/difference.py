@@ -8,7 +8,8 @@ from difflib import SequenceMatcher
 from html import escape
 from typing import Literal
 
-from moa_nb.panels.markdown import inline_markdown, to_plain
+from moa_nb.panels.markdown import inline_markdown
+from moa_nb.pipeline.plain import to_plain
 
 __all__ = ["Kind", "Part", "difference", "to_html", "to_markdown", "to_words"]
 

@@ -11,6 +11,7 @@ from moa_nb.panels import difference as words
 from moa_nb.panels.figures import UNKNOWN, count, dollars, seconds, tokens
 from moa_nb.panels.provenance import is_secret
 from moa_nb.panels.tables import TableDisplay, table
+from moa_nb.panels.templates import one_block
 from moa_nb.pipeline.result import Call, Result
 
 __all__ = ["Difference", "difference"]
@@ -40,7 +41,7 @@ class Difference:
 
     def _repr_html_(self) -> str:
         said = "" if self.same_answer else words.to_html(self.answer)
-        return (
+        return one_block(
             f'{self._table._repr_html_()}<div class="tex2jax_ignore mathjax_ignore" style="max-width:76em;'
             f'font-size:.93em;line-height:1.45;text-align:left"><b style="font-weight:600">{escape(self._heading)}</b>'
             f'<div style="white-space:pre-wrap;overflow-wrap:break-word;margin:.2em 0">{said}</div></div>'

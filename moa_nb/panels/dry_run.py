@@ -6,8 +6,9 @@ from typing import Any
 
 from moa_nb.engine.forecast import Estimate
 from moa_nb.panels.figures import dollars, span, tokens
-from moa_nb.panels.markdown import to_plain
 from moa_nb.panels.room import cut
+from moa_nb.panels.templates import template
+from moa_nb.pipeline.plain import to_plain
 
 __all__ = ["bundle"]
 
@@ -21,34 +22,35 @@ def bundle(estimate: Estimate) -> dict[str, Any]:
 
 
 def _html(estimate: Estimate) -> str:
-    from moa_nb.templating import panel_environment
-
     layers = estimate.result.layers if estimate.result else ()
-    return (
-        panel_environment()
-        .get_template("panels/dry_run.html.jinja")
-        .render(
-            headline=to_plain(str(estimate)),
-            figures=_figures(estimate),
-            layers=[
-                {
-                    "name": layer.name,
-                    "calls": [
-                        {
-                            "agent": to_plain(call.agent),
-                            "model": to_plain(call.model),
-                            "tokens": f"≈{call.usage.prompt_tokens:,} → {call.usage.completion_tokens:,}",
-                            "cost": "unknown cost" if call.cost is None else f"${call.cost:.4f}",
-                            "cached": call.cached,
-                            "prompt": [{"role": turn.role, "text": cut(turn.content, _PROMPT)} for turn in call.prompt],
-                        }
-                        for call in layer.calls
-                    ],
-                }
-                for layer in layers
-            ],
-        )
+    html: str = template("dry_run").render(
+        headline=to_plain(str(estimate)),
+        figures=_figures(estimate),
+        layers=[
+            {
+                "name": layer.name,
+                "calls": [
+                    {
+                        "agent": to_plain(call.agent),
+                        "model": to_plain(call.model),
+                        "tokens": f"≈{call.usage.prompt_tokens:,} → {call.usage.completion_tokens:,}",
+                        "cost": _cost(call.cost),
+                        "cached": call.cached,
+                        "prompt": [{"role": turn.role, "text": cut(turn.content, _PROMPT)} for turn in call.prompt],
+                    }
+                    for call in layer.calls
+                ],
+            }
+            for layer in layers
+        ],
     )
+    return html
+
+
+def _cost(amount: float | None) -> str:
+    if amount is None:
+        return "unknown cost"
+    return f"${dollars(amount)}" if amount else "free"
 
 
 def _figures(estimate: Estimate) -> str:

@@ -21,7 +21,7 @@ def headline(view: EvaluationView, *, sign: str = "$") -> list[str]:
         return ["No pipeline was compared."]
     judged = [one for one in view.ranked if one.quality is not None]
     if not judged:
-        return ["No verdict could be read, so nothing is said of quality; prices and seconds stand below."]
+        return ["Nothing could be judged, so nothing is said of quality; prices and seconds stand below."]
     best = judged[0]
     if len(view.pipelines) == 1:
         return [
@@ -53,6 +53,11 @@ def _better(view: EvaluationView, best: PipelineView, base: PipelineView, sign: 
         return f"{one} is ahead of {other} by {ahead}{at}; whether that is more than chance was not tested."
     ends = words.interval(test.low, test.high)
     rows = figures.count(test.n, "row")
+    if view.measure == "share" and test.by > 0:
+        wins = f"it wins {words.share_in_words(test)} against it"
+        if view.is_settled(test):
+            return f"{one} is better than {other}: {wins} on {rows}{at}."
+        return f"Whether {one} is better than {other} is not settled by {rows}: {wins}{at}."
     by = f"{_gain(view, test.by)}{f' ({ends})' if ends else ''}"
     if view.is_settled(test) and test.by > 0:
         return f"{one} is better than {other} by {by} on {rows}{at}."
@@ -77,6 +82,9 @@ def _nobody_better(view: EvaluationView, judged: Sequence[PipelineView]) -> Iter
     where = (
         f"the nearest, {words.named(judged[1].name)}, is behind by {behind}, {how}" if float(behind.strip("<")) else ""
     )
+    if not where and len(view.pipelines) == 2:
+        yield f"{words.named(base.name)} and {words.named(judged[1].name)} are level."
+        return
     where = where or f"{words.named(judged[1].name)} is level with it"
     yield f"None is better than {words.named(base.name)}: {where}."
 

@@ -5,7 +5,6 @@ The two small pictures are boxes placed by percent; where a page loses its style
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from moa_nb.panels.colours import AMBER, BLUE, GREEN, GREY, KINDS, tinted
 from moa_nb.panels.evaluation_answer import headline
 from moa_nb.panels.evaluation_view import EvaluationView, PipelineView
 from moa_nb.panels.frame_report_words import bare, duration
+from moa_nb.panels.templates import template
 
 __all__ = ["MOST_PIPELINES", "panel"]
 
@@ -27,19 +27,12 @@ _LABEL = 22
 _ENDS = {"share": (0.0, 1.0), "metric": (0.0, 1.0), "rating": (1.0, 10.0)}
 
 
-@functools.cache
-def _template() -> Any:
-    from moa_nb.templating import panel_environment
-
-    return panel_environment().get_template("panels/evaluation.html.jinja")
-
-
 def panel(view: EvaluationView) -> str:
     """Return the whole comparison; what does not fit is counted."""
     shown = view.ranked[:MOST_PIPELINES]
     more = len(view.pipelines) - len(shown)
     return str(
-        _template().render(
+        template("evaluation").render(
             head=_head(view),
             answer=words.cut(headline(view)),
             reservations=words.cut(view.reservations),
@@ -65,7 +58,9 @@ def panel(view: EvaluationView) -> str:
 
 def _head(view: EvaluationView) -> dict[str, Any]:
     paid = words.dollars(view.cost, at_least=view.cost_is_at_least, free="$0")
-    number, noun = figures.count(sum(one.n_calls for one in view.pipelines) + view.judging_calls, "call").split(" ")
+    number, noun = figures.count(sum(one.n_calls or 0 for one in view.pipelines) + view.judging_calls, "call").split(
+        " "
+    )
     said: list[dict[str, Any]] = [
         {"value": paid, "unit": "paid now", "title": "answers and judging, without what was cached", "strong": True},
         {"value": number, "unit": noun, "title": "of all pipelines and judges, cached ones included", "strong": False},
@@ -133,7 +128,7 @@ def _detail(one: PipelineView) -> list[str]:
         words.named(one.name),
         f"{one.n_judged:,}",
         words.tokens(one),
-        f"{one.n_calls:,}",
+        figures.UNKNOWN if one.n_calls is None else f"{one.n_calls:,}",
         words.dollars(one.cost, at_least=one.cost_is_at_least, sign=""),
         f"{one.n_failed:,}",
         f"{one.n_degraded:,}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from moa_nb.panels import evaluation_words as words
+from moa_nb.panels import figures
 from moa_nb.panels.evaluation_answer import headline
 from moa_nb.panels.evaluation_view import EvaluationView, PipelineView
 from moa_nb.panels.frame_report_text import markdown_table
@@ -27,7 +28,7 @@ def markdown(view: EvaluationView) -> str:
     if view.pairs:
         names = [words.named(one.name) for one in _shown(view)]
         rows = [[name, *cells] for name, cells in zip(names, _wins(view), strict=True)]
-        parts += ["**Who won against whom** the row's share of the points, a tie being half"]
+        parts += ["**Who won against whom** the row's share, a tie being half"]
         parts.append(markdown_table(["", *names], rows, "l" + "r" * len(names)))
     for title, brief, sentences in words.sections(view, sign="USD "):
         parts.append(f"**{title}** {inline_markdown(brief)}".rstrip())
@@ -43,7 +44,8 @@ def plain(view: EvaluationView) -> str:
     if view.pipelines:
         lines += ["", repr(table([[*_row(view, one)] for one in _shown(view)], _heads(view, "$")))]
     if view.pairs:
-        heads = ["share of the points against", *(str(place) for place in range(1, len(_shown(view)) + 1))]
+        what = "points" if view.measure == "share" else "rows"
+        heads = [f"share of the {what} won against", *(str(place) for place in range(1, len(_shown(view)) + 1))]
         names = [f"{place} {words.named(one.name)}" for place, one in enumerate(_shown(view), 1)]
         rows = [[name, *cells] for name, cells in zip(names, _wins(view), strict=True)]
         lines += ["", repr(table(rows, heads))]
@@ -78,15 +80,15 @@ def _heads(view: EvaluationView, sign: str) -> list[str]:
 
 
 def _row(view: EvaluationView, one: PipelineView) -> Iterator[str]:
-    base = view.against
-    yield words.named(one.name) + (" (baseline)" if base and base.name == one.name and len(view.pipelines) > 1 else "")
+    yield words.named(one.name) + (" (baseline)" if one.name == view.baseline and len(view.pipelines) > 1 else "")
     yield words.number(one.quality)
     yield words.interval(one.low, one.high)
     yield words.dollars(one.cost_per_row, at_least=one.cost_is_at_least, sign="")
     yield words.dollars(one.cost, at_least=one.cost_is_at_least, sign="")
     yield duration(one.seconds_per_row).removesuffix(" s")
     yield words.tokens(one)
-    yield from (f"{number:,}" for number in (one.n_calls, one.n_judged, one.n_failed, one.n_degraded))
+    yield figures.UNKNOWN if one.n_calls is None else f"{one.n_calls:,}"
+    yield from (f"{number:,}" for number in (one.n_judged, one.n_failed, one.n_degraded))
 
 
 def _wins(view: EvaluationView) -> Iterator[list[str]]:

@@ -34,7 +34,7 @@ class PipelineView:
     prompt_tokens_per_row: float | None = None
     """The mean; ``None`` is not reported."""
     completion_tokens_per_row: float | None = None
-    n_calls: int = 0
+    n_calls: int | None = 0
     """Calls for all rows."""
     n_failed: int = 0
     """Rows without an answer."""

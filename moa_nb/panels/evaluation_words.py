@@ -27,6 +27,7 @@ __all__ = [
     "pair_in_words",
     "remarks",
     "sections",
+    "share_in_words",
     "times",
     "tokens",
 ]
@@ -72,10 +73,26 @@ def amount(difference: float) -> str:
 def interval(low: float | None, high: float | None) -> str:
     """Return an interval; empty without one.
 
-    >>> interval(-0.04, 0.129), interval(None, None)
-    ('−0.04 to 0.13', '')
+    >>> interval(-0.04, 0.129), interval(-0.0046, 0.018), interval(None, None)
+    ('−0.04 to 0.13', '−0.005 to 0.018', '')
     """
-    return "" if low is None or high is None else f"{number(low)} to {number(high)}"
+    if low is None or high is None:
+        return ""
+    places = 3 if max(abs(low), abs(high)) < 0.095 else 2
+    return " to ".join(
+        f"{end:.{places}f}".replace(f"-{0:.{places}f}", f"{0:.{places}f}") for end in (low, high)
+    ).replace("-", "−")
+
+
+def share_in_words(test: DifferenceView) -> str:
+    """Return the share of the points that the first wins against the second, with its interval.
+
+    >>> share_in_words(DifferenceView("moa", "single", 0.7, 0.54, 0.84, 0.001, 37))
+    '0.85 of the points (0.77 to 0.92)'
+    """
+    low, high = (None if end is None else (1 + end) / 2 for end in (test.low, test.high))
+    ends = interval(low, high)
+    return f"{number((1 + test.by) / 2)} of the points{f' ({ends})' if ends else ''}"
 
 
 def measure(view: EvaluationView) -> str:
@@ -168,6 +185,9 @@ def difference_in_words(view: EvaluationView, test: DifferenceView) -> str:
     by = f"{amount(test.by)}{f' ({ends})' if ends else ''}"
     chance = "too few rows for a test" if test.p is None else _chance(test, len(view.differences))
     rows = figures.count(test.n, "row")
+    if view.measure == "share" and test.by:
+        open_or_not = "" if view.is_settled(test) else ", which is not settled"
+        return f"{one} wins {share_in_words(test)} against {other}{open_or_not}; {chance}; {rows}."
     if view.is_settled(test):
         return f"{one} is better than {other} by {by}; {chance}; {rows}."
     if not test.by:
@@ -192,10 +212,10 @@ def differences_in_brief(view: EvaluationView) -> str:
     return f"{settled:,} of {len(view.differences):,} settled at {100 * view.confidence:g} %"
 
 
-def judge_in_words(judge: JudgeView) -> list[str]:
-    """Return what is known of a judge's reliability, a sentence each, the judge first."""
+def judge_in_words(judge: JudgeView, what: str = "verdict") -> list[str]:
+    """Return what is known of a judge's reliability, a sentence each, the judge first; ``what`` it gives."""
     unread = f", {judge.n_unreadable:,} of them unreadable" if judge.n_unreadable else ", all of them readable"
-    said = [f"{named(judge.model)}: {figures.count(judge.n_verdicts, 'verdict')}{unread if judge.n_verdicts else ''}."]
+    said = [f"{named(judge.model)}: {figures.count(judge.n_verdicts, what)}{unread if judge.n_verdicts else ''}."]
     if judge.flip_rate is not None:
         pairs = f"{figures.count(judge.n_swapped, 'pair')} shown in both orders"
         said.append(f"{_percent(judge.flip_rate)} of {pairs} flipped when the answers changed places.")
@@ -223,9 +243,10 @@ def judging_in_brief(view: EvaluationView) -> str:
     longer = sum(judge.longer_wins * judge.n_unequal for judge in view.judges if judge.longer_wins is not None)
     unequal = sum(judge.n_unequal for judge in view.judges if judge.longer_wins is not None)
     if unequal:
-        said.append(f"the longer answer won {_percent(longer / unequal)}")
+        said.append(f"the longer answer won {_percent(longer / unequal)} of {unequal:,}")
     unread = sum(judge.n_unreadable for judge in view.judges)
-    return ", ".join([*said, *([f"{figures.count(unread, 'verdict')} unreadable"] if unread else [])])
+    what = "rating" if view.measure == "rating" else "verdict"
+    return ", ".join([*said, *([f"{figures.count(unread, what)} unreadable"] if unread else [])])
 
 
 def sections(view: EvaluationView, *, sign: str = "$") -> Iterator[tuple[str, str, list[str]]]:
@@ -234,7 +255,11 @@ def sections(view: EvaluationView, *, sign: str = "$") -> Iterator[tuple[str, st
         tests = [difference_in_words(view, one) for one in view.differences]
         yield "Paired tests", differences_in_brief(view), tests
     if view.judges:
-        judges = [sentence for judge in view.judges for sentence in judge_in_words(judge)]
+        judges = [
+            sentence
+            for judge in view.judges
+            for sentence in judge_in_words(judge, "rating" if view.measure == "rating" else "verdict")
+        ]
         yield "The judge" if len(view.judges) == 1 else "The judges", judging_in_brief(view), judges
     if view.unsaid:
         yield "What cannot be said", "of these rows", [*view.unsaid]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moa_nb.panels.markdown import to_plain
+from moa_nb.pipeline.plain import to_plain
 
 if TYPE_CHECKING:
     from moa_nb.chat import Usage

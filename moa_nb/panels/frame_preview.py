@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,8 +12,10 @@ from moa_nb.panels.frame_report_html import values_table
 from moa_nb.panels.frame_report_text import markdown_table
 from moa_nb.panels.frame_report_view import RowView
 from moa_nb.panels.frame_report_words import bare
-from moa_nb.panels.markdown import inline_markdown, to_plain
+from moa_nb.panels.markdown import inline_markdown
+from moa_nb.panels.templates import template
 from moa_nb.panels.view import PanelView
+from moa_nb.pipeline.plain import to_plain
 
 __all__ = ["PreviewView", "PreviewedRow", "bundle"]
 
@@ -60,16 +61,9 @@ def bundle(view: PreviewView) -> dict[str, Any]:
     return {"text/html": _html(view), "text/markdown": _markdown(view), "text/plain": _plain(view)}
 
 
-@functools.cache
-def _template() -> Any:
-    from moa_nb.templating import panel_environment
-
-    return panel_environment().get_template("panels/preview.html.jinja")
-
-
 def _html(view: PreviewView) -> str:
     return str(
-        _template().render(
+        template("preview").render(
             title=view.title,
             estimate=bare(view.estimate, 400),
             took=view.took,

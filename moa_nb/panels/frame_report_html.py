@@ -5,7 +5,6 @@ Everything a user, a model or a service wrote is put on one line, cut and escape
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -27,6 +26,7 @@ from moa_nb.panels.frame_report_words import (
     total,
 )
 from moa_nb.panels.html import AMBER, BLUE, GREEN, GREY, RED
+from moa_nb.panels.templates import template
 
 __all__ = ["report", "values_table"]
 
@@ -46,13 +46,6 @@ _STATES = {
 }
 
 
-@functools.cache
-def _template() -> Any:
-    from moa_nb.templating import panel_environment
-
-    return panel_environment().get_template("panels/report.html.jinja")
-
-
 def report(view: ReportView) -> str:
     """Return the whole report; what does not fit is counted, and where to find it is said."""
     models = [_model(one, view.models) for one in view.models[:_MODELS]]
@@ -60,7 +53,7 @@ def report(view: ReportView) -> str:
         # A layer's name stands once, over its models.
         below["layer"] = "" if below["layer"] == above["layer"] else below["layer"]
     return str(
-        _template().render(
+        template("report").render(
             head=_head(view),
             error="" if view.error is None else bare(view.error, _ERROR),
             red=tinted(RED),

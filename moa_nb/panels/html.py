@@ -7,16 +7,16 @@ reopened without a kernel, in an export and on a page that strips styles. Model 
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from moa_nb.panels import figures, timeline
+from moa_nb.panels import figures, templates, timeline
 from moa_nb.panels.answer import drawn, said
 from moa_nb.panels.colours import AMBER, BLUE, EDGES, GREEN, GREY, KINDS, RED, tinted
-from moa_nb.panels.markdown import LIMIT, first_line, to_html, to_plain
+from moa_nb.panels.markdown import LIMIT, first_line, to_html
 from moa_nb.panels.provenance import is_secret
 from moa_nb.panels.room import LeftOut, brief, cut, fair_cap, shares, tail
+from moa_nb.pipeline.plain import to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,13 +45,6 @@ MAX_BYTES = 200_000
 _DOTS = {"running": BLUE, "done": GREEN, "failed": RED, "stopped": AMBER}
 _TAIL = 280
 _ACCOUNTS = 6
-
-
-@functools.cache
-def _macros() -> Any:
-    from moa_nb.templating import panel_environment
-
-    return panel_environment().get_template("panels/panel.html.jinja").module
 
 
 # -- the whole panel ------------------------------------------------------------------------------
@@ -100,7 +93,7 @@ def _texts(view: PanelView) -> list[str]:
 
 
 def _whole(view: PanelView, cap: int, shown: int) -> str:
-    macros = _macros()
+    macros = templates.macros("panel")
     left_out = LeftOut()
     cap = min(cap, LIMIT)
     scale = view.span
@@ -130,23 +123,23 @@ def _whole(view: PanelView, cap: int, shown: int) -> str:
 
 def header(view: PanelView) -> str:
     """Return the line with state, dollars, tokens, calls and seconds."""
-    return _fragment(_macros().header(_head(view)))
+    return _fragment(templates.macros("panel").header(_head(view)))
 
 
 def answer(view: PanelView) -> str:
     """Return the answer as safe HTML; while it is being written, the end of it as plain text."""
-    return _fragment(_macros().answer(said(view, LIMIT, LeftOut())))
+    return _fragment(templates.macros("panel").answer(said(view, LIMIT, LeftOut())))
 
 
 def axis(scale_seconds: float) -> str:
     """Return the heads of the columns, with a time line of ``scale_seconds``."""
-    macros = _macros()
+    macros = templates.macros("panel")
     return _fragment(macros.table(macros.axis(f"{figures.seconds(scale_seconds)} s", timeline.LEGEND)))
 
 
 def layer_heading(layer: LayerView) -> str:
     """Return the line above a layer's rows."""
-    macros = _macros()
+    macros = templates.macros("panel")
     return _fragment(macros.table(macros.layer(_heading(layer))))
 
 
@@ -156,7 +149,7 @@ def row(call: CallView, scale_seconds: float, *, live: bool = True, opens: bool 
     While its answer is being written (and ``live``), its end stands there as plain text; afterwards
     its first line, which opens unless it is drawn anew all the time (``opens``).
     """
-    macros = _macros()
+    macros = templates.macros("panel")
     piece = _call(call, scale_seconds, cap=LIMIT, answer="", asked=call.agent, left_out=LeftOut(), live=live)
     return _fragment(macros.table(macros.row(piece if opens else replace(piece, opens=False))))
 
@@ -193,7 +186,7 @@ def _tokens(usage: Usage) -> str:
 
 
 def _fragment(html: str) -> str:
-    return str(_macros().fragment(html))
+    return str(templates.macros("panel").fragment(html))
 
 
 # -- what the template is given -------------------------------------------------------------------

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from moa_nb.panels.figures import UNKNOWN
 from moa_nb.panels.markdown import inline_markdown
 from moa_nb.panels.room import brief, cut
+from moa_nb.panels.templates import macros
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,9 +31,10 @@ class TableDisplay:
     caption: str | None = None
 
     def _repr_html_(self) -> str:
-        rows = [[_Cell(_written(cell), _align(cell)) for cell in row] for row in self.rows]
-        headers = [_Cell(brief(header), self._aligns[place]) for place, header in enumerate(self.headers)]
-        return str(_macros().listing(headers, rows, None if self.caption is None else cut(self.caption, _CELL)))
+        aligns = self._aligns
+        rows = [[_Cell(_written(cell), align) for cell, align in zip(row, aligns, strict=True)] for row in self.rows]
+        headers = [_Cell(brief(header), align) for header, align in zip(self.headers, aligns, strict=True)]
+        return str(macros("table").listing(headers, rows, None if self.caption is None else cut(self.caption, _CELL)))
 
     def _repr_markdown_(self) -> str:
         lines = [_markdown_row([*map(brief, self.headers)])]
@@ -77,13 +78,6 @@ def table(rows: Sequence[Sequence[object]], headers: Sequence[str], caption: str
 class _Cell:
     text: str
     align: str
-
-
-@functools.cache
-def _macros() -> Any:
-    from moa_nb.templating import panel_environment
-
-    return panel_environment().get_template("panels/table.html.jinja").module
 
 
 _FIGURE = re.compile(r"[≈≥<]?\$?[\d.,]+( %| s)?")

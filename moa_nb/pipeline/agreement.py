@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from moa_nb.pipeline.forms import Form
 from moa_nb.pipeline.result import Call, Result
 from moa_nb.pipeline.similarity import similarity_of_all
@@ -10,17 +12,36 @@ __all__ = ["agreement_of", "proposals"]
 
 
 def proposals(result: Result) -> tuple[Call, ...]:
-    """Return the calls whose answers were put together last: those of the last layer in which several answer.
+    """Return the calls whose answers were put together last.
 
-    Where each layer asks one, as the tiers of a cascade do, all that were asked the same as the last. What judges or
-    comments is no proposal.
+    Where an answer of several was taken as it stands, these are they; where one agent wrote it, those of the last layer
+    before it in which several answer; where it was read from several, as a vote is, those of the last in which one could
+    be read. Where each layer asks one, as the tiers of a cascade do, all that were asked the same as the last. Nobody
+    where it is not known where the answer comes from. What judges or comments is no proposal.
     """
-    layers = [layer for layer in result.layers if not layer.aside]
-    widest = next((layer.calls for layer in reversed(layers) if len(layer.calls) > 1), None)
+    layers = [layer.calls for layer in result.layers if not layer.aside]
+    wide = [calls for calls in layers if len(calls) > 1]
+    gave = next((place for place in reversed(range(len(layers))) if _gave(layers[place], result)), None)
+    if gave is not None:
+        layers = layers[: gave + 1]
+    elif wide and result.text.strip():
+        return next((calls for calls in reversed(wide) if any(call.value is not None for call in calls)), ())
+    widest = next((calls for calls in reversed(layers) if len(calls) > 1), None)
     if widest is not None:
         return widest
-    calls = [call for layer in layers for call in layer.calls]
-    return tuple(call for call in calls if _question(call) == _question(calls[-1]))
+    single = [call for calls in layers for call in calls]
+    return tuple(call for call in single if _question(call) == _question(single[-1]))
+
+
+def _gave(calls: Sequence[Call], result: Result) -> bool:
+    """Return whether one of these calls says what the result says."""
+    said = result.text.strip()
+    return any(
+        call.ok
+        and said != ""
+        and (call.text.strip() == said or (call.value is not None and call.value == result.value))
+        for call in calls
+    )
 
 
 def _question(call: Call) -> str:

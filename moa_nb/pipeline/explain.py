@@ -107,17 +107,16 @@ class Explanation:
             f"  {name:<{widths[0]}}  {asked:<{widths[1]}}  {calls:>{widths[2]}}  sees {sees or 'nothing of it'}"
             for name, asked, calls, sees in cells
         ]
-        from moa_nb.panels.markdown import to_plain
-
-        return to_plain("\n".join([self.headline, *rows]))
+        return "\n".join([self.headline, *rows])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from moa_nb.panels.tables import table
+        from moa_nb.pipeline.plain import to_plain
 
         rows = [(step.name, step.asked, _span(step.n_calls), "; ".join(step.sees)) for step in self.steps]
         shown = table(rows, ["layer", "who is asked", "calls", "sees"], caption=self.headline)
         return {
-            "text/plain": repr(self),
+            "text/plain": to_plain(repr(self)),
             "text/markdown": shown._repr_markdown_(),
             "text/html": shown._repr_html_(),
         }

@@ -37,6 +37,9 @@ class Version(NamedTuple):
     sources: Mapping[str, str]
     """By file, as ``templating.read`` finds them."""
 
+    def __repr__(self) -> str:
+        return f"<Version {self.id}{f', {self.name!r}' if self.name else ''}: {', '.join(self.sources)}>"
+
     @property
     def label(self) -> str:
         """What it is called: its name, or its number."""

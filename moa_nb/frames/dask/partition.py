@@ -61,7 +61,8 @@ def estimated(parts: list[Estimate]) -> Estimate:
     """Return what all partitions would take together."""
     low = sum((part.low for part in parts), Figures())
     high = sum((part.high for part in parts), Figures())
-    return Estimate(parts[0].pipeline, low, high, at_least=any(part.at_least for part in parts))
+    at_least, by_form = (any(getattr(part, name) for part in parts) for name in ("at_least", "by_form"))
+    return Estimate(parts[0].pipeline, low, high, at_least=at_least, by_form=by_form)
 
 
 def _execution(
@@ -69,7 +70,7 @@ def _execution(
 ) -> Execution:
     """Return what goes through the rows of one partition."""
     for one in assignment.functions:
-        functions.agent(one.name, version=one.version)(one.call)
+        functions.agent(one.name, version=one.version, cost=one.cost)(one.call)
     execution = spoken(data, assignment.verb, assignment.args, assignment.words)
     execution.engine = cast("Engine", _Under(assignment, settings, budget))
     return execution
@@ -89,10 +90,10 @@ class _Under:
         """Return the gateway that all partitions of this process share."""
         return self._engine.gateway(self._settings)
 
-    async def plan(self, options: Options, form: Form | None = None) -> Plan:
+    async def plan(self, options: Options, form: Form | None = None, *, keys: bool = True) -> Plan:
         """Return the plan of the partition."""
         settings, n_partitions = self._settings, self._assignment.n_partitions
-        plan = make_plan(options, settings, self._assignment.cast, self._engine.gateway(settings), form)
+        plan = make_plan(options, settings, self._assignment.cast, self._engine.gateway(settings), form, keys=keys)
         plan.budget = self._budget
         # What may be spent unasked is for all partitions together.
         plan.settings = settings.model_copy(

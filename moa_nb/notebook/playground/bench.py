@@ -60,7 +60,7 @@ class Bench:
             SetupError: something is wrong or missing; nothing was sent.
         """
         if fresh or self._plan is None or self._plan.settings is not configuration.current():
-            self._plan = await self.engine.plan(self._options)
+            self._plan = await self.engine.plan(self._options, keys=fresh)
         return replace(self._plan, load=draft.load, gateway=self.engine.gateway(self._plan.settings))
 
     async def first_row(self, draft: Draft) -> int:

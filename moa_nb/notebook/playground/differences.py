@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,9 @@ from moa_nb.notebook.playground.preview import Preview
 from moa_nb.panels.difference import Part, difference, to_words
 
 __all__ = ["Difference", "Pieces", "between"]
+
+_MARK = re.compile(r"\[[0-9a-f]{18}\]")
+"""A fence's mark, which is another one around other texts and says nothing."""
 
 Pieces = Sequence[Part]
 """How one text becomes the other: stretches that stay, go and come."""
@@ -86,7 +90,9 @@ def _prompts(preview: Preview | None) -> dict[str, str]:
     if preview is None:
         return {}
     return {
-        f"{layer.name} · {call.agent}": "\n\n".join(f"[{turn.role}]\n{turn.content}" for turn in call.prompt)
+        f"{layer.name} · {call.agent}": "\n\n".join(
+            f"[{turn.role}]\n{_MARK.sub('[mark]', turn.content)}" for turn in call.prompt
+        )
         for layer in preview.layers
         for call in layer.calls
     }

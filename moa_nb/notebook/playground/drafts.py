@@ -15,6 +15,7 @@ __all__ = ["Draft", "Mistake", "file_of", "mistake", "name_of", "on_disk"]
 _ENDING = ".jinja"
 _LINE = re.compile(r"template '(?P<name>[^']*)', line (?P<line>\d+): ")
 _NAMED = re.compile(r"template '(?P<name>[^']*)'")
+_NAMELESS = "template 'text'"
 _INCLUDED = re.compile(r"\{%[-+]?\s*(?:include|import|from|extends)\s*['\"]([^'\"]+)['\"]")
 
 
@@ -100,16 +101,23 @@ class Mistake:
         return self.text if self.line is None or _LINE.search(self.text) else f"line {self.line}: {self.text}"
 
 
-def mistake(error: MoaError) -> Mistake:
-    """Return what an error says of a template, with its line: of the source, or of what was rendered when it failed."""
-    text = str(error)
+def mistake(error: MoaError, own: str | None = None) -> Mistake:
+    """Return what an error says of a template, with its line: of the source, or of what was rendered when it failed.
+
+    Args:
+        error: what was raised.
+        own: the name of the template that makes the prompts, which knows none itself; ``None``: it was given as source.
+    """
+    from moa_nb.notebook.playground.inputs import INPUT  # which needs the names of files that are known here
+
+    text = str(error).replace(_NAMELESS, f"template {own or INPUT!r}")
     found = _LINE.search(text)
     if found:
         return Mistake(found["name"], int(found["line"]), text)
     named = _NAMED.search(text)
     if not isinstance(error, TemplateError) or named is None:
         return Mistake(None, None, text)
-    # The templates that were being rendered, outermost first; the one that was given as source has no name of its own.
+    # The templates that were being rendered, outermost first.
     frames = [*_frames(None if error.__context__ is None else error.__context__.__traceback__)]
     if not frames:
         return Mistake(named["name"], None, text)

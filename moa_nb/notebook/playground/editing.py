@@ -11,9 +11,12 @@ from moa_nb.notebook.playground.bench import Bench
 from moa_nb.notebook.playground.drafts import Draft, file_of, name_of, on_disk
 from moa_nb.store.versions import Version
 
-__all__ = ["EDITED", "SAVED", "Editing"]
+__all__ = ["EDITED", "GIVEN", "SAVED", "Editing"]
 
 SAVED, EDITED = "as saved", "as edited"
+
+GIVEN = "as given"
+"""What ``SAVED`` is called where nothing was saved."""
 """What the templates in the files, and those that are being edited, are called beside the versions."""
 
 
@@ -105,7 +108,7 @@ class Editing:
         Raises:
             SetupError: the name cannot be one, or the store can keep nothing.
         """
-        if name is not None and (not name.strip() or name in {SAVED, EDITED}):
+        if name is not None and (not name.strip() or name in {SAVED, GIVEN, EDITED}):
             msg = f"{name!r} cannot be a version's name: choose another"
             raise SetupError(msg)
         own = {file: sources[file] for file in map(file_of, self.templates) if file in sources}

@@ -137,7 +137,8 @@ class Inputs:
             raise UnknownName(msg)
         tasks = questions.tasks(position)
         if not tasks:
-            msg = f"row {questions.index[position]!r} has no text: it would be left missing; choose another"
+            lacks = "has no text" if self.column is not None else "lacks a value that its template uses"
+            msg = f"row {questions.index[position]!r} {lacks}: it would be left missing; choose another"
             raise SetupError(msg)
         return tasks[0]
 
@@ -149,7 +150,11 @@ class Inputs:
             return ""
         row: Any = self.data.iloc[position]
         if isinstance(self.data, pd.DataFrame):
-            row = row[self.column] if self.column is not None else ", ".join(map(str, row))
+            row = (
+                row[self.column]
+                if self.column is not None
+                else ", ".join(str(cell) for cell in row if not (pd.api.types.is_scalar(cell) and pd.isna(cell)))
+            )
         return f"{self.data.index[position]}: {first_line(str(row), _LABEL)}"
 
 

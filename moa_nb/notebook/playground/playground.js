@@ -195,7 +195,7 @@ function playground(model) {
     const state = model.get("state");
     title.textContent = state.pipeline ?? "";
     options(template, (state.templates ?? []).map(([one, edited]) => [one, edited ? `${one} •` : one]), state.template);
-    for (const [select, fallback] of [[before, "as saved"], [after, "as edited"]]) {
+    for (const [select, fallback] of [[before, state.versions?.[0]], [after, "as edited"]]) {
       const chosen = select.value || fallback;
       const known = state.versions ?? [];
       options(select, known.map((one) => [one, one]), known.includes(chosen) ? chosen : fallback);

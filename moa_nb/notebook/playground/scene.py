@@ -13,7 +13,7 @@ from moa_nb.notebook.playground.preview import Preview
 from moa_nb.notebook.playground.trial import Trial
 from moa_nb.panels.difference import difference as word_by_word
 from moa_nb.panels.figures import count, dollars
-from moa_nb.panels.markdown import to_plain
+from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.result import Call, Layer, Result
 from moa_nb.templating import names
 
@@ -36,7 +36,7 @@ def state(playground: Playground) -> dict[str, Any]:
         "template": playground.template,
         "n_rows": playground.n_rows,
         "is_text": playground.inputs.is_text,
-        "versions": ["as saved", "as edited", *reversed([one.label for one in playground.versions])],
+        "versions": [playground.earliest, "as edited", *reversed([one.label for one in playground.versions])],
     }
 
 

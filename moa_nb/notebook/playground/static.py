@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,8 @@ from moa_nb.notebook.playground import scene
 from moa_nb.notebook.playground.drafts import mistake
 from moa_nb.panels.colours import RED, tinted
 from moa_nb.panels.difference import to_html, to_words
-from moa_nb.panels.markdown import to_plain
+from moa_nb.panels.templates import macros, template
+from moa_nb.pipeline.plain import to_plain
 
 if TYPE_CHECKING:
     from moa_nb.notebook.playground.differences import Difference
@@ -40,7 +40,7 @@ def bundle(playground: Playground, mark: str = "") -> dict[str, Any]:
         preview = playground.preview()
         seen = scene.seen(playground, preview, playground.layer_of(preview, None))
     except MoaError as error:
-        seen = scene.mistaken([mistake(error)])
+        seen = scene.mistaken([mistake(error, playground.inputs.own)])
     return drawn(playground, seen, mark)
 
 
@@ -57,7 +57,7 @@ def drawn(playground: Playground, seen: dict[str, Any], mark: str = "") -> dict[
         "shown": _fitting({**_NOTHING_SHOWN, **playground.shown}),
     }
     return {
-        "text/html": str(_template().render(about, mark=mark, marked=to_html, bad=tinted(RED))),
+        "text/html": str(template("playground").render(about, mark=mark, marked=to_html, bad=tinted(RED))),
         "text/markdown": _markdown(about),
         "text/plain": _plain(about),
     }
@@ -67,15 +67,8 @@ def of_difference(difference: Difference) -> dict[str, Any]:
     """Return a difference by media type."""
     shown = {**_NOTHING_SHOWN, **scene.differing(difference)}
     # Both classes tell MathJax to keep off: a text about dollars is not mathematics.
-    html = f'<div class="tex2jax_ignore mathjax_ignore">{_template().module.result(shown, to_html)}</div>'
+    html = f'<div class="tex2jax_ignore mathjax_ignore">{macros("playground").result(shown, to_html)}</div>'
     return {"text/html": html, "text/plain": to_plain(str(difference))}
-
-
-@functools.cache
-def _template() -> Any:
-    from moa_nb.templating import panel_environment
-
-    return panel_environment().get_template("panels/playground.html.jinja")
 
 
 def _fitting(part: dict[str, Any]) -> dict[str, Any]:

@@ -182,7 +182,7 @@ class Editor:
         try:
             preview = await playground.look(playground.editing.draft())
         except MoaError as error:
-            return scene.mistaken([mistake(error)], serial)
+            return scene.mistaken([mistake(error, playground.inputs.own)], serial)
         try:
             layer = playground.layer_of(preview, self._layer)
         except MoaError:  # this row goes another way

@@ -14,7 +14,7 @@ from moa_nb.errors import MoaError, SetupError, TemplateError, UnknownName, near
 from moa_nb.notebook.playground import copies, differences, scene
 from moa_nb.notebook.playground.bench import Bench, Rows
 from moa_nb.notebook.playground.drafts import Draft, Mistake, file_of, mistake
-from moa_nb.notebook.playground.editing import EDITED, SAVED, Editing
+from moa_nb.notebook.playground.editing import EDITED, GIVEN, SAVED, Editing
 from moa_nb.notebook.playground.inputs import INPUT, Inputs
 from moa_nb.notebook.playground.preview import Preview
 from moa_nb.notebook.playground.trial import Trial
@@ -161,12 +161,12 @@ class Playground:
             try:
                 draft.load(name)
             except TemplateError as error:
-                found.append(mistake(error))
+                found.append(mistake(error, self.inputs.own))
         if not found:
             try:
                 self.preview()
             except MoaError as error:
-                found.append(mistake(error))
+                found.append(mistake(error, self.inputs.own))
         return found
 
     # Prompts and prices -----------------------------------------------------------------------
@@ -261,13 +261,13 @@ class Playground:
 
     async def asample(self, rows: Rows = _ROWS, *, against: Version | str | int = SAVED, both: bool = False) -> Trial:
         """Return what ``sample`` returns, awaited on the engine's loop."""
-        label, other = self.editing.state(against)
+        label, other = self._state(against)
         draft = self.editing.draft()
         self._remember(draft)
         earlier = {one.position: one.text for one in await self.bench.rows(Draft(other), rows, ask=both)}
         tried = await self.bench.rows(draft, rows, ask=True)
         return Trial(
-            EDITED if self.edited else SAVED,
+            self._state(EDITED if self.edited else SAVED)[0],
             label,
             tuple(replace(one, before=earlier.get(one.position)) for one in tried),
         )
@@ -312,13 +312,24 @@ class Playground:
         self.editing.forget(self.editing.find(version))
         self._follow()
 
+    @property
+    def earliest(self) -> str:
+        """What the templates as they were before any edit are called: ``as saved``, or ``as given``."""
+        return self._state(SAVED)[0]
+
+    def _state(self, version: Version | str | int) -> tuple[str, dict[str, str]]:
+        """Return what a version is called, and its sources; a template that was given as source is saved nowhere."""
+        label, sources = self.editing.state(SAVED if version == GIVEN else version)
+        return (GIVEN if label == SAVED and INPUT in self.templates and {*self.edited} <= {INPUT} else label), sources
+
     def difference(
         self, before: Version | str | int = SAVED, after: Version | str | int = EDITED, row: int | None = None
     ) -> differences.Difference:
         """Return how two versions differ word by word: templates, prompts, and outputs that the store knows.
 
         Args:
-            before: a version, its name or number, ``"as saved"`` or ``"as edited"``.
+            before: a version, its name or number, ``"as saved"`` (``"as given"``, of a template given as source) or
+                ``"as edited"``.
             after: likewise.
             row: on which input; ``None``: the chosen row.
         """
@@ -328,7 +339,7 @@ class Playground:
         self, before: Version | str | int = SAVED, after: Version | str | int = EDITED, row: int | None = None
     ) -> differences.Difference:
         """Return what ``difference`` returns, awaited on the engine's loop."""
-        (first, old), (second, new) = map(self.editing.state, (before, after))
+        (first, old), (second, new) = map(self._state, (before, after))
         seen: list[Preview | None] = []
         for sources in (old, new):
             try:
@@ -359,10 +370,13 @@ class Playground:
             one = INPUT if INPUT in chosen else chosen[0]
             msg = f"name one template and its file, as in save({one!r}, name='reply')"
             raise SetupError(msg)
-        for wrong in self.check():
-            if wrong.template in chosen and (wrong.line is not None or wrong.template != self.inputs.own):
-                raise TemplateError(wrong.text)
         draft = self.editing.draft()
+        for template in chosen:
+            draft.load(template)
+        for wrong in self.check():
+            # The one that makes the prompts may fail on this row, and be right for others.
+            if wrong.template in chosen and wrong.template != self.inputs.own:
+                raise TemplateError(wrong.text)
         files = [copies.write(name or template, draft.sources[file_of(template)]) for template in chosen]
         if name is None:
             self.editing.drop(chosen)

@@ -16,6 +16,7 @@ from moa_nb.chat import Schema
 from moa_nb.errors import SetupError
 from moa_nb.pipeline.forms import fields, shown
 from moa_nb.pipeline.forms.declared import model_of
+from moa_nb.pipeline.forms.longest import longest
 from moa_nb.pipeline.forms.mended import Mender, mender
 from moa_nb.pipeline.forms.schema import choices_of, is_nullable, only_kind, schema_of
 from moa_nb.pipeline.parse import Parser, boolean, label, labels, number, rating, structured
@@ -23,6 +24,7 @@ from moa_nb.pipeline.parse import Parser, boolean, label, labels, number, rating
 __all__ = ["Form", "form"]
 
 _MOST_MISTAKES = 5
+_MOST_CHOICES = 20
 """That are told at once."""
 
 _LONGEST = 60
@@ -51,6 +53,11 @@ class Form:
             return None
         name = re.sub(r"[^A-Za-z0-9_-]+", "_", self.model.__name__)[:_LONGEST] or "answer"
         return Schema(name, json.dumps(plain, ensure_ascii=False, separators=(",", ":")))
+
+    @functools.cached_property
+    def longest(self) -> int | None:
+        """The bytes of the longest JSON that fills it in, without white space; ``None`` where a field is free text."""
+        return longest(self.json_schema)
 
     @functools.cached_property
     def said(self) -> str:
@@ -92,9 +99,11 @@ class Form:
         alone = self._alone(said, text)
         if alone is not None:
             return alone
-        return (
-            "the answer is not one JSON object" if isinstance(said, list) else "there is no JSON object in the answer"
-        )
+        if isinstance(said, list):
+            return "the answer is not one JSON object"
+        choices = choices_of(self._only) if len(self.names) == 1 else []
+        listed = f"; it should be one of {', '.join(map(str, choices[:_MOST_CHOICES]))}" if choices else ""
+        return f"there is no JSON object in the answer{listed}"
 
     def _said(self, text: str) -> Any:
         """Return the JSON of a text: all of it, else the last object that has each field, else what it ends up with."""

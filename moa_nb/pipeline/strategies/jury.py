@@ -46,12 +46,12 @@ async def jury(task: Task, params: Jury, ask: Ask) -> Candidate:
     """A panel of judges (Verga et al. 2024, arXiv 2404.18796): all are asked the same, and each one's word is kept.
 
     The task is the judges' whole prompt: what is judged is quoted in it. An answer that cannot be read is asked for
-    once more, and then abstains: its place is ``None``.
+    once more, and then abstains: its place is ``None``. A judge that could not answer has an empty place.
     """
     questions = [Question(judge) for judge in ask.agents(params.judges)]
     read = parser(params.reads)
     if params.reads == "json":
         read = partial(structured, keys=tuple(task.values.get("keys", ())))
     said = await ask.each("verdicts", questions, parse=read)
-    words = [None if one is None else one.value for one in said]
+    words = ["" if one is None else one.value for one in said]
     return Candidate(json.dumps(words), "jury", value=words)

@@ -30,11 +30,18 @@ def find(request: Request) -> Task:
 
     Known material is taken as it is, and left out of the instruction along with the references that
     the turn quotes. A turn without a text of its own that asks for a summary is about the last text
-    that the conversation brought.
+    that the conversation brought. Whether a judgement is asked for, the instruction says: a text may speak of labels,
+    scores and judges.
     """
     turns = [message.content for message in request.messages if message.role == "user"]
     last = request.question or (turns[-1] if turns else "")
-    is_judged = any(message.role == "system" and _VERDICT.search(message.content) for message in request.messages)
+    quoted = [*request.references, *([request.material] if request.material else [])]
+    is_judged = any(
+        message.role == "system"
+        and _VERDICT.search(message.content)
+        and _VERDICT.search(_bared(message.content, quoted))
+        for message in request.messages
+    )
     if request.material is not None and request.material.strip():
         instruction = _without(last, [request.material, *request.references])
         if instruction == last:
@@ -50,15 +57,21 @@ def find(request: Request) -> Task:
             material = part(earlier)[1]
             if material is not None:
                 break
-    return Task(instruction, material, is_judged or bool(_VERDICT.search(last)) or _is_judging(instruction))
+    said = instruction if material is not None and _SUMMING_UP.search(instruction) else _bared(last, request.references)
+    return Task(instruction, material, is_judged or bool(_VERDICT.search(said)) or _is_judging(instruction))
+
+
+def _bared(text: str, quoted: Sequence[str]) -> str:
+    """Return ``text`` without what it quotes."""
+    for passage in sorted({one.strip() for one in quoted}, key=len, reverse=True):
+        if passage:
+            text = text.replace(passage, "\n")
+    return text
 
 
 def _without(text: str, quoted: Sequence[str]) -> str:
     """Return ``text`` without what it quotes, nor the lines that fenced it, nor what was said of them."""
-    whole = text
-    for passage in sorted({one.strip() for one in quoted}, key=len, reverse=True):
-        if passage:
-            text = text.replace(passage, "\n")
+    whole, text = text, _bared(text, quoted)
     if text == whole:
         return text
     marks = {line.strip() for line in re.findall(r"^[ \t]*\[[^\[\]\n]{1,80}\][ \t]*$", text, re.MULTILINE)}
@@ -148,12 +161,16 @@ _LABELLING = re.compile(
     r"categor(?:y|ies)|class(?:es)?)\b",
     re.IGNORECASE,
 )
+_FIELD = re.compile(r"\s*\w[\w ]{0,30}:\s")
 
 
 def _is_judging(instruction: str) -> bool:
-    if _JUDGING.search(instruction):
-        return True
-    return bool(_LABELLING.search(instruction)) and not _SUMMING_UP.search(instruction)
+    if not _SUMMING_UP.search(instruction):
+        return bool(_JUDGING.search(instruction) or _LABELLING.search(instruction))
+    # What stands beside a summary's instruction may be a text too, such as a ticket's subject.
+    lines = [line for line in instruction.split("\n") if _instructs(line) or not _FIELD.match(line)]
+    said = [one.text for line in lines if _JUDGING.search(line) for one in split(line)]
+    return any(_JUDGING.search(sentence) and _is_demand(sentence) for sentence in said)
 
 
 def part(text: str) -> tuple[str, str | None]:

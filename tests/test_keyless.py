@@ -1,0 +1,33 @@
+"""What a run would take is known without a key; a run checks its keys before it sends anything."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+import moa_nb as moa
+from moa_nb.errors import KeyRejected
+
+
+def test_an_estimate_needs_no_key() -> None:
+    """Nothing is sent, so that a price can be known before a key is bought; the run itself refuses at once."""
+    frame = pd.DataFrame({"text": ["One?", "Two?"]})
+    options = {"pipeline": "single", "aggregator": "openai:gpt-4o-mini"}
+    assert frame.moa.estimate.synthesize("text", **options).cost
+    assert moa.estimate("One?", **options).cost
+    with pytest.raises(KeyRejected, match="OPENAI_API_KEY"):
+        frame.moa.synthesize("text", **options, progress=False)
+    with pytest.raises(KeyRejected, match="OPENAI_API_KEY"):
+        moa.run("One?", **options)
+
+
+def test_a_dry_run_needs_no_key(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor does the cell that only shows what would be sent."""
+    from IPython.testing.globalipapp import start_ipython
+
+    shell = start_ipython() or __import__("IPython").get_ipython()
+    shell.run_line_magic("load_ext", "moa_nb")
+    capsys.readouterr()
+    moa.configure(aggregator="openai:gpt-4o-mini")
+    shell.run_cell_magic("moa", "--dry-run -p single", "Why?")
+    assert "$" in capsys.readouterr().out
