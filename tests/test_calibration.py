@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 import moa_nb as moa
 from moa_nb.chat import Completion
 from moa_nb.errors import SetupError
-from moa_nb.evaluation.calibration import Calibration, calibrate
-from moa_nb.evaluation.curves import apgr, apgr_interval, chance, cpt, curve, optimal
-from moa_nb.evaluation.replay import Replay
+from moa_nb.evaluation.calibration.calibration import Calibration, calibrate
+from moa_nb.evaluation.calibration.curves import apgr, apgr_interval, chance, cpt, curve, optimal
+from moa_nb.evaluation.calibration.replay import Replay
 from moa_nb.pipeline.routing import Nearest, past
 from moa_nb.testing import ChatServer, Reply
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from moa_nb import templating
 from moa_nb.errors import SetupError, UnknownName
-from moa_nb.evaluation.skills import SKILLS, flask_table, rubrics, skills, skills_of
+from moa_nb.evaluation.benchmarks.skills import SKILLS, flask_table, rubrics, skills, skills_of
 
 WANTED = ("factuality", "readability", "completeness")
 NAMES = st.lists(st.sampled_from(sorted(SKILLS)), min_size=1, unique=True)

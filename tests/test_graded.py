@@ -11,7 +11,7 @@ import pytest
 import moa_nb as moa
 from moa_nb.errors import SetupError, SpendingNotAgreed
 from moa_nb.evaluation import flask, mt_bench
-from moa_nb.evaluation.skills import SKILLS
+from moa_nb.evaluation.benchmarks.skills import SKILLS
 from moa_nb.testing import ChatServer, Reply
 
 Lab = Callable[..., None]

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moa_nb.errors import SetupError, UnknownName
-from moa_nb.evaluation.agreement import _quick_kappa, alpha, kappa
-from moa_nb.evaluation.biases import _related
-from moa_nb.evaluation.findings import Finding, resampled, share
-from moa_nb.evaluation.judge_check import JudgeCheck, judge_check
+from moa_nb.evaluation.judges.agreement import _quick_kappa, alpha, kappa
+from moa_nb.evaluation.judges.biases import _related
+from moa_nb.evaluation.judges.findings import Finding, resampled, share
+from moa_nb.evaluation.judges.judge_check import JudgeCheck, judge_check
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "mt_bench"
 COLUMNS = ["row", "first", "second", "judge", "verdict"]

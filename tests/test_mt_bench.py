@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moa_nb.errors import SetupError
-from moa_nb.evaluation.ratings import mt_mean, mt_table, mt_winrates
+from moa_nb.evaluation.benchmarks.ratings import mt_mean, mt_table, mt_winrates
 
 RECORDED = Path(__file__).parents[2] / "shared" / "data" / "mt_bench"
 recorded = pytest.mark.skipif(not RECORDED.is_dir(), reason=f"no recorded judgements at {RECORDED}")

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moa_nb.errors import SetupError, UnknownName
-from moa_nb.evaluation.preferences import preferences_of
-from moa_nb.evaluation.winrate import WinRate, lc_winrate, winrate, winrate_of
+from moa_nb.evaluation.benchmarks.preferences import preferences_of
+from moa_nb.evaluation.benchmarks.winrate import WinRate, lc_winrate, winrate, winrate_of
 
 SHARES = st.floats(0, 1, allow_nan=False)
 VERDICTS = st.sampled_from(["A", "B", "C", None])

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from moa_nb.evaluation.calibration import Calibration, calibrate
+from moa_nb.evaluation.benchmarks.graded import Graded, flask, mt_bench
+from moa_nb.evaluation.benchmarks.ratings import mt_mean, mt_table, mt_winrates
+from moa_nb.evaluation.benchmarks.skills import flask_table
+from moa_nb.evaluation.benchmarks.winrate import WinRate, lc_winrate, winrate, winrate_of
+from moa_nb.evaluation.calibration.calibration import Calibration, calibrate
+from moa_nb.evaluation.calibration.curves import apgr, apgr_interval, chance, cpt, curve, optimal
+from moa_nb.evaluation.calibration.replay import Replay
 from moa_nb.evaluation.compare import compare, estimate
-from moa_nb.evaluation.curves import apgr, apgr_interval, chance, cpt, curve, optimal
 from moa_nb.evaluation.evaluation import Evaluation
-from moa_nb.evaluation.graded import Graded, flask, mt_bench
-from moa_nb.evaluation.judge_check import JudgeCheck, judge_check
+from moa_nb.evaluation.judges.judge_check import JudgeCheck, judge_check
 from moa_nb.evaluation.metrics import metric_of
-from moa_nb.evaluation.ratings import mt_mean, mt_table, mt_winrates
-from moa_nb.evaluation.replay import Replay
-from moa_nb.evaluation.skills import flask_table
 from moa_nb.evaluation.statistics import Interval, Paired, holm, interval, paired
-from moa_nb.evaluation.winrate import WinRate, lc_winrate, winrate, winrate_of
 
 __all__ = [
     "Calibration",

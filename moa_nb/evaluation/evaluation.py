@@ -22,8 +22,8 @@ from moa_nb.evaluation.statistics import paired as compared
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from moa_nb.evaluation.judge_check import JudgeCheck
-    from moa_nb.evaluation.winrate import WinRate
+    from moa_nb.evaluation.benchmarks.winrate import WinRate
+    from moa_nb.evaluation.judges.judge_check import JudgeCheck
     from moa_nb.frames.run import FrameRun
 
 __all__ = ["Evaluation"]
@@ -86,7 +86,7 @@ class Evaluation:
             )
             raise UnknownName(msg)
         if self.judgements is not None and len(self.judgements.columns):
-            from moa_nb.evaluation.judge_check import is_of_pairs
+            from moa_nb.evaluation.judges.judge_check import is_of_pairs
 
             if is_of_pairs(self.judgements, self.pipelines, len(self.answers)) != (self.unit == "points"):
                 msg = f"quality is 'points' of verdicts on pairs, and 'rating' of ratings: {self.unit!r} does not fit"
@@ -287,7 +287,7 @@ class Evaluation:
         return self._check()
 
     def _check(self, labels: Any = None, makers: Mapping[str, Sequence[str]] | None = None) -> JudgeCheck:
-        from moa_nb.evaluation.judge_check import judge_check
+        from moa_nb.evaluation.judges.judge_check import judge_check
 
         assert self.judgements is not None
         return judge_check(self.judgements, self.answers, labels=labels, makers=makers or self._makers or None)
@@ -307,7 +307,7 @@ class Evaluation:
         Raises:
             SetupError: fewer than 30 rows, or which other is meant is not said.
         """
-        from moa_nb.evaluation.winrate import lc_winrate
+        from moa_nb.evaluation.benchmarks.winrate import lc_winrate
 
         others = [name for name in self.pipelines if name != model]
         against = (

@@ -13,6 +13,7 @@ import pandas as pd
 from moa_nb.engine import Estimate, current
 from moa_nb.errors import MoaError, SetupError, UnknownName, nearest
 from moa_nb.evaluation import judging
+from moa_nb.evaluation.benchmarks.turns import column_of
 from moa_nb.evaluation.contestants import Contestant, named, on, own, refuse_idle, taken, texts
 from moa_nb.evaluation.contests import Asked, Contests, Exhibit, Ratings, contenders
 from moa_nb.evaluation.evaluation import Evaluation
@@ -20,7 +21,6 @@ from moa_nb.evaluation.judging import Judge
 from moa_nb.evaluation.metrics import Metric, metric_of
 from moa_nb.evaluation.metrics import scores as measured
 from moa_nb.evaluation.spending import Purse, longest, together
-from moa_nb.evaluation.turns import column_of
 from moa_nb.frames import spoken
 from moa_nb.frames.execution import Execution
 from moa_nb.frames.rows import MissingPolicy, Questions

@@ -29,8 +29,8 @@ from gsm8k_six_models import PRICES, STRONG, WEAK, agents, sums_hold
 
 import moa_nb as moa
 from moa_nb.errors import SetupError
-from moa_nb.evaluation.curves import apgr, apgr_interval, chance, cpt, curve, optimal
-from moa_nb.evaluation.replay import Replay
+from moa_nb.evaluation.calibration.curves import apgr, apgr_interval, chance, cpt, curve, optimal
+from moa_nb.evaluation.calibration.replay import Replay
 from moa_nb.pipeline.routing import Nearest
 
 MMLU = GSM8K.parents[1] / "routing" / "mmlu_correctness.csv.gz"

@@ -28,8 +28,8 @@ import pandas as pd
 
 import moa_nb as moa
 from moa_nb.chat import Completion, Usage
-from moa_nb.evaluation.calibration import calibrate
-from moa_nb.evaluation.curves import apgr
+from moa_nb.evaluation.calibration.calibration import calibrate
+from moa_nb.evaluation.calibration.curves import apgr
 from moa_nb.pipeline.parse import number
 from moa_nb.pipeline.routing import Nearest
 from moa_nb.pipeline.vote import normalised

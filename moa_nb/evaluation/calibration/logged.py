@@ -10,7 +10,7 @@ import pandas as pd
 
 from moa_nb.engine import current
 from moa_nb.errors import MoaError, SetupError, UnknownName
-from moa_nb.evaluation.gates import CLOSED
+from moa_nb.evaluation.calibration.gates import CLOSED
 from moa_nb.evaluation.metrics import scores as measured
 from moa_nb.frames.run import FrameRun
 from moa_nb.pipeline.candidate import Task

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from moa_nb.errors import SetupError, UnknownName, nearest
-from moa_nb.evaluation.length_control import control
-from moa_nb.evaluation.preferences import Column, Floats, numbers, preferences_of, shares
+from moa_nb.evaluation.benchmarks.length_control import control
+from moa_nb.evaluation.benchmarks.preferences import Column, Floats, numbers, preferences_of, shares
 
 __all__ = ["WinRate", "lc_winrate", "winrate", "winrate_of"]
 

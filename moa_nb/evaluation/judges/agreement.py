@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from moa_nb.errors import SetupError
-from moa_nb.evaluation.findings import Finding, resampled
-from moa_nb.evaluation.outcomes import PEOPLE
+from moa_nb.evaluation.judges.findings import Finding, resampled
+from moa_nb.evaluation.judges.outcomes import PEOPLE
 
 __all__ = ["agreements", "alpha", "kappa"]
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moa_nb.evaluation.findings import Finding, share
+from moa_nb.evaluation.judges.findings import Finding, share
 from moa_nb.evaluation.statistics import Interval, figure, paired
 from moa_nb.tokens.families import family_of
 

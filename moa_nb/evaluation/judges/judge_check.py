@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from moa_nb.errors import SetupError, UnknownName, nearest
-from moa_nb.evaluation import biases
-from moa_nb.evaluation.agreement import agreements
-from moa_nb.evaluation.findings import Finding
-from moa_nb.evaluation.outcomes import labelled, of_ratings, of_verdicts, rated
+from moa_nb.evaluation.judges import biases
+from moa_nb.evaluation.judges.agreement import agreements
+from moa_nb.evaluation.judges.findings import Finding
+from moa_nb.evaluation.judges.outcomes import labelled, of_ratings, of_verdicts, rated
 from moa_nb.panels.tables import TableDisplay, table
 
 __all__ = ["JudgeCheck", "is_of_pairs", "judge_check"]

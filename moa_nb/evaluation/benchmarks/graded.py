@@ -13,15 +13,15 @@ from moa_nb.chat import Message
 from moa_nb.engine import Estimate, current
 from moa_nb.errors import SetupError
 from moa_nb.evaluation import judging
+from moa_nb.evaluation.benchmarks.ratings import mt_mean, mt_table
+from moa_nb.evaluation.benchmarks.skills import flask_table, rubrics, skills_of
+from moa_nb.evaluation.benchmarks.skills import skills as read_skills
+from moa_nb.evaluation.benchmarks.turns import column_of, listed, rights_of
 from moa_nb.evaluation.contestants import named, own, refuse, refuse_idle
 from moa_nb.evaluation.contests import Asked, Conversations, Exhibit, Ratings
 from moa_nb.evaluation.judging import Judge
 from moa_nb.evaluation.points import table
-from moa_nb.evaluation.ratings import mt_mean, mt_table
-from moa_nb.evaluation.skills import flask_table, rubrics, skills_of
-from moa_nb.evaluation.skills import skills as read_skills
 from moa_nb.evaluation.spending import Purse, longest, together
-from moa_nb.evaluation.turns import column_of, listed, rights_of
 from moa_nb.frames.execution import Execution
 from moa_nb.frames.run import FrameRun
 from moa_nb.frames.verbs import Synthesize

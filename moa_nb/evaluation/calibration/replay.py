@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 
 from moa_nb.errors import SetupError
-from moa_nb.evaluation.gates import Thresholds, gates_of
+from moa_nb.evaluation.calibration.gates import Thresholds, gates_of
 from moa_nb.evaluation.statistics import Interval, figure, interval
 from moa_nb.panels.figures import dollars
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.spec import Pipeline
 
 if TYPE_CHECKING:
-    from moa_nb.evaluation.calibration import Calibration
+    from moa_nb.evaluation.calibration.calibration import Calibration
     from moa_nb.frames.run import FrameRun
 
 __all__ = ["Figures", "Replay"]
@@ -152,7 +152,7 @@ class Replay:
         >>> replay.scores.shape, replay.quality.shape
         ((3, 1), (3, 2))
         """
-        from moa_nb.evaluation.logged import logged
+        from moa_nb.evaluation.calibration.logged import logged
 
         scores, quality, costs = logged(
             runs, presets.load(pipeline), reference=reference, metric=metric, quality=quality, scores=scores
@@ -272,7 +272,7 @@ class Replay:
         >>> found.pipeline.params.accept_above, round(found.fit.strong_share, 2)
         ((0.2,), 0.33)
         """
-        from moa_nb.evaluation.calibration import calibrated
+        from moa_nb.evaluation.calibration.calibration import calibrated
 
         return calibrated(
             self,

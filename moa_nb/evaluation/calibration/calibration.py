@@ -15,7 +15,7 @@ from moa_nb.evaluation.statistics import figure
 from moa_nb.panels.figures import dollars
 
 if TYPE_CHECKING:
-    from moa_nb.evaluation.replay import Figures, Replay
+    from moa_nb.evaluation.calibration.replay import Figures, Replay
     from moa_nb.pipeline.spec import Pipeline
 
 __all__ = ["Calibration", "calibrate", "calibrated"]
