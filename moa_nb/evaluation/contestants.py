@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from moa_nb.errors import SetupError
+from moa_nb.errors import SetupError, UnknownName, nearest
 from moa_nb.frames import report as reports
 from moa_nb.frames.run import FrameRun
 from moa_nb.frames.texts import series
@@ -16,7 +16,7 @@ from moa_nb.options import RunOptions, refuse_unknown
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.spec import Pipeline
 
-__all__ = ["Contestant", "named", "on", "own", "refuse", "refuse_idle", "taken", "texts"]
+__all__ = ["Contestant", "column_of", "named", "on", "own", "refuse", "refuse_idle", "taken", "texts"]
 
 _KNOWN = ("cost", "seconds", "prompt_tokens", "completion_tokens")
 """What a frame of answers may say of each row beside the answer."""
@@ -181,3 +181,22 @@ def refuse_idle(options: RunOptions, runs: Sequence[RunOptions]) -> None:
         if options.get(option) is not None and runs and not any(option in one for one in runs):
             msg = f"none of these pipelines asks for ${role}, so {option!r} has nothing to fill"
             raise SetupError(msg)
+
+
+def column_of(data: pd.DataFrame, name: Hashable) -> pd.Series[Any]:
+    """Return a column.
+
+    Raises:
+        SetupError: there is none.
+    """
+    if not isinstance(data, pd.DataFrame):
+        msg = f"a benchmark takes a DataFrame, a row a conversation, not {type(data).__name__}"
+        raise SetupError(msg)
+    if name not in data.columns:
+        msg = f"the frame has no column {name!r}; {nearest(str(name), map(str, data.columns))}"
+        raise UnknownName(msg)
+    found = data[name]
+    if isinstance(found, pd.DataFrame):
+        msg = f"the frame has {found.shape[1]} columns named {name!r}: rename one"
+        raise SetupError(msg)
+    return found

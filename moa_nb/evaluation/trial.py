@@ -13,8 +13,7 @@ import pandas as pd
 from moa_nb.engine import Estimate, current
 from moa_nb.errors import MoaError, SetupError, UnknownName, nearest
 from moa_nb.evaluation import judging
-from moa_nb.evaluation.benchmarks.turns import column_of
-from moa_nb.evaluation.contestants import Contestant, named, on, own, refuse_idle, taken, texts
+from moa_nb.evaluation.contestants import Contestant, column_of, named, on, own, refuse_idle, taken, texts
 from moa_nb.evaluation.contests import Asked, Contests, Exhibit, Ratings, contenders
 from moa_nb.evaluation.evaluation import Evaluation
 from moa_nb.evaluation.judging import Judge

@@ -16,8 +16,8 @@ from moa_nb.evaluation import judging
 from moa_nb.evaluation.benchmarks.ratings import mt_mean, mt_table
 from moa_nb.evaluation.benchmarks.skills import flask_table, rubrics, skills_of
 from moa_nb.evaluation.benchmarks.skills import skills as read_skills
-from moa_nb.evaluation.benchmarks.turns import column_of, listed, rights_of
-from moa_nb.evaluation.contestants import named, own, refuse, refuse_idle
+from moa_nb.evaluation.benchmarks.turns import listed, rights_of
+from moa_nb.evaluation.contestants import column_of, named, own, refuse, refuse_idle
 from moa_nb.evaluation.contests import Asked, Conversations, Exhibit, Ratings
 from moa_nb.evaluation.judging import Judge
 from moa_nb.evaluation.points import table

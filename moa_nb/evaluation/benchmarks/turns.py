@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import pandas as pd
 
-from moa_nb.errors import SetupError, UnknownName, nearest
+from moa_nb.errors import SetupError
+from moa_nb.evaluation.contestants import column_of
 
-__all__ = ["column_of", "listed", "rights_of"]
-
-
-def column_of(data: pd.DataFrame, name: Hashable) -> pd.Series[Any]:
-    """Return a column.
-
-    Raises:
-        SetupError: there is none.
-    """
-    if not isinstance(data, pd.DataFrame):
-        msg = f"a benchmark takes a DataFrame, a row a conversation, not {type(data).__name__}"
-        raise SetupError(msg)
-    if name not in data.columns:
-        msg = f"the frame has no column {name!r}; {nearest(str(name), map(str, data.columns))}"
-        raise UnknownName(msg)
-    found = data[name]
-    if isinstance(found, pd.DataFrame):
-        msg = f"the frame has {found.shape[1]} columns named {name!r}: rename one"
-        raise SetupError(msg)
-    return found
+__all__ = ["listed", "rights_of"]
 
 
 def listed(data: pd.DataFrame, columns: Any) -> list[list[str]]:
