@@ -614,9 +614,11 @@ def test_the_index_of_contests_is_that_of_its_tuples() -> None:
 
 
 CHILD = """
-import sys
+import signal, sys
 import pandas as pd
 import moa_nb as moa
+# Who starts tests in the background may have them ignore interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 moa.configure(providers={"lab": {"base_url": sys.argv[1], "concurrency": 8}}, aggregator="lab:a", ask_above_calls=10_000)
 frame = pd.DataFrame({"question": [f"Question {number}?" for number in range(60)]})
 pipelines = {name: moa.Pipeline(strategy="layers", name=name, layers=[[f"lab:{name}"]]) for name in "az"}
@@ -661,8 +663,11 @@ def test_a_process_that_ends_in_the_middle_goes_on(server: ChatServer, tmp_path:
         assert reached.wait(60)
         time.sleep(0.5)  # what was answered is committed within a twentieth of a second
         process.send_signal(getattr(signal, how))
-        _, error = process.communicate(timeout=60)
-        over.set()
+        try:
+            _, error = process.communicate(timeout=60)
+        finally:
+            over.set()
+            process.kill()
         server.on(model, answer)
         assert process.returncode != 0
         assert ("only the rest is asked" in error) == (how == "SIGINT")
