@@ -15,6 +15,7 @@ import moa_nb as moa
 from moa_nb import settings
 from moa_nb.testing import ChatServer
 
+
 def pytest_configure() -> None:
     """Interrupts interrupt: who starts tests in the background may have them ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
