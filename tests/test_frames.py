@@ -941,6 +941,9 @@ def test_the_bar_moves_and_shows_the_figures(
     """The bar shows rows, failures, cached calls, dollars so far and in the end, and really moves."""
     from moa_nb.frames import bar
 
+    # A quick run's rate has more digits, and a line of 80 characters no room for all figures then.
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("LINES", "50")
     monkeypatch.setattr(bar, "_is_live", lambda: True)
     use(lab, models=PRICES, provider={"concurrency": 2})
     texts(2).moa.synthesize("q", budget=1000, **quiet())
