@@ -108,10 +108,7 @@ def _draw(axes: Axes, shown: pd.DataFrame, across: scatter.Scale, measure: str, 
     for some, colour, inside in ((shown[~shown["is_front"]], GREY, "white"), (ahead, BLUE, BLUE)):
         if some.empty:
             continue
-        reach = [
-            (some["quality"] - some["low"]).clip(lower=0).fillna(0).to_numpy(),
-            (some["high"] - some["quality"]).clip(lower=0).fillna(0).to_numpy(),
-        ]
+        known = some.dropna(subset=["low", "high"])
         some.plot(
             kind="scatter",
             x="across",
@@ -124,7 +121,7 @@ def _draw(axes: Axes, shown: pd.DataFrame, across: scatter.Scale, measure: str, 
             edgecolors=colour,
             linewidths=1.4,
         )
-        axes.errorbar(some["across"], some["quality"], yerr=reach, fmt="none", ecolor=colour, elinewidth=3, alpha=0.35)
+        axes.vlines(known["across"], known["low"], known["high"], colors=colour, linewidth=3, alpha=0.35)
     axes.set_xlim(across.low, across.high)
     axes.set_ylim(min(ends) - room, max(ends) + room)
     # The front goes on to the right: whoever pays more gets at least this.
