@@ -528,3 +528,11 @@ def test_agreement_is_a_share_and_says_what_agreed_says(data: Any, made: Any, n:
         assert one.agreement(several) == pytest.approx(1.0)
     if read:
         assert all(any(one.voted(read)[name] == row[name] for row in read) for name in one.names)
+
+
+def test_a_label_that_is_none_is_answered_with_those_that_are() -> None:
+    """What an agent is told of a wrong label names the labels; of other forms, that an object is missing."""
+    assert form({"mood": ["good", "bad"]}).mistakes("So so.") == (
+        "there is no JSON object in the answer; it should be one of good, bad"
+    )
+    assert form({"n": int, "why": str}).mistakes("So so.") == "there is no JSON object in the answer"

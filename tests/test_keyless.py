@@ -31,3 +31,13 @@ def test_a_dry_run_needs_no_key(capsys: pytest.CaptureFixture[str]) -> None:
     moa.configure(aggregator="openai:gpt-4o-mini")
     shell.run_cell_magic("moa", "--dry-run -p single", "Why?")
     assert "$" in capsys.readouterr().out
+
+
+def test_a_comparison_is_priced_without_a_key() -> None:
+    """Pipelines and their judge are priced together before a key is bought; the comparison itself refuses at once."""
+    frame = pd.DataFrame({"text": ["The mill closed in May. It was old.", "It rained. The river rose."]})
+    said = {"judge": "openai:gpt-4o-mini", "instruction": "Summarize in one sentence"}
+    estimate = moa.compare.estimate(frame, "text", ["single", "moa-lite"], **said)
+    assert estimate.cost
+    with pytest.raises(KeyRejected, match="OPENAI_API_KEY"):
+        moa.compare(frame, "text", ["single", "moa-lite"], progress=False, **said)

@@ -113,7 +113,7 @@ def estimate(
     pipelines: Sequence[str | Pipeline] | Mapping[str, Contestant] = (),
     **said: Any,
 ) -> Estimate:
-    """Return what ``compare`` would take, its judges included; nothing is sent. It is also ``compare.estimate``.
+    """Return what ``compare`` would take, its judges included; nothing is sent, and no key is needed. It is also ``compare.estimate``.
 
     Args:
         data: as in ``compare``.
@@ -126,7 +126,7 @@ def estimate(
     """
     refuse(compare, said)
     said.pop("progress", None)
-    return Trial.of(data, column, pipelines, **said).estimate()
+    return Trial.of(data, column, pipelines, keys=False, **said).estimate()
 
 
 estimate.__signature__ = inspect.signature(compare).replace(return_annotation=Estimate)  # type: ignore[attr-defined]  # shown by inspect

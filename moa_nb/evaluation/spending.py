@@ -31,8 +31,10 @@ class Purse:
     """Of all of them; ``None`` where nobody gave one."""
 
     @classmethod
-    def of(cls, runs: Sequence[RunOptions]) -> Purse:
+    def of(cls, runs: Sequence[RunOptions], *, keys: bool = True) -> Purse:
         """Return the purse of runs with these options: all are planned, so that what is wrong is said before anything is sent.
+
+        Without ``keys`` they are only to be priced, for which nobody needs one.
 
         Raises:
             SetupError: something is wrong or missing.
@@ -40,7 +42,7 @@ class Purse:
         engine = current()
 
         async def planned() -> list[Plan]:
-            return [await engine.plan(Options(**options)) for options in runs]
+            return [await engine.plan(Options(**options), keys=keys) for options in runs]
 
         plans = engine.finish(planned())
         return cls(plans, next((plan.budget for plan in plans if plan.budget is not None), None))

@@ -79,9 +79,10 @@ class Trial:
         sample: int | None = None,
         seed: int = 0,
         na: MissingPolicy = "skip",
+        keys: bool = True,
         **options: Unpack[RunOptions],
     ) -> Trial:
-        """Return a comparison that can be run.
+        """Return a comparison that can be run; without ``keys`` it can only be priced.
 
         Raises:
             SetupError: something is wrong or missing.
@@ -120,7 +121,7 @@ class Trial:
             options,
             "" if column is None else str(column),
         )
-        trial.purse = Purse.of(trial._all_options())
+        trial.purse = Purse.of(trial._all_options(), keys=keys)
         return trial
 
     def _all_options(self) -> list[RunOptions]:

@@ -19,6 +19,7 @@ from moa_nb.pipeline import presets
 from moa_nb.pipeline.ask import Ask, Choices
 from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.layer import Outcome
+from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.result import Call, Layer
 from moa_nb.pipeline.spec import Pipeline, Resolver, Roles
@@ -111,7 +112,6 @@ class Explanation:
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:
         from moa_nb.panels.tables import table
-        from moa_nb.pipeline.plain import to_plain
 
         rows = [(step.name, step.asked, _span(step.n_calls), "; ".join(step.sees)) for step in self.steps]
         shown = table(rows, ["layer", "who is asked", "calls", "sees"], caption=self.headline)

@@ -23,8 +23,7 @@ from moa_nb.pipeline.parse import Parser, boolean, label, labels, number, rating
 
 __all__ = ["Form", "form"]
 
-_MOST_MISTAKES = 5
-_MOST_CHOICES = 20
+_MOST_MISTAKES, _MOST_CHOICES = 5, 20
 """That are told at once."""
 
 _LONGEST = 60
