@@ -310,7 +310,7 @@ def test_an_interrupt_aborts_the_cells_that_wait(kernel: Kernel, server: ChatSer
 
 def test_an_error_aborts_the_cells_that_wait(kernel: Kernel, server: ChatServer) -> None:
     """A run that fails raises, so that Run All stops there."""
-    server.on("gamma", Reply.bad_request("no such thing"))
+    server.on("gamma", Reply.bad_request("no such thing", delay=1.0))  # the other cell has come by then
     first = kernel.start("%%moa -p single\nfails, others wait")
     second = kernel.start("print('must not run')")
     assert kernel.wait(first).error.startswith("UsageError: ")
