@@ -695,6 +695,19 @@ def test_only_time_ends_the_asking(server: ChatServer) -> None:
     assert 90.0 < clock.now <= 100.0
 
 
+def test_what_breaks_off_late_is_asked_for_again(server: ChatServer) -> None:
+    """The seconds for which a service worked on an answer are no part of ``retry_seconds``, unless it hung."""
+
+    async def use(gateway: Gateway) -> Completion:
+        return await gateway.complete(question())
+
+    server.on("a", Reply.fault(502, delay=0.4), "fine")
+    assert through(lab_settings(server, retry_seconds=0.2), use).attempts == 2
+    server.on("a", Reply.hanging(), "fine")
+    with pytest.raises(ServiceError, match="in time"):
+        through(lab_settings(server, timeout=0.4, retry_seconds=0.2), use)
+
+
 def test_a_wait_that_the_service_asks_for_is_not_held_against_it(server: ChatServer) -> None:
     """``Retry-After`` on a 503 is honoured, and does not use up ``retry_seconds``."""
     server.on("a", *[Reply.fault(503, headers={"Retry-After": "30"})] * 3, "fine")

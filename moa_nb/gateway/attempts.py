@@ -257,10 +257,11 @@ class Attempts:
         base_url = call.route.base_url
         if fault.status is not None:
             self._answering.add(base_url)
-        if call.fault is None:
-            call.failing_since = call.began
-        call.fault = fault
         now = self._clock()
+        if call.fault is None:
+            # A long answer that breaks off at last is asked for again; one that hung has held the others up enough.
+            call.failing_since = call.began if fault.kind == "timeout" else now
+        call.fault = fault
         decision = self._retry.decide(
             fault,
             attempt=call.attempts,

@@ -77,7 +77,8 @@ class RetryPolicy:
         Args:
             fault: what happened.
             attempt: 1 after the first attempt.
-            failing_seconds: since this call's first fault, waits that the service asked for left out.
+            failing_seconds: since this call's first fault (with the time that it hung, if it did), waits that the service
+                asked for left out.
             ever_answered: whether this server has answered any call of this session.
         """
         if fault.kind in {"final", "moved"}:
