@@ -326,7 +326,7 @@ def test_new_settings_take_effect_and_leave_no_connections_behind(server: ChatSe
         import gc
 
         gc.collect()
-        (place,) = engine.current()._places.values()
+        (place,) = engine.current()._connections._places.values()
         return len(place.gateways)
 
     assert engine.current().finish(count()) <= 2

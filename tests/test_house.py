@@ -62,7 +62,7 @@ DOORS = {
 
 OWNERS = {
     "aiohttp": ("gateway/", "testing/wire.py"),
-    "jinja2": ("templating.py",),
+    "jinja2": ("templating/",),
     "sqlite3": ("store/",),
     "dask": ("frames/dask/",),
     "distributed": ("frames/dask/",),

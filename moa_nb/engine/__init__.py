@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from moa_nb.engine.engine import Engine, arun, current, estimate, run
+from moa_nb.engine.engine import Engine, current
 from moa_nb.engine.forecast import Estimate
 from moa_nb.engine.plan import Plan
+from moa_nb.engine.single import arun, estimate, run
 
 __all__ = ["Engine", "Estimate", "Plan", "arun", "current", "estimate", "run"]

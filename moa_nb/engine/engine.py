@@ -1,4 +1,4 @@
-"""Runs: from options and a prompt to a result."""
+"""The engine: one a process, with a loop of its own, a store, and the runs that go on on them."""
 
 from __future__ import annotations
 
@@ -10,43 +10,33 @@ import secrets
 import threading
 import time
 import warnings
-import weakref
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from moa_nb import settings as configuration
-from moa_nb import templating
-from moa_nb.chat import Completion, Message, Request, conversation
+from moa_nb.chat import Completion, Request
 from moa_nb.engine import collector
-from moa_nb.engine.forecast import Estimate, make_estimate
+from moa_nb.engine.bookkeeping import run_rows
+from moa_nb.engine.connections import Connections
 from moa_nb.engine.loop import Job, Loop, on_kernel_loop, ticking
-from moa_nb.engine.plan import Options, Plan, check_conversation, make_plan, prompt_template
+from moa_nb.engine.plan import Options, Plan, make_plan
 from moa_nb.engine.roles import Cast, cast
-from moa_nb.errors import MoaError, SetupError
-from moa_nb.gateway import Gateway, Http
-from moa_nb.options import RunOptions, refuse_unknown, spelled_out
+from moa_nb.engine.task import make_task
+from moa_nb.errors import MoaError
+from moa_nb.gateway import Gateway
 from moa_nb.pipeline.agreement import agreement_of
 from moa_nb.pipeline.candidate import Task
-from moa_nb.pipeline.forms import Form, form
+from moa_nb.pipeline.forms import Form
 from moa_nb.pipeline.layer import Ticket
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.result import Result
 from moa_nb.pipeline.settling import finished
 from moa_nb.settings import Settings, services_with_keys
 from moa_nb.store import Store, StoreWarning
-from moa_nb.store.runs import LedgerRow, RunRow
 
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-__all__ = ["Engine", "arun", "current", "estimate", "run"]
+__all__ = ["Engine", "current", "make_task", "new_run_id", "stop"]
 
 _T = TypeVar("_T")
-
-Prompt = str | Message | Iterable[Message | Mapping[str, str]]
-"""A text, or a conversation."""
 
 _DAY = 86_400.0
 """Seconds."""
@@ -58,38 +48,13 @@ _CAST_SECONDS = 5.0
 """How long a look for local servers holds."""
 
 
-class _Place:
-    """What one event loop has: its connections, and a gateway for the settings that hold."""
-
-    def __init__(self) -> None:
-        self._connections: dict[Path | None, Http] = {}
-        """By the file of certificates that they trust."""
-        self.gateway: Gateway | None = None
-        """That of the latest settings."""
-        self.gateways: weakref.WeakValueDictionary[int, Gateway] = weakref.WeakValueDictionary()
-        """That one, and those of runs that began under earlier settings and go on."""
-
-    def http(self, ca_file: Path | None) -> Http:
-        """Return the connections that trust these certificates besides the system's."""
-        if ca_file not in self._connections:
-            self._connections[ca_file] = Http(ca_file)
-        return self._connections[ca_file]
-
-    async def close(self) -> None:
-        """Return once all connections are closed."""
-        for http in self._connections.values():
-            await http.close()
-
-
 class Engine:
     """Runs pipelines: one loop in a thread of its own, one store, one gateway a loop."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._loop: Loop | None = None
-        self._places: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Place] = weakref.WeakKeyDictionary()
-        self._visits: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, int] = weakref.WeakKeyDictionary()
-        """Runs that go on on loops other than the engine's own."""
+        self._connections = Connections()
         self._stores: dict[str, Store] = {}
         self._cast: tuple[Settings, tuple[str, ...], float, Cast] | None = None
         self.asked: dict[str, tuple[Plan, Task]] = {}
@@ -120,16 +85,7 @@ class Engine:
 
     def gateway(self, settings: Settings) -> Gateway:
         """Return the gateway of the running loop."""
-        loop = asyncio.get_running_loop()
-        place = self._places.get(loop)
-        if place is None:
-            place = self._places[loop] = _Place()
-        known = place.gateways.get(id(settings))
-        if known is None:
-            # It lives as long as these settings hold or a plan made under them does.
-            known = place.gateways[id(settings)] = Gateway(settings, self.store(settings), place.http(settings.ca_file))
-            place.gateway = known
-        return known
+        return self._connections.gateway(settings, self.store)
 
     async def cast(self, settings: Settings, gateway: Gateway) -> Cast:
         """Return who answers; a look for local servers holds for a few seconds."""
@@ -162,7 +118,7 @@ class Engine:
         """
         if _is_loop_running() and _is_in_kernel_mode(coroutine):
             try:
-                result = on_kernel_loop(self._visit(coroutine), tick)
+                result = on_kernel_loop(self._connections.visit(coroutine), tick)
             finally:
                 coroutine.close()  # where it never began
         else:
@@ -175,7 +131,7 @@ class Engine:
         if self._loop is not None and self._loop.is_current:
             return await coroutine
         if _is_in_kernel_mode(coroutine):
-            task = asyncio.get_running_loop().create_task(self._visit(coroutine))
+            task = asyncio.get_running_loop().create_task(self._connections.visit(coroutine))
             try:
                 await ticking(task)
             except asyncio.CancelledError:
@@ -186,17 +142,6 @@ class Engine:
             result = await self.start(coroutine).wait_async()
         self.complain()
         return result
-
-    async def _visit(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
-        """Return the coroutine's result; on a loop that is somebody else's nothing is left open behind it."""
-        loop = asyncio.get_running_loop()
-        self._visits[loop] = self._visits.get(loop, 0) + 1
-        try:
-            return await coroutine
-        finally:
-            self._visits[loop] -= 1
-            if not self._visits[loop]:
-                await self.aclose()
 
     def complain(self) -> None:
         """Return nothing; warn, on the caller's thread, of what went wrong with the store."""
@@ -295,18 +240,12 @@ class Engine:
                 keys = b"".join(bytes.fromhex(call.key) for call in record.result.calls if call.key)
                 self.store(plan.settings).add_run(*run_rows(record.result, kind, task.question, began), keys)
 
-    async def aclose(self) -> None:
-        """Return once the connections of the running loop are closed."""
-        place = self._places.pop(asyncio.get_running_loop(), None)
-        if place is not None:
-            await place.close()
-
     def close(self) -> None:
         """Return once the loop has ended, the connections are closed and everything is written."""
         with self._lock:
             loop, self._loop = self._loop, None
         if loop is not None:
-            loop.stop(self.aclose())
+            loop.stop(self._connections.close())
         for store in self._stores.values():
             store.close()
         self._stores.clear()
@@ -315,51 +254,6 @@ class Engine:
 def new_run_id() -> str:
     """Return a run's name: the time, and enough chance that no two are alike."""
     return time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(3)
-
-
-def run_rows(result: Result, kind: str, title: str, began: float) -> tuple[RunRow, list[LedgerRow], dict[str, Any]]:
-    """Return a run as the store keeps it: its row, a ledger row for each model, its record."""
-    calls = result.calls
-    row = RunRow(
-        id=result.run_id,
-        at=began,
-        kind=kind,
-        pipeline=result.pipeline,
-        state="stopped" if result.stop_reason == "stopped" else "done" if result.error is None else "failed",
-        title=" ".join(title.split())[:120],
-        calls=len(calls),
-        cached=sum(call.cached for call in calls),
-        failed=sum(not call.ok for call in calls),
-        prompt_tokens=result.usage.prompt_tokens,
-        completion_tokens=result.usage.completion_tokens,
-        cost=result.cost,
-        saved=result.saved,
-        seconds=result.seconds,
-    )
-    return row, ledger_rows(result), result.to_record()
-
-
-def ledger_rows(result: Result) -> list[LedgerRow]:
-    """Return what each model of a run took; cached answers count their tokens as saved, not as used."""
-    rows = []
-    for model in dict.fromkeys(call.model for call in result.calls):
-        calls = [call for call in result.calls if call.model == model]
-        paid = [call for call in calls if not call.cached]
-        costs = [call.cost for call in paid if call.cost is not None]
-        rows.append(
-            LedgerRow(
-                model=model,
-                calls=len(calls),
-                cached=len(calls) - len(paid),
-                prompt_tokens=sum(call.usage.prompt_tokens or 0 for call in paid),
-                completion_tokens=sum(call.usage.completion_tokens or 0 for call in paid),
-                cost=sum(costs),
-                saved=sum(call.saved or 0.0 for call in calls),
-                saved_tokens=sum(call.usage.total_tokens or 0 for call in calls if call.cached),
-                unpriced=sum(call.ok and call.cost is None for call in paid),
-            ),
-        )
-    return rows
 
 
 def _is_in_kernel_mode(coroutine: Coroutine[Any, Any, Any]) -> bool:
@@ -419,125 +313,3 @@ def _forget() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
-
-
-# What users call ---------------------------------------------------------------------------------
-
-
-def make_task(
-    prompt: Prompt, template: str | None = None, values: Mapping[str, Any] | None = None, schema: Any = None
-) -> Task:
-    """Return the task of a prompt; with a template, a text becomes its ``{{ text }}``; with a schema it is told.
-
-    Raises:
-        SetupError: the prompt is empty, the template cannot be rendered, or the schema cannot be used.
-    """
-    if template is not None:
-        if not isinstance(template, str):
-            msg = f"template takes Jinja source or a template's name, not {template!r:.80}"
-            raise SetupError(msg)
-        if values is not None and not isinstance(values, Mapping):
-            msg = f"values takes a mapping of names to values, not {values!r:.80}"
-            raise SetupError(msg)
-        if not isinstance(prompt, str):
-            msg = "a template takes a text, not a conversation"
-            raise SetupError(msg)
-        rendered = prompt_template(template).render({**(values or {}), "text": prompt})
-        task = Task(conversation(rendered), material=prompt if prompt.strip() else None)
-    else:
-        try:
-            task = Task(conversation(prompt))
-        except ValueError as error:
-            raise SetupError(str(error)) from None
-        except (TypeError, AttributeError):
-            msg = f"a prompt is a text, or messages such as {{'role': 'user', 'content': '...'}}, not {prompt!r:.80}"
-            raise SetupError(msg) from None
-    check_conversation(task.conversation)
-    return task if schema is None else _filling_in(task, form(schema))
-
-
-def _filling_in(task: Task, wanted: Form) -> Task:
-    """Return the task whose latest message of the user says the form that is wanted."""
-    told = templating.load("form").render({"fields": wanted.said})
-    latest = max(place for place, message in enumerate(task.conversation) if message.role == "user")
-    turns = [*task.conversation]
-    turns[latest] = Message("user", f"{turns[latest].content}\n\n{told}")
-    return replace(task, conversation=tuple(turns), material=task.material or task.question, form=wanted)
-
-
-@spelled_out
-def run(
-    prompt: Prompt,
-    *,
-    template: str | None = None,
-    values: Mapping[str, Any] | None = None,
-    schema: Any = None,
-    **options: Unpack[RunOptions],
-) -> Result:
-    """Return the result of a pipeline on one text or conversation.
-
-    Args:
-        prompt: a text, or messages: ``[{"role": "user", "content": "..."}]``.
-        template: Jinja source or a template's name; ``{{ text }}`` is the prompt.
-        values: what else the template may use.
-        schema: what the answer must be: a pydantic model, a dict of names to types, or a JSON schema. The fields are
-            then the result's ``value``, as plain data; ``Review(**result.value)`` makes a model of them.
-        **options: ``pipeline`` (a name or a ``Pipeline``), ``models`` (who proposes, as
-            ``provider:model``), ``aggregator``, ``samples``, ``layers``, ``temperature``,
-            ``max_tokens``, ``budget`` (dollars), ``cache`` (``use``, ``refresh``, ``off``), ``mode`` (``live``, ``batch``).
-
-    Raises:
-        SetupError: something is wrong or missing; nothing was sent.
-        MoaError: there is no answer; ``error.result`` has what was finished.
-
-    >>> text = "The mill closed in May. Forty people lost their work. The town bought the mill."
-    >>> run("Summarize in one sentence: " + text, models=["offline:lead"], aggregator="offline:consensus").text
-    'The mill closed in May.'
-    """
-    refuse_unknown(run, options)
-    engine = current()
-    return engine.finish(_run(engine, make_task(prompt, template, values, schema), Options(**options)))
-
-
-@spelled_out
-async def arun(
-    prompt: Prompt,
-    *,
-    template: str | None = None,
-    values: Mapping[str, Any] | None = None,
-    schema: Any = None,
-    **options: Unpack[RunOptions],
-) -> Result:
-    """Return what ``run`` returns, awaited: ``await moa.arun("text")`` in a cell or a coroutine."""
-    refuse_unknown(arun, options)
-    engine = current()
-    return await engine.finish_async(_run(engine, make_task(prompt, template, values, schema), Options(**options)))
-
-
-async def _run(engine: Engine, task: Task, options: Options) -> Result:
-    plan = await engine.plan(options, task.form)
-    return await engine.answer_and_keep(plan, task, engine.new_record(plan, task), kind="text")
-
-
-@spelled_out
-def estimate(
-    prompt: Prompt,
-    *,
-    template: str | None = None,
-    values: Mapping[str, Any] | None = None,
-    schema: Any = None,
-    **options: Unpack[RunOptions],
-) -> Estimate:
-    """Return what ``run`` would take at most: calls, tokens, dollars, rendered prompts. Nothing is sent.
-
-    >>> estimate("Hello", pipeline="moa-lite", models=["offline:lead"], aggregator="offline:lead").n_calls
-    2
-    """
-    refuse_unknown(estimate, options)
-    engine = current()
-    return engine.finish(_estimate(engine, make_task(prompt, template, values, schema), Options(**options)))
-
-
-async def _estimate(engine: Engine, task: Task, options: Options) -> Estimate:
-    plan = await engine.plan(options, task.form, keys=False)
-    return await make_estimate(plan, task, engine.gateway(plan.settings))

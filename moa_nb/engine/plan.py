@@ -11,7 +11,6 @@ from numbers import Integral, Real
 from typing import Any, get_args
 
 from moa_nb import templating
-from moa_nb.chat import Message
 from moa_nb.engine.roles import Cast
 from moa_nb.errors import PipelineError, SetupError, nearest
 from moa_nb.gateway import Budget, Gateway
@@ -354,15 +353,3 @@ def prompt_template(text: str) -> templating.Template:
     """
     is_source = "{" in text or any(character.isspace() for character in text)
     return templating.parse(text) if is_source else templating.load(text)
-
-
-def check_conversation(messages: Iterable[Message]) -> None:
-    """Return nothing if the user's latest message says something.
-
-    Raises:
-        SetupError: it is empty.
-    """
-    latest = [message.content for message in messages if message.role == "user"]
-    if not latest or not latest[-1].strip():
-        msg = "there is no text to answer: the prompt is empty"
-        raise SetupError(msg)

@@ -8,31 +8,24 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from moa_nb.chat import Completion
 from moa_nb.errors import SetupError
-from moa_nb.store import batches, conversations, ledger, place, recipes, runs, schema, upkeep, versions
+from moa_nb.store import batches, conversations, ledger, recipes, runs, schema, upkeep, versions
+from moa_nb.store.file import StoreFile
 from moa_nb.store.index import Index
+from moa_nb.store.memory import Memory
 from moa_nb.store.writer import Note, Write, Writer
 
 __all__ = ["Store", "StoreWarning"]
 
 _T = TypeVar("_T")
 
-_MEMORY_ONLY = "this session keeps its answers in memory only"
-
 
 class StoreWarning(UserWarning):
     """The store cannot keep what it should; the run goes on without."""
-
-
-class _Kept(NamedTuple):
-    completion: Completion
-    model: str
-    at: float
 
 
 class Store:
@@ -45,66 +38,18 @@ class Store:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._inode = 0
-        self._is_broken = False
-        self._complaints: list[str] = []
-        self._memory: dict[bytes, _Kept] = {}
+        self._file = StoreFile(path)
+        self._memory = Memory()
         self._writer: Writer | None = None
         self._noted: threading.Event | None = None
         """Of the latest note."""
-        self._index: Index | None = None
-        connection = None if path is None else self._open(path)
-        if connection is not None:
-            self._index = Index(connection)
+        connection = self._file.open()
+        self._index = None if connection is None else Index(connection)
         self._connection: sqlite3.Connection | None = connection or schema.in_memory()
-
-    def _open(self, path: Path) -> sqlite3.Connection | None:
-        try:
-            connection, has_log = self._opened(path)
-        except (sqlite3.Error, OSError) as error:
-            self._give_up(f"the store {path} cannot be used ({error}); {_MEMORY_ONLY}")
-            return None
-        if not has_log:
-            self._complaints.append(f"the file system of {path} has no write-ahead log; the store works, but slower")
-        return connection
-
-    def _opened(self, path: Path) -> tuple[sqlite3.Connection, bool]:
-        self._inode = place.inode(path)
-        try:
-            opened = schema.connect(path)
-        except schema.Damaged as error:
-            aside = place.set_aside(path, self._inode)
-            if aside is not None:
-                self._complaints.append(
-                    f"the store {path} was damaged ({error}): it is set aside as {aside.name}, and a new one begun"
-                )
-            opened = schema.connect(path)
-        self._inode = place.inode(path)
-        return opened
-
-    def _give_up(self, text: str) -> None:
-        # Kept, not issued: this may be the writer's thread, and threads print into the wrong cell.
-        if not self._is_broken:
-            self._is_broken = True
-            self._complaints.append(text)
-
-    def _fail(self, error: Exception, done: str) -> None:
-        if self._is_broken:
-            return
-        text = f"the store {self.path} cannot be {done} ({error}); {_MEMORY_ONLY}"
-        if schema.is_damage(error) and self.path is not None:
-            try:
-                aside = place.set_aside(self.path, self._inode)
-            except OSError:
-                aside = None  # still open, where an open file cannot be renamed
-            if aside is not None:
-                text += f", and the file is set aside as {aside.name}"
-        self._give_up(text)
 
     def complaint(self) -> str | None:
         """Return what went wrong since the last time this was asked, in one line; ``None`` if nothing did."""
-        texts, self._complaints = self._complaints, []
-        return "; ".join(texts) or None
+        return self._file.complaint()
 
     # Completions ------------------------------------------------------------------------------
 
@@ -123,7 +68,7 @@ class Store:
             with self._lock:
                 return self._index.find(key)
         except sqlite3.Error as error:
-            self._fail(error, "read")
+            self._file.fail(error, "read")
             return None
 
     async def put(self, key: bytes, completion: Completion, model: str = "") -> None:
@@ -142,8 +87,8 @@ class Store:
             model: ``provider:model`` as asked, which ``clear`` can name; the service's own name if empty.
         """
         model = model or completion.model
-        if self._index is None or self._is_broken:
-            self._memory[key] = _Kept(_as_cached(completion), model, time.time())
+        if self._index is None or self._file.is_broken:
+            self._memory.keep(key, completion, model)
             kept()
             return
         writer = self._writer or self._start()
@@ -158,14 +103,14 @@ class Store:
 
     def _not_written(self, error: Exception, group: Sequence[Write]) -> None:
         for write in group:
-            self._memory[write.key] = _Kept(_as_cached(write.completion), write.model, time.time())
-        self._fail(error, "written")
+            self._memory.keep(write.key, write.completion, write.model)
+        self._file.fail(error, "written")
 
     def _note(self, write: Callable[[sqlite3.Connection], None]) -> None:
         """Return at once; ``write`` is called on the writer's thread, once what was put before is committed."""
         if self._index is None:
             self._do(write)
-        elif not self._is_broken:
+        elif not self._file.is_broken:
             self._noted = threading.Event()
             (self._writer or self._start()).put(Note(functools.partial(self._try, write), self._noted))
 
@@ -176,7 +121,7 @@ class Store:
         except (sqlite3.Error, OSError):
             raise
         except Exception as error:
-            self._complaints.append(f"the store cannot keep this run ({type(error).__name__}: {error})")
+            self._file.complain(f"the store cannot keep this run ({type(error).__name__}: {error})")
         return None
 
     def _await_notes(self) -> None:
@@ -358,7 +303,7 @@ class Store:
     @property
     def keeps_batches(self) -> bool:
         """Whether what is written outlives this process."""
-        return self._index is not None and not self._is_broken
+        return self._index is not None and not self._file.is_broken
 
     def add_batch(self, row: batches.BatchRow) -> bool | None:
         """Return whether a batch may be handed in, and is written down; ``None`` where nothing can be written.
@@ -392,7 +337,7 @@ class Store:
     def held(self) -> upkeep.Held:
         """Return what is kept, and where."""
         if self._index is None or self.path is None:
-            return upkeep.Held(None, 0, _held_in(self._memory))
+            return upkeep.Held(None, 0, self._memory.held())
         return upkeep.Held(self.path, upkeep.size(self.path), self._do(upkeep.held) or ())
 
     def clear(self, *, older_than: float | None = None, model: str | None = None) -> upkeep.Cleared:
@@ -401,15 +346,9 @@ class Store:
         Runs and ledger stay.
         """
         before = None if older_than is None else time.time() - older_than
-        gone = [
-            key
-            for key, known in self._memory.items()
-            if (before is None or known.at < before) and (model is None or known.model == model)
-        ]
-        for key in gone:
-            del self._memory[key]
+        gone = self._memory.forget(before=before, model=model)
         n, freed = self._delete(lambda connection: upkeep.delete_where(connection, before=before, model=model))
-        return upkeep.Cleared(n + len(gone), freed)
+        return upkeep.Cleared(n + gone, freed)
 
     def forget_older_than(self, seconds: float) -> int:
         """Return how many completions and runs were deleted because they are older; the ledger keeps what they cost."""
@@ -438,7 +377,7 @@ class Store:
             with self._lock:
                 return self._try(action, self._connection)
         except (sqlite3.Error, OSError) as error:
-            self._fail(error, "used")
+            self._file.fail(error, "used")
         return None
 
     def close(self) -> None:
@@ -459,17 +398,3 @@ def _unreadable(run_id: str, error: ValueError) -> SetupError:
 def _resolve(done: asyncio.Future[None]) -> None:
     if not done.done():
         done.set_result(None)
-
-
-def _as_cached(completion: Completion) -> Completion:
-    return replace(completion, cached=True, attempts=0, queued_seconds=0.0, first_token_seconds=None)
-
-
-def _held_in(memory: dict[bytes, _Kept]) -> tuple[upkeep.Holding, ...]:
-    models: dict[str, list[_Kept]] = {}
-    for known in memory.values():
-        models.setdefault(known.model, []).append(known)
-    return tuple(
-        upkeep.Holding(model, len(some), min(one.at for one in some), sum(len(one.completion.text) for one in some))
-        for model, some in models.items()
-    )
