@@ -134,8 +134,10 @@ def gravest(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return min(flat, key=lambda one: _GRAVITY.index(one.kind) if isinstance(one, MoaError) else -1)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: object, known: Iterable[str]) -> str:
     """Return a half sentence that names the likeliest of ``known``, or all of them when few.
+
+    What is no text is like none of them.
 
     >>> nearest("debat", ["debate", "single"])
     "did you mean 'debate'?"
@@ -144,7 +146,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """
     names = list(dict.fromkeys(known))
     lowered = {candidate.lower(): candidate for candidate in names}
-    close = get_close_matches(name.lower(), lowered, n=1, cutoff=0.6)
+    close = get_close_matches(name.lower() if isinstance(name, str) else "", lowered, n=1, cutoff=0.6)
     if close:
         return f"did you mean {lowered[close[0]]!r}?"
     if not names:

@@ -175,6 +175,8 @@ def test_a_series_has_the_same_verbs() -> None:
         ({}, SetupError, "which column"),
         ({"column": "qq"}, UnknownName, "did you mean 'q'"),
         ({"column": ["q"]}, SetupError, "one column"),
+        ({"column": pd.Series(["a", "d"], name="q")}, SetupError, "by its name, not as a Series: 'q'"),
+        ({"column": "q", "template": "Summarize this"}, TemplateError, "the same of every row: put in what differs"),
         ({"column": "two"}, SetupError, "2 columns named 'two'"),
         ({"template": "{{ two }}"}, SetupError, "2 columns named 'two'"),
         ({"template": "{{ row['two'] }}"}, SetupError, "2 columns named 'two'"),
@@ -267,7 +269,7 @@ def test_missing_texts_may_be_passed_or_refused(lab: ChatServer) -> None:
     frame.moa.synthesize("a", instruction="Say", na="pass", **quiet())
     assert lab.count("alpha") == 4
     for arguments in ({"column": "a"}, {"template": "{{ a }}"}, {"template": "{{ row['a'] }}"}):
-        with pytest.raises(SetupError, match="1 rows have no text, the first at 'r2'"):
+        with pytest.raises(SetupError, match="1 row has no text, at 'r2'"):
             frame.moa.synthesize(**arguments, na="raise", progress=False)
     assert lab.count("alpha") == 4
 
@@ -376,6 +378,8 @@ def test_frames_go_on_as_usual(lab: ChatServer) -> None:
         "judge: b",
         "judge: c",
     ]
+    with pytest.raises(TypeError, match=r"neither pickled nor copied: keep run\.values"):
+        pickle.dumps(moa.last())
     groups = {key: group.moa.synthesize("q", **quiet()).to_list() for key, group in frame.groupby("g")}
     assert groups == {1: ["judge: a", "judge: b"], 2: ["judge: c"]}
     for other in (copy.copy(frame), copy.deepcopy(frame), pickle.loads(pickle.dumps(frame)), frame.iloc[::-1]):
@@ -389,8 +393,15 @@ def test_looking_at_the_accessor_does_nothing(lab: ChatServer) -> None:
     code = (
         "import sys, pandas as pd, moa_nb\n"
         "frame = pd.DataFrame({'q': ['a']})\n"
+        "def told(verbs, name):\n"
+        "    try:\n"
+        "        getattr(verbs, name)\n"
+        "    except AttributeError as error:\n"
+        "        return str(error)\n"
         "assert hasattr(frame, 'moa') and hasattr(frame.moa, 'start') and not hasattr(frame.moa, 'nothing')\n"
-        "[getattr(frame.moa, name) for name in dir(frame.moa)]; repr(frame.moa)\n"
+        "[getattr(frame.moa, name) for name in dir(frame.moa)]\n"
+        "assert 'moa has no \\'sumarize\\'; did you mean \\'summarize\\'?' in told(frame.moa, 'sumarize')\n"
+        "assert repr(frame.moa).startswith('<Accessor of a DataFrame: synthesize, extract, classify')\n"
         "assert not hasattr(frame.index, 'moa')\n"
         "heavy = {'aiohttp', 'jinja2', 'pydantic', 'IPython', 'tqdm', 'moa_nb.engine'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -684,9 +695,13 @@ def test_a_trace_has_one_row_whole(lab: ChatServer) -> None:
     assert [call.text for call in run.trace(1).calls] == ["alpha: b", "beta: b", "judge: b"]
     assert run.trace(-2).text == run.trace(0).text == "judge: a"
     assert "alpha: b" in run.trace(1).layers[1].calls[0].prompt[0].content
-    for position, words in ((3, "skipped"), (4, "there are 4"), (-5, "there are 4")):
+    for position, words in ((3, "skipped"), (4, "there are 4"), (-5, "there are 4"), ("a", "no row 'a'"), (1.5, "1.5")):
         with pytest.raises(UnknownName, match=words):
-            run.trace(position)
+            run.trace(position)  # type: ignore[arg-type]  # two of them are mistakes
+    with pytest.raises(SetupError, match="below is a number from 0 to 1, not 'half'"):
+        run.review(below="half")  # type: ignore[arg-type]  # likewise
+    with pytest.raises(UnknownName, match="no run 5; there are: "):
+        moa.recall(5)  # type: ignore[arg-type]  # likewise
     assert lab.count() == 0
 
 

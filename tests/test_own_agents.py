@@ -17,7 +17,7 @@ from moa_nb.engine import current
 from moa_nb.engine.plan import Options
 from moa_nb.engine.recipe import Recipe
 from moa_nb.engine.replay import replay
-from moa_nb.errors import BudgetExceeded, RowError, SetupError
+from moa_nb.errors import BudgetExceeded, RowError, SetupError, UnknownName
 from moa_nb.frames.figures import view_of_run
 from moa_nb.frames.run import RowsFailed
 from moa_nb.gateway import Budget, Gateway
@@ -55,6 +55,37 @@ def joined(prompt: str, references: tuple[str, ...]) -> str:
 def alone(function: Callable[..., Any]) -> moa.Pipeline:
     """Return the pipeline of one function."""
     return moa.Pipeline(layers=[[function]])
+
+
+# Mistakes -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", [lambda: "x", lambda prompt, history: "x", lambda **said: "x"])
+def test_a_function_that_cannot_be_called_ends_the_run(function: Callable[..., Any]) -> None:
+    """No other row would fare better; what is wrong within a function is a row's affair."""
+    with pytest.raises(
+        SetupError, match=r"cannot be called as an agent: .*; it gets the prompt, and by name"
+    ) as raised:
+        ROWS.moa.synthesize("text", pipeline=alone(function))
+    assert "\n" not in str(raised.value)
+    with pytest.raises(RowError, match="raised TypeError: two lines"):
+        moa.run("Hello", pipeline=alone(torn))
+
+
+def torn(prompt: str) -> str:
+    """Raise in two lines."""
+    raise TypeError("two\nlines")
+
+
+def test_a_function_is_registered_under_a_name() -> None:
+    """Without the brackets the decorator says how it is written; an unknown name is told how to register it."""
+    with pytest.raises(SetupError, match=r"write it as @moa\.agent\('joined'\)"):
+        moa.agent(joined)  # type: ignore[arg-type]  # the mistake
+    writer("wry")
+    with pytest.raises(
+        UnknownName, match=r"no function 'zzz'; there are: wry\. Register one with @moa\.agent\('zzz'\)"
+    ):
+        functions.find("zzz")
 
 
 # Names --------------------------------------------------------------------------------------------

@@ -220,6 +220,38 @@ def test_a_strategy_that_returns_no_candidate_is_named(server: ChatServer, lab: 
         moa.run(QUESTION, pipeline=moa.Pipeline(strategy="textual"))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda ask, agent: ask.one("one", "lab:a"), "strategies ask a moa.Agent, .* not 'lab:a'"),
+        (lambda ask, agent: ask.each("one", ["lab:a"]), r"ask.each takes moa.Question\(agent\), .* not 'lab:a'"),
+        (lambda ask, agent: ask.each("one", [moa.Question("lab:a")]), "ask.each takes"),  # type: ignore[arg-type]  # the mistake
+        (lambda ask, agent: ask.one("one", agent, see="a text"), "see= takes a list of answers, .* not 'a text'"),
+        (lambda ask, agent: ask.one("one", agent, see=moa.Candidate("x", "a")), "see= takes a list of answers"),
+        (lambda ask, agent: late(ask.one("one", agent)), r"returned coroutine: .* as `await ask.one\(...\)` gives one"),
+    ],
+)
+def test_what_is_asked_wrongly_is_told_in_one_line(
+    server: ChatServer, lab: Lab, wrong: Callable[[Any, moa.Agent], Any], words: str
+) -> None:
+    """The estimate says so too, and nothing is sent."""
+
+    @moa.strategy("wrong", params=Relay)
+    async def strategy(task: moa.Task, params: Relay, ask: moa.Ask) -> Any:
+        return await wrong(ask, params.last)
+
+    for run in (moa.estimate, moa.run):
+        with pytest.raises(PipelineError, match=words) as raised:
+            run(QUESTION, pipeline=moa.Pipeline(strategy="wrong"))
+        assert "\n" not in str(raised.value)
+    assert server.count() == 0
+
+
+async def late(answer: Any) -> Any:
+    """Return what nobody awaited."""
+    return answer
+
+
 # Strategies in a package --------------------------------------------------------------------------
 
 PACKAGE = '''

@@ -49,6 +49,9 @@ def test_every_preset_loads_and_names_roles_only(name: str) -> None:
         ('strategy = "layrs"\n[[layers]]\nagents = ["lab:a"]', "did you mean 'layers'"),
         ('name = "x"\n[[layers]]\nagents = ["lab:a"]', "named by its file"),
         ("layers = ", "not valid TOML"),
+        ('[[layer]]\nagents = ["lab:a"]', "did you mean 'layers'"),
+        ('[[layers]]\nagent = ["lab:a"]', "did you mean 'agents'"),
+        ("layers = 5", "layers: Input should be a list"),
         ('[[layers]]\nagents = [{name = "x"}]', "needs a model"),
         ('[[layers]]\nagents = ["lab:a"]\ntemperature = 3', "temperature"),
     ],
@@ -58,6 +61,18 @@ def test_a_mistake_names_file_key_and_the_nearest(text: str, words: str) -> None
     with pytest.raises((PipelineError, UnknownName)) as raised:
         preset(text)
     assert words in str(raised.value)
+
+
+def test_a_file_of_windows_is_read() -> None:
+    """Its mark of the encoding is no part of the text, and its lines end as they like."""
+    assert preset('\ufeff[[layers]]\r\nagents = ["$strong"]\r\n').strategy == "layers"
+
+
+@pytest.mark.parametrize("strategy", [None, 5])
+def test_a_strategy_is_named_by_a_text(strategy: Any) -> None:
+    """What is none is refused as any unknown name."""
+    with pytest.raises(UnknownName, match=f"no strategy {strategy}; there are: "):
+        moa.Pipeline(strategy=strategy)
 
 
 def test_a_projects_pipeline_wins_over_ours() -> None:

@@ -301,7 +301,7 @@ def test_a_recipe_without_a_pipeline_is_refused(server: ChatServer, lab: Lab) ->
     broken = {
         "it has no pipeline": {"pipelines": {}},
         "cannot be read: ": {"pipelines": {"moa-lite": "[["}},
-        "'layers' is missing": {"pipelines": {"moa-lite": "lairs = 1"}},
+        "unknown key 'lairs'; did you mean 'layers'": {"pipelines": {"moa-lite": "lairs = 1"}},
     }
     for said, changes in broken.items():
         recipe = Recipe.from_record({**whole.to_record(), **changes})

@@ -76,6 +76,26 @@ def test_pyproject_and_folders_above_are_read(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.chdir("deep/er")
     assert current().pipeline == "single"
     assert settings.project_folder() == Path.cwd().parents[1]
+    monkeypatch.chdir("../..")
+    project('[tool.moa-nb]\npipeline = "single"', "pyproject.toml")
+    with pytest.raises(SettingsError, match=r"\[tool\.moa-nb\] sets nothing; write it as \[tool\.moa_nb\]"):
+        current()
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_file_in_another_encoding_is_told_so(encoding: str) -> None:
+    """As editors on Windows may write it."""
+    Path("moa.toml").write_text('pipeline = "grüße"', encoding)
+    with pytest.raises(SettingsError, match=r"moa\.toml is no text in UTF-8: save it anew with that encoding"):
+        current()
+
+
+def test_the_example_of_a_models_name_is_one() -> None:
+    """A provider's name gets a model's behind it, not another provider's before it."""
+    project('[providers.lab]\nbase_url = "http://x"')
+    for model, shown in {"lab": "lab:NAME", "lab:": "lab:NAME", "gpt-4o": "lab:gpt-4o"}.items():
+        with pytest.raises(UnknownName, match=f"as in '{shown}', not '{model}'"):
+            current().provider(model)
 
 
 def test_a_changed_file_counts_at_once() -> None:
@@ -101,6 +121,8 @@ def test_a_changed_file_counts_at_once() -> None:
         ('providers = "lab"', "providers:"),
         ("budget = -1", "budget: input should be greater than or equal to 0 (got -1)"),
         ("budget = inf", "budget: input should be a finite number"),
+        ("budget = true", "budget: this takes a number, not true"),
+        ('[models."lab:a"]\nprompt_price = false', "prompt_price: this takes a number, not false"),
         ("timeout = nan", "timeout: input should be a finite number"),
         ("timeout = 0", "timeout: input should be greater than 0"),
         ("concurrency = 1.5", "concurrency: input should be a valid integer"),

@@ -240,6 +240,11 @@ def test_nested_values_are_arrows_where_that_is_wanted(lab: Lab, server: ChatSer
         (lambda verbs: verbs.classify("t", ["a", "A "]), "each once and unlike the others"),
         (lambda verbs: verbs.classify("t", ["a"]), "at least two"),
         (lambda verbs: verbs.classify("t", "ab"), "labels are a list"),
+        (lambda verbs: verbs.classify("t", pd.DataFrame({"a": ["b", "c"]})), "labels are a list"),
+        (lambda verbs: verbs.classify("t"), "classify as what"),
+        (lambda verbs: verbs.filter("t", pd.Series([True, False])), "condition is a text"),
+        (lambda verbs: verbs.prefer("t", "u", 3), "criterion is a text"),
+        (lambda verbs: verbs.prefer(pd.Series(["a"], name="t"), pd.Series(["b"], name="u")), "by its name"),
         (lambda verbs: verbs.score("t", ""), "the criterion is empty"),
         (lambda verbs: verbs.score("t", "x", scale=(5, 1)), "a scale is the least and the greatest"),
         (lambda verbs: verbs.filter("t", " "), "the condition is empty"),
@@ -251,8 +256,19 @@ def test_nested_values_are_arrows_where_that_is_wanted(lab: Lab, server: ChatSer
 def test_what_makes_no_sense_is_refused_in_one_line(speak: Callable[[Any], Any], why: str, lab: Lab) -> None:
     """Before anything is asked, with what to do."""
     lab()
-    with pytest.raises(SetupError, match=why):
+    with pytest.raises(SetupError, match=why) as raised:
         speak(pd.DataFrame({"t": ["one"], "u": ["two"]}).moa)
+    assert "\n" not in str(raised.value)
+
+
+def test_labels_may_come_from_a_column(lab: Lab, server: ChatServer) -> None:
+    """As ``unique`` and numpy return them."""
+    lab()
+    server.on("*", '{"label": "bug"}')
+    frame = pd.DataFrame({"t": ["one"]})
+    known = pd.Series(["bug", "praise", "bug"])
+    for labels in (known.unique(), known.to_numpy(object)[:2], known.astype("category").unique()):
+        assert frame.moa.classify("t", labels, pipeline="single").cat.categories.tolist() == ["bug", "praise"]
 
 
 # Preferences --------------------------------------------------------------------------------------

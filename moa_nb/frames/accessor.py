@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import pandas as pd
 
+from moa_nb.errors import nearest
 from moa_nb.frames import dask_hook
 from moa_nb.options import refuse_unknown, spelled_out
 
@@ -51,6 +52,10 @@ class Verbs(Generic[_Series, _Frame]):
 
     def __init__(self, data: pd.DataFrame | pd.Series[Any], do: Callable[..., Any]) -> None:
         self._data, self._do = data, do
+
+    def __repr__(self) -> str:
+        verbs = ", ".join(name for name, member in vars(Verbs).items() if name[0] != "_" and callable(member))
+        return f"<{type(self).__name__} of a {type(self._data).__name__}: {verbs}>"
 
     @spelled_out
     def synthesize(
@@ -417,6 +422,13 @@ class Accessor(Verbs["pd.Series[Any]", pd.DataFrame]):
             msg = "moa works on a DataFrame or a Series"
             raise AttributeError(msg)  # noqa: TRY004 - what pandas asks of accessors
         super().__init__(data, _become("finish"))
+
+    if not TYPE_CHECKING:  # to which a misspelt verb is one that is not there
+
+        def __getattr__(self, name: str) -> Any:
+            known = [] if name[0] == "_" else [one for one in dir(self) if one[0] != "_"]
+            msg = f"moa has no {name!r}" + (f"; {nearest(name, known)}" if known else "")
+            raise AttributeError(msg, name=name, obj=None)  # or Python would guess a second time
 
     @property
     def start(self) -> Verbs[FrameRun, FrameRun]:

@@ -56,13 +56,21 @@ class Frame:
         try:
             is_there = column in self._data.columns
         except TypeError:
-            msg = f"one column is asked at a time, not {column!r}: a template takes several"
+            if isinstance(column, pd.Series):
+                msg = f"a column is given by its name, not as a Series: {column.name!r:.60}"
+            else:
+                msg = (
+                    f"one column is asked at a time, not {' '.join(repr(column).split()):.60}: a template takes several"
+                )
             raise SetupError(msg) from None
         if not is_there:
             raise self.unknown(str(column))
         found = self._data[column]
         if isinstance(found, pd.DataFrame):
-            msg = f"the frame has {found.shape[1]} columns named {column!r}: rename one"
+            mend = "rename one"
+            if self._data.columns.nlevels > 1:
+                mend = f"give the whole name, as in {self._data.columns[self._data.columns.get_loc(column)][0]!r}"
+            msg = f"the frame has {found.shape[1]} columns named {column!r}: {mend}"
             raise SetupError(msg)
         return Column(found)
 

@@ -110,15 +110,16 @@ class Pairs:
         if isinstance(data, pd.Series):
             msg = "two columns are compared, and a Series has one: take the frame, df.moa.prefer('a', 'b')"
             raise SetupError(msg)
+        frame = Frame(data)
+        first, second = frame.named(a), frame.named(b)
         if a == b:
             msg = f"two columns are compared, and {a!r} is one: name another"
             raise SetupError(msg)
         if TIE in (a, b):
             msg = f"a column called {TIE!r} could not be told from a tie: rename it"
             raise SetupError(msg)
-        frame = Frame(data)
         about = None if question is None else frame.named(question)
-        pairs = cls(frame, frame.named(a), frame.named(b), about, asking, na, form, fence_secret())
+        pairs = cls(frame, first, second, about, asking, na, form, fence_secret())
         check_missing(pairs.first.lacking | pairs.second.lacking, na, frame.index)
         return pairs
 

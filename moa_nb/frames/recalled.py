@@ -50,7 +50,7 @@ def recall(run_id: str) -> Result | FrameRun:
     """
     engine = current()
     store = engine.store(configuration.current())
-    row = store.run(run_id)
+    row = store.run(run_id) if isinstance(run_id, str) else None
     if row is None:
         msg = f"no run {run_id!r}; {nearest(run_id, [known.id for known in store.runs(1000)])}"
         raise UnknownName(msg)

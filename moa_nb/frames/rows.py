@@ -178,7 +178,9 @@ def check_missing(lacking: Mask, na: MissingPolicy, index: pd.Index[Any]) -> Non
         raise SetupError(msg)
     if na == "raise" and lacking.any():
         first = index[int(np.argmax(lacking))]
-        msg = f"{int(lacking.sum())} rows have no text, the first at {first!r}: na='skip' leaves them missing"
+        n_lacking = int(lacking.sum())
+        rows = "1 row has no text," if n_lacking == 1 else f"{n_lacking} rows have no text, the first"
+        msg = f"{rows} at {first!r}: na='skip' leaves {'it' if n_lacking == 1 else 'them'} missing"
         raise SetupError(msg)
 
 
@@ -255,10 +257,15 @@ def _templated(
     """Return what rows say by a template, and which of them lack a value that it uses.
 
     Raises:
-        TemplateError: it uses a variable that no column is named like.
+        TemplateError: it uses a variable that no column is named like, or no column at all.
     """
     own = {"row"} if frame.has_row else set()
-    template.check([*frame.names, *({"text"} if text is not None else ()), *own])
+    known = [*frame.names, *({"text"} if text is not None else ()), *own]
+    template.check(known)
+    if known and template.variables.isdisjoint(known) and "{%" not in template.source:  # an include may use some
+        example = "text" if text is not None else next(filter(str.isidentifier, frame.unique), "column")
+        msg = f"template {template.name!r} says the same of every row: put in what differs, as in {{{{ {example} }}}}"
+        raise TemplateError(msg)
     used = {} if text is None else {"text": text}
     for variable in template.variables & set(frame.names) - own - set(used):
         used[variable] = frame[variable]

@@ -9,6 +9,7 @@ import sys
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -250,7 +251,13 @@ class FrameRun:
             below: rows whose agents agree less than this, in [0, 1]; degraded and failed rows are there in any case.
 
         A row has its position, its agreement, why it is there, the answer, and what each proposer said.
+
+        Raises:
+            SetupError: ``below`` is no number.
         """
+        if not isinstance(below, Real):
+            msg = f"below is a number from 0 to 1, not {below!r:.40}"
+            raise SetupError(msg)
         self._compare()
         execution = self._execution
 
@@ -284,12 +291,12 @@ class FrameRun:
             UnknownName: there is no such row, or it was not asked.
         """
         n_rows = len(self._execution.outcomes)
-        if not -n_rows <= position < n_rows:
+        if not isinstance(position, Integral) or not -n_rows <= position < n_rows:
             found = self._index.get_indexer_for(pd.Index([position]))
-            where = f"; the label {position} is at {found[0]}" if len(found) and found[0] >= 0 else ""
-            msg = f"no row {position}: there are {n_rows}, counted from 0{where}"
+            where = f"; the label {position!r} is at {found[0]}" if len(found) and found[0] >= 0 else ""
+            msg = f"no row {position!r}: there are {n_rows}, counted from 0{where}"
             raise UnknownName(msg)
-        position %= n_rows
+        position = int(position) % n_rows
         if self._execution.why_not is not None:
             msg = f"this run cannot be made again: {self._execution.why_not}"
             raise SetupError(msg)
@@ -418,6 +425,13 @@ class FrameRun:
             msg = "this run still goes on: wait() for it, or stop() it, and then retry"
             raise SetupError(msg)
         return FrameRun(self._execution.again()).start()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Raise: a run belongs to the process that asks."""
+        msg = (
+            f"a run can be neither pickled nor copied: keep run.values and run.report, or moa.recall({self.id!r}) later"
+        )
+        raise TypeError(msg)
 
     def __repr__(self) -> str:
         why = f" ({self._execution.error})" if self._execution.error else ""

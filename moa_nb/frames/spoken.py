@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
+import numpy as np
 import pandas as pd
 from pydantic import Field as Bounds
 
@@ -74,7 +75,7 @@ def extract(
 ) -> Spoken:
     """Return the verb ``extract`` and its rows."""
     if schema is None:
-        msg = "extract what? Give a schema, such as {'price': float, 'mood': ['good', 'bad']}, or a pydantic model"
+        msg = "extract what? Give schema={'price': float, 'mood': ['good', 'bad']}, or a pydantic model"
         raise SetupError(msg)
     if nested not in {"object", "arrow"}:
         msg = f"nested is 'object' or 'arrow', not {nested!r}"
@@ -148,8 +149,9 @@ def holds(
 
 def prefer(data: _Data, a: Hashable, b: Hashable, criterion: str, *, question: Hashable, na: MissingPolicy) -> Spoken:
     """Return the verb ``prefer`` and its pairs."""
+    told = _words("criterion", criterion, None).strip() if criterion != "" else ""
     wanted = form({"better": ["A", "B", TIE]})
-    asking = Asking.named("rows/prefer", criterion=criterion.strip(), fields=wanted.said)
+    asking = Asking.named("rows/prefer", criterion=told, fields=wanted.said)
     pairs = Pairs.of(data, a, b, question=question, asking=asking, na=na, form=wanted)
     return Prefer(wanted, (a, b)), pairs
 
@@ -167,12 +169,17 @@ def _words(name: str, said: Any, instead: str | None) -> str:
         SetupError: that is nothing.
     """
     if not isinstance(said, str):
-        msg = f"{name} is a text, not {said!r:.60}"
+        msg = f"{name} is a text, not {_one_line(said)}"
         raise SetupError(msg)
     if not said.strip():
         msg = f"the {name} is empty: " + (f"leave it out {instead}" if instead else "say it in a few words")
         raise SetupError(msg)
     return said
+
+
+def _one_line(said: Any) -> str:
+    """Return what was said, as an error shows it."""
+    return f"{' '.join(repr(said).split()):.60}"
 
 
 def _labels(labels: Any) -> dict[str, str]:
@@ -181,8 +188,13 @@ def _labels(labels: Any) -> dict[str, str]:
     Raises:
         SetupError: they are none, too few, or two of them alike.
     """
+    if labels is None:
+        msg = "classify as what? Give labels=['praise', 'bug'], or a mapping of names to what they mean"
+        raise SetupError(msg)
+    if isinstance(labels, np.ndarray | pd.api.extensions.ExtensionArray):
+        labels = labels.tolist()  # as Series.unique() returns them
     if isinstance(labels, str) or not isinstance(labels, Mapping | Sequence | pd.Index | pd.Series):
-        msg = f"labels are a list of names, or a mapping of names to what they mean, not {labels!r:.60}"
+        msg = f"labels are a list of names, or a mapping of names to what they mean, not {_one_line(labels)}"
         raise SetupError(msg)
     known = dict(labels) if isinstance(labels, Mapping) else dict.fromkeys(labels, "")
     for name, about in known.items():

@@ -130,9 +130,10 @@ class Ask:
             BudgetExceeded: one of them could not be paid, once the others are over.
             SetupError: at once, whatever the others do.
         """
+        _check_seen(see)
         asked = self.resolve(agents)
         if min_ok > len(asked):
-            msg = f"{name}: min_ok is {min_ok}, but only {len(asked)} agents are asked"
+            msg = f"{name}: min_ok is {min_ok}, and asked are only {len(asked)}"
             raise PipelineError(msg)
         given = _NOTHING if values is None else values
         questions = [Question(agent, see, template, place, values=given) for agent in asked]
@@ -156,9 +157,16 @@ class Ask:
     ) -> list[Candidate | None]:
         """Return an answer to each question, asked side by side; ``None`` for one that has none.
 
-        What failed is in the record. ``LayerFailed`` or the like is raised only where not one has an answer.
+        What failed is in the record. ``LayerFailed`` or the like is raised only where not one has an answer, and
+        ``PipelineError`` where one is no question.
         """
-        answers = await self._each(name, list(questions), parse, 1, patience, aside=aside)
+        asked = list(questions)
+        for question in asked:
+            if not isinstance(question, Question) or not isinstance(question.agent, Agent):
+                msg = f"{name}: ask.each takes moa.Question(agent), of one of what ask.agents(...) returns, not {question!r:.60}"
+                raise PipelineError(msg)
+            _check_seen(question.see)
+        answers = await self._each(name, asked, parse, 1, patience, aside=aside)
         if answers and not any(isinstance(answer, Candidate) for answer in answers):
             raise _too_few(name, answers, 0, 1)
         return [answer if isinstance(answer, Candidate) else None for answer in answers]
@@ -334,6 +342,21 @@ class Ask:
             self.flags["n_unparsed"] = self.flags.get("n_unparsed", 0) + ask.flags["n_unparsed"]
         # Its inner prompts are its own affair: whoever goes on with its dialogue goes on from what it was asked.
         return replace(answer, agent=agent.label, prompt=task.conversation)
+
+
+def _check_seen(see: Sequence[Candidate]) -> None:
+    """Return nothing if these are answers.
+
+    Raises:
+        PipelineError: they are something else, as an answer that nobody awaited.
+    """
+    try:
+        if all(isinstance(one, Candidate) for one in see):
+            return
+    except TypeError:
+        pass  # a single one
+    msg = f"see= takes a list of answers, as `await ask.one(...)` gives one, not {' '.join(repr(see).split()):.60}"
+    raise PipelineError(msg)
 
 
 def _too_few(name: str, answers: Sequence[Answer], n_ok: int, min_ok: int) -> MoaError:

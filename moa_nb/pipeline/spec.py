@@ -389,10 +389,13 @@ def resolve(agents: Iterable[Agent], roles: Roles, name_of: NameOf | None = None
     Functions go by the name that they are registered under, by which their answers are kept.
 
     Raises:
-        PipelineError: a role that nobody fills.
+        PipelineError: a role that nobody fills, or something that is no agent.
     """
     asked: list[Agent] = []
     for agent in agents:
+        if not isinstance(agent, Agent):
+            msg = f"strategies ask a moa.Agent, such as a field of their parameters, or moa.Agent(model=…), not {agent!r:.60}"
+            raise PipelineError(msg)
         models: tuple[str | Callable[..., Any], ...] = (agent.model,)
         if agent.model.startswith("$"):
             models = roles.get(agent.model[1:], ())
@@ -417,7 +420,9 @@ def resolve(agents: Iterable[Agent], roles: Roles, name_of: NameOf | None = None
 
 
 def _say(error: ValidationError, source: str, params: type[Params]) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    # A misspelt key is also missing under its right name.
+    first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         known = (
@@ -428,5 +433,5 @@ def _say(error: ValidationError, source: str, params: type[Params]) -> str:
         return f"{source}: unknown key {path!r}; {nearest(str(first['loc'][-1]), known)}"
     if first["type"] == "missing":
         return f"{source}: {path!r} is missing"
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list")
     return f"{source}: {path}: {message}" if path else f"{source}: {message}"

@@ -78,8 +78,12 @@ def agent(
     'HELLO'
 
     Raises:
-        SetupError: ``cost`` is no number of dollars.
+        SetupError: ``cost`` is no number of dollars, or the function was given in place of a name.
     """
+    if callable(name):
+        called = getattr(name, "__name__", type(name).__name__)
+        msg = f"moa.agent is called with a name: write it as @moa.agent({called!r})"
+        raise SetupError(msg)
     if cost is not None and not (isinstance(cost, int | float) and 0 <= cost < math.inf):
         msg = f"cost is the most dollars of a call, such as 0.01, not {cost!r:.40}"
         raise SetupError(msg)
@@ -106,7 +110,10 @@ def find(name: str) -> Function:
     try:
         return _registered[name]
     except KeyError:
-        msg = f"no function {name!r}; {nearest(name, _registered)} Register one with @moa.agent({name!r})"
+        meant = nearest(name, _registered)
+        msg = (
+            f"no function {name!r}; {meant}{'' if meant.endswith('?') else '.'} Register one with @moa.agent({name!r})"
+        )
         raise UnknownName(msg) from None
 
 
@@ -142,9 +149,10 @@ async def answer(request: Request, run_in_thread: Callable[..., Awaitable[Any]])
 
     Raises:
         RowError: it raised, or returned something that is not a text, nor JSON where the request has a schema.
+        SetupError: it takes something else than a prompt.
     """
     function = of(request)
-    value = await _guarded(function, _call(function.call, request, run_in_thread))
+    value = await _guarded(function, _call(function, request, run_in_thread))
     if isinstance(value, Completion):
         return value if value.cost is not None else replace(value, cost=function.cost)
     text = value if isinstance(value, str) else _text(function, value, request)
@@ -220,7 +228,7 @@ async def _guarded(function: Function, answering: Awaitable[Any]) -> Any:
         raise _raised(function, error) from error
 
 
-async def _call(call: Callable[..., Any], request: Request, run_in_thread: Callable[..., Awaitable[Any]]) -> Any:
+async def _call(function: Function, request: Request, run_in_thread: Callable[..., Awaitable[Any]]) -> Any:
     users = [message.content for message in request.messages if message.role == "user"]
     offered = {
         "prompt": users[-1] if users else "",
@@ -230,10 +238,30 @@ async def _call(call: Callable[..., Any], request: Request, run_in_thread: Calla
     }
     if request.schema is not None:
         offered["schema"] = orjson.loads(request.schema.json)
-    wanted = _taken(call)
+    wanted = _taken(function.call)
     named = {name: offered[name] for name in wanted if name in offered}
     positional = () if wanted and wanted[0] in offered else (offered["prompt"],)
-    return await _run(call, positional, named, run_in_thread)
+    try:
+        return await _run(function.call, positional, named, run_in_thread)
+    except TypeError as error:
+        if _takes(function.call, positional, named):
+            raise
+        msg = (
+            f"function {function.name!r} cannot be called as an agent: {' '.join(str(error).split())}; it gets the prompt,"
+            " and by name messages, references or request"
+        )
+        raise SetupError(msg) from error
+
+
+def _takes(call: Callable[..., Any], positional: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    """Return whether a function can be called so; ``True`` where it does not say."""
+    try:
+        inspect.signature(call).bind(*positional, **named)
+    except ValueError:
+        return True  # some builtins
+    except TypeError:
+        return False
+    return True
 
 
 def _taken(call: Callable[..., Any]) -> list[str]:
@@ -294,5 +322,5 @@ async def in_daemon_thread(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _raised(function: Function, error: BaseException) -> RowError:
-    said = f": {error}" if str(error) else ""
+    said = f": {' '.join(str(error).split())}" if str(error) else ""
     return RowError(f"function {function.name!r} raised {type(error).__name__}{said}")

@@ -22,7 +22,7 @@ HOME = "MOA_NB_HOME"
 _LOOKS = 50
 """How often a file that is still empty is looked at, a hundredth of a second apart."""
 
-_TABLE = re.compile(rb"^(?:\xef\xbb\xbf)?\s*\[tool\.moa_nb[.\]]", re.MULTILINE)
+_TABLE = re.compile(rb"^(?:\xef\xbb\xbf)?\s*\[tool\.moa[_-]nb[.\]]", re.MULTILINE)
 
 
 def data_folder() -> Path:

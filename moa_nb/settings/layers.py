@@ -174,7 +174,7 @@ def _layers() -> list[tuple[str, dict[str, Any]]]:
     project = project_file()
     if project and project != user:
         data = _read(project)
-        values = data.get("tool", {}).get("moa_nb", {}) if project.name == "pyproject.toml" else data
+        values = _tool_table(project, data) if project.name == "pyproject.toml" else data
         layers.append((str(project), _placed(values, project.parent)))
     for source, values in layers:
         mistakes.refuse_keys(source, values)
@@ -186,14 +186,24 @@ def _layers() -> list[tuple[str, dict[str, Any]]]:
     return layers
 
 
+def _tool_table(file: Path, data: Mapping[str, Any]) -> Mapping[str, Any]:
+    tools = data.get("tool", {})
+    if "moa-nb" in tools:  # what the distribution is called
+        msg = f"{file}: [tool.moa-nb] sets nothing; write it as [tool.moa_nb]"
+        raise SettingsError(msg)
+    table: Mapping[str, Any] = tools.get("moa_nb", {})
+    return table
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        msg = f"{file} is no text in UTF-8: save it anew with that encoding"
+        raise SettingsError(msg) from None
+    except tomllib.TOMLDecodeError as error:
         # The usual cause on Windows, where TOML reads the path's backslashes as escapes.
-        hint = (
-            "; write a path with backslashes in single quotes" if "\\" in file.read_text("utf-8-sig", "replace") else ""
-        )
+        hint = "; write a path with backslashes in single quotes" if "\\" in file.read_text("utf-8-sig") else ""
         msg = f"{file} is not valid TOML: {error}{hint}"
         raise SettingsError(msg) from None
 

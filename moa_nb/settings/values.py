@@ -8,10 +8,10 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from moa_nb.errors import KeyRejected, SettingsError, UnknownName, nearest
 from moa_nb.settings.keys import Keys
@@ -32,6 +32,16 @@ _VARIABLE = re.compile(r"\{([A-Z][A-Z0-9_]*)\}")
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_truth(cls, value: object, info: ValidationInfo) -> object:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {int, float} & {kind, *get_args(kind)}:
+            # For pydantic it would be a 1, and a budget of one dollar.
+            msg = f"this takes a number, not {str(value).lower()}"
+            raise ValueError(msg)
+        return value
 
 
 def _shown(file: Path | None) -> str:
@@ -202,8 +212,9 @@ class Settings(_Strict):
         name, colon, rest = model.partition(":")
         known = [*self.providers, *services(), *_NO_SERVICES]
         if not colon or not rest:
-            names = [f"{service}:{model}" for service in self.providers] or ["openai:gpt-4o-mini"]
-            msg = f"a model is named provider:model, as in {names[0]!r}, not {model!r}"
+            names = [f"{service}:{name}" for service in self.providers] or ["openai:gpt-4o-mini"]
+            example = f"{name}:NAME" if name in known else names[0]
+            msg = f"a model is named provider:model, as in {example!r}, not {model!r}"
             raise UnknownName(msg)
         if name in _NO_SERVICES:
             return Provider(name, None, None)

@@ -8,10 +8,11 @@ import functools
 import re
 import uuid
 from collections.abc import Callable, Mapping
+from types import FunctionType
 from typing import Annotated, Any, ForwardRef, Literal, Union
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
-from pydantic.errors import PydanticUserError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic_core import SchemaError
 
 from moa_nb.errors import SetupError, nearest
@@ -78,7 +79,7 @@ def model_of(schema: Any) -> type[BaseModel]:
     else:
         msg = (
             "a schema is a pydantic model, a dict of names to types such as {'price': float}, or a JSON schema of an"
-            f" object, not {schema!r:.80}"
+            f" object, not {' '.join(repr(schema).split()):.80}"
         )
         raise SetupError(msg)
     return made
@@ -119,7 +120,7 @@ def _kind(kind: Any, field: str) -> Any:
         return Literal[tuple(kind)]
     if isinstance(kind, list) and len(kind) == 1:
         return list[_kind(kind[0], field)]  # type: ignore[misc]  # made at run time
-    if isinstance(kind, str | list | tuple | int | float):
+    if kind is None or isinstance(kind, str | list | tuple | int | float | FunctionType):
         msg = f"the type of field {field!r} is {kind!r:.60}, and should be a type such as float, or a list of labels"
         raise SetupError(msg)
     return kind
@@ -143,6 +144,8 @@ def _made(name: str, fields: dict[str, tuple[Any, dict[str, Any]]], about: str |
         return create_model(re.sub(r"\W+", "_", name) or "Fields", __config__=config, __doc__=about, **wanted)
     except (PydanticUserError, SchemaError, TypeError, ValueError, NameError) as error:
         said = " ".join(str(error).split())
+        if isinstance(error, PydanticSchemaGenerationError):
+            said = said.partition(". Set ")[0] + "; take a plain type such as float, str, list[str] or datetime.date"
         msg = f"the schema cannot be used: {said:.200}"
         raise SetupError(msg) from None
 
@@ -237,6 +240,9 @@ class _Reader:
         return self.kind(node["allOf"][0], name, depth)
 
     def _object(self, node: Mapping[str, Any], name: str, depth: int) -> Any:
+        kinds = node.get("type", "object")
+        if "object" not in (kinds if isinstance(kinds, list) else [kinds]):
+            raise _no_type(kinds, name)
         required = node.get("required", ())
         fields: dict[str, tuple[Any, dict[str, Any]]] = {}
         for field, inner in node["properties"].items():
@@ -265,10 +271,7 @@ class _Reader:
         elif kind in _TYPES:
             found = _FORMATS.get(node.get("format", ""), _TYPES[kind]) if kind in {"string", "number"} else _TYPES[kind]
         else:
-            msg = (
-                f"the JSON schema has the type {kind!r} at {name!r}; {nearest(str(kind), [*_TYPES, 'array', 'object'])}"
-            )
-            raise SetupError(msg)
+            raise _no_type(kind, name)
         bounds = (
             _BOUNDS.get("number" if kind == "integer" else kind, {})
             if found in {str, int, float, decimal.Decimal} or kind == "array"
@@ -284,6 +287,11 @@ class _Reader:
         inner = self.kind(items, name, depth)
         is_set = node.get("uniqueItems") and ("enum" in items or items.get("type") in _TYPES)
         return set[inner] if is_set else list[inner]  # type: ignore[valid-type]  # made at run time
+
+
+def _no_type(kind: Any, name: str) -> SetupError:
+    known = [*_TYPES, "array", "object"]
+    return SetupError(f"the JSON schema has the type {kind!r} at {name!r}; {nearest(str(kind), known)}")
 
 
 def _or_none(kind: Any) -> Any:

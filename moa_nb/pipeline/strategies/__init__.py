@@ -33,7 +33,7 @@ class Strategy:
     @property
     def is_ours(self) -> bool:
         """Whether it comes with this package, and is known to take every branch through ``ask``."""
-        return self.run.__module__.startswith("moa_nb.")
+        return str(self.run.__module__).startswith("moa_nb.")
 
 
 _registry: dict[str, Strategy] = {}
@@ -109,14 +109,21 @@ def _with_an_answer(made: Strategy) -> _Run:
             if ask.choices is None or isinstance(error, MoaError):
                 raise
             said = " ".join(str(error).split())[:80]
+            mend = "let a value be None, and branch through ask.decide"
+            if "'coroutine' object" in said:
+                mend = "write await before ask.one, ask.layer and ask.each"
             msg = (
                 f"strategy {made.name!r} breaks on answers that say nothing, with which it is priced"
-                f" ({type(error).__name__}: {said}): let a value be None, and branch through ask.decide"
+                f" ({type(error).__name__}: {said}): {mend}"
             )
             raise PipelineError(msg) from error
         if not isinstance(answer, Candidate):
+            is_coming = inspect.iscoroutine(answer)
+            if is_coming:
+                answer.close()  # or Python warns of it too, later and elsewhere
             msg = (
-                f"strategy {made.name!r} returned {type(answer).__name__}: it returns a Candidate, as ask.one gives one"
+                f"strategy {made.name!r} returned {type(answer).__name__}: it returns a Candidate, as"
+                f" {'`await ask.one(...)`' if is_coming else 'ask.one'} gives one"
             )
             raise PipelineError(msg)
         return answer
