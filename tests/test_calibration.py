@@ -69,6 +69,11 @@ def test_missing_scores_are_left_out_and_nonsense_is_refused() -> None:
     for known, fraction in (([], 0.5), ([0.1], 1.5), ([None], 0.5)):
         with pytest.raises(SetupError, match="at least one score and a fraction"):
             calibrate(known, fraction)  # type: ignore[arg-type]  # that is the point
+    for nonsense in (["a"], [math.inf, 1.0]):
+        with pytest.raises(SetupError, match="scores have to be"):
+            calibrate(nonsense, 0.5)  # type: ignore[arg-type]  # as above
+    with pytest.raises(SetupError, match="a fraction in"):
+        calibrate([0.1], "half")  # type: ignore[arg-type]  # as above
 
 
 # The gap recovered --------------------------------------------------------------------------------
@@ -212,8 +217,40 @@ def test_rows_that_do_not_fit_are_refused(arguments: tuple[Any, ...], said: str)
     """In one line."""
     with pytest.raises(SetupError, match=said):
         curve(*arguments)
-    with pytest.raises(SetupError, match="bins is at least 1"):
-        curve([0.1], [1], [1], bins=0)
+    for bins in (0, 2.5):
+        with pytest.raises(SetupError, match="bins is at least 1"):
+            curve([0.1], [1], [1], bins=bins)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [(0, 0.5), (math.nan, 0.5), (1, 0.9)],
+        [(0, 0.5), (0.5, math.nan), (1, 0.9)],
+        [(0, 50), (100, 90)],
+        pd.DataFrame({"share": [0, 1]}),
+        "abc",
+        None,
+    ],
+)
+def test_what_is_no_curve_is_refused(points: Any) -> None:
+    """Shares beyond [0, 1] and missing points give no figure; nor does what has no points."""
+    for measure in (lambda one: apgr(one, 0.1, 0.9), lambda one: cpt(one, 0.5, 0.1, 0.9)):
+        with pytest.raises(SetupError, match="a curve"):
+            measure(points)
+
+
+def test_the_interval_is_over_resampled_curves() -> None:
+    """What the sweep of the weighted rows gives is apgr of the curve; rows without a score go first; one row has none."""
+    lot = np.random.default_rng(5)
+    for n in (3, 20, 60):
+        scores = np.where(lot.random(n) < 0.2, np.nan, lot.integers(0, 5, n) / 4)
+        weak, strong = lot.random(n), lot.random(n)
+        assert apgr_interval(scores, weak, strong).mean == pytest.approx(
+            apgr(curve(scores, weak, strong), weak.mean(), strong.mean())
+        )
+    alone = apgr_interval([0.3], [0], [1])
+    assert (alone.mean, alone.low, alone.high) == (0.5, None, None)
 
 
 def test_the_interval_of_a_coin_holds_a_half() -> None:
@@ -701,10 +738,43 @@ def test_thresholds_that_do_not_fit_are_refused() -> None:
     assert (replay.ends() == replay.ends(0.7)).all()
     with pytest.raises(SetupError, match="accept_above: 2 for 3 tiers, not 1"):
         replay.at([0.5])
+    with pytest.raises(SetupError, match="accept_above: 2 for 3 tiers, not 4"):
+        replay.at([0.5] * 4)
+    for nonsense in (math.nan, [0.5, math.nan], "high"):
+        with pytest.raises(SetupError, match="a threshold is a number"):
+            replay.at(nonsense)  # type: ignore[arg-type]  # that is the point
+    for wish in (math.nan, math.inf, "best"):
+        with pytest.raises(SetupError, match="min_quality is a number"):
+            replay.calibrate(min_quality=wish)  # type: ignore[arg-type]  # as above
     ways = moa.Pipeline(strategy="route", ways=["lab:a", "lab:b", "lab:c"], router={"column": "s"})
     route = Replay([0.1], {"a": [1], "b": [1], "c": [1]}, pipeline=ways)
     with pytest.raises(SetupError, match="rise"):
         route.at([0.7, 0.3])
+
+
+TWO_TIERS = [
+    moa.Pipeline(strategy="cascade", tiers=["lab:a", "lab:b"]),
+    moa.Pipeline(strategy="route", ways=["lab:a", "lab:b"], router={"column": "s"}),
+    moa.Pipeline(strategy="automix", tiers=["lab:a", "lab:b"], hopeless_below=0.25),
+    moa.Pipeline(strategy="consistency-cascade", tiers=["lab:a", "lab:b"]),
+    moa.Pipeline(strategy="pyramid"),
+]
+
+
+@unhurried
+@given(
+    st.sampled_from(TWO_TIERS),
+    st.lists(st.tuples(st.sampled_from([0, 0.25, 0.5, 1, math.nan]), st.floats(0, 1), st.floats(0, 1)), min_size=1),
+)
+def test_the_sweep_of_one_gate_is_what_each_threshold_gives(recipe: moa.Pipeline, rows: list[Any]) -> None:
+    """The curve of two tiers is swept at once, and has the figures of every threshold by itself."""
+    scores, weak, strong = map(list, zip(*rows, strict=True))
+    replay = Replay(scores, {"a": weak, "b": strong}, {"a": strong, "b": weak}, pipeline=recipe)
+    candidates = [*replay.candidates()[0], (0.1,), (0.25,), (0.7,), (1.0,)]
+    for one, (_, line) in zip(candidates, replay.curve(candidates).iterrows(), strict=True):
+        alone = replay.at(one)
+        assert alone.cost is not None
+        assert [alone.strong_share, alone.quality.mean, alone.cost.mean] == pytest.approx(line.tolist()[1:])
 
 
 def test_a_taught_router_is_replayed_with_what_it_says() -> None:

@@ -130,6 +130,7 @@ def texts(view: EvaluationView) -> dict[str, str]:
 AMOUNTS = st.one_of(st.none(), st.just(math.nan), st.integers(0, 6).map(float), st.floats(0, 10))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(AMOUNTS, AMOUNTS), max_size=12))
 @example([(1.0, 1.0), (1.0, 1.0), (0.0, None), (None, 9.0)])
 def test_the_front_is_what_its_definition_says(points: list[tuple[float | None, float | None]]) -> None:
@@ -152,6 +153,7 @@ def test_the_front_is_what_its_definition_says(points: list[tuple[float | None, 
             assert any(beats(other, point) for other in ahead)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(AMOUNTS, AMOUNTS), min_size=1, max_size=8), st.randoms())
 def test_the_front_does_not_depend_on_the_order(points: list[Any], random: Any) -> None:
     """Whoever is on the front is on it wherever in the list it stands."""
@@ -477,6 +479,7 @@ def test_a_sanitised_panel_still_reads() -> None:
 POINTS = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=14)
 
 
+@settings(deadline=None)
 @given(POINTS, st.lists(st.floats(1, 9), min_size=14, max_size=14), st.floats(1, 4))
 def test_labels_cover_neither_each_other_nor_a_point(points: Any, widths: list[float], wider: float) -> None:
     """In the narrow room and in any wider one, no label lies on another, on a point or outside."""
@@ -531,6 +534,7 @@ def test_points_without_room_for_a_name_are_named_below() -> None:
     assert beside + sum(len(re.split(r", | and ", names)) for names in below) == 40
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.just(0.0), st.floats(1e-9, 1e6)), min_size=1, max_size=12))
 def test_amounts_keep_their_order_on_the_scale(values: list[float]) -> None:
     """Every amount has a place between 0 and 1, in order, free ones apart; ticks stand on the scale, few and clear."""
@@ -547,6 +551,7 @@ def test_amounts_keep_their_order_on_the_scale(values: list[float]) -> None:
     assert len(ticks) <= 7
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_qualities_stand_within_round_ends(values: list[float]) -> None:
     """The scale of quality holds every value, begins and ends at a tick, and goes nowhere beyond 0 and 1."""
@@ -555,6 +560,16 @@ def test_qualities_stand_within_round_ends(values: list[float]) -> None:
     assert max(values) - 1e-9 <= scale.high <= 1 + 1e-9
     assert scale.at(scale.ticks[0][0]) == pytest.approx(0, abs=1e-6)
     assert scale.at(scale.ticks[-1][0]) == pytest.approx(1, abs=1e-6)
+
+
+def test_one_enormous_quality_has_a_scale_and_a_picture() -> None:
+    """A metric may return anything finite: what is added for room is not lost in its last digits."""
+    for value in (1e17, -1e300):
+        scale = scatter.within([value, value], (0.0, 1.0))
+        assert scale.low < scale.high
+        assert all(len(said) < 30 for _, said in scale.ticks)
+    pytest.importorskip("matplotlib", reason="pictures are drawn with matplotlib, which is not installed")
+    assert picture(pd.DataFrame({"quality": [1e300], "cost": [0.1]}, index=["a"])).axes[0].get_ylabel() == "quality"
 
 
 # The picture --------------------------------------------------------------------------------------

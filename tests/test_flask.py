@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moa_nb import templating
@@ -57,6 +58,7 @@ def test_skills_are_named_in_a_list_or_with_commas() -> None:
         skills_of([])
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_a_prompt_has_exactly_the_wanted_rubrics(wanted: list[str]) -> None:
     """Every line of the row's skills stands in it once, and none of another skill."""
@@ -119,6 +121,7 @@ def test_what_is_malformed_is_nothing(said: str | None) -> None:
     assert skills(said, ["readability"]) is None
 
 
+@settings(deadline=None)
 @given(st.text(), NAMES, st.data())
 def test_what_was_written_is_read(before: str, wanted: list[str], data: st.DataObject) -> None:
     """Any comments before the object: the ratings come back as they were written."""
@@ -155,6 +158,26 @@ def test_a_skill_that_was_never_rated_has_no_mean() -> None:
     assert table["mean"].isna().all()
     assert (table["n"].sum(), table["n_unparsed"].sum()) == (0, 1)
     assert flask_table(told()).index.tolist() == list(SKILLS)
+
+
+def test_ratings_from_elsewhere_are_read_again() -> None:
+    """A judge's text, names in another case, "N/A", and what is beyond the scale; a row has to name its skills."""
+    table = flask_table(
+        told(
+            ("moa", ["factuality"], '{"Factuality": 4}'),
+            ("moa", ["factuality"], {"Factuality": "2"}),
+            ("moa", ["factuality"], {"factuality": 9}),
+            ("moa", ["factuality"], {"factuality": True}),
+            ("moa", ["factuality"], {"factuality": "N/A"}),
+            ("moa", ["factuality"], {"factuality": float("nan")}),
+            ("moa", ["factuality"], float("nan")),
+        )
+    )
+    assert table["moa"].loc["factuality"].tolist() == [3, 2, 2, 3]
+    assert skills({"factuality": np.int64(4)}, ["factuality"]) == {"factuality": 4}
+    for nothing in (None, float("nan"), []):
+        with pytest.raises(SetupError, match="name the skills"):
+            flask_table(told(("moa", nothing, None)))
 
 
 def test_a_table_needs_its_columns() -> None:

@@ -79,6 +79,24 @@ def test_an_answer_that_failed_has_no_second_turn(served: ChatServer) -> None:
     with pytest.warns(UserWarning, match="1 of 3 rows"):
         found = mt_bench(TALKS, "turns", SINGLES, judge="lab:j", progress=False)
     assert found.table["n"].to_dict() == {"a": 5, "b": 3}
+    assert found.notes == ["b has no answer to 1 of 3 rows in turn 1"]
+
+
+def test_what_a_judge_did_not_judge_is_said(served: ChatServer) -> None:
+    """An answer that a judge failed on is in no score of its, and is counted beside the scores."""
+
+    def picky(prompt: str) -> str:
+        if "Name a river" in prompt:
+            raise ValueError(prompt)
+        return "[[5]]"
+
+    found = mt_bench(TALKS, "turns", {"a": SINGLES["a"]}, judge=["lab:j", picky], progress=False)
+    assert found.table["n"].tolist() == [8]
+    assert [note.partition(" ")[2] for note in found.notes] == [
+        f"did not judge 1 of {n} answers in turn {turn}" for turn, n in ((1, 3), (2, 2))
+    ]
+    assert all(note in repr(found) and note.startswith("function:") for note in found.notes)
+    assert served.requests
 
 
 def test_a_rating_that_cannot_be_read_is_counted(served: ChatServer) -> None:

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moa_nb.errors import SetupError, UnknownName
+from moa_nb.evaluation import Evaluation
 from moa_nb.evaluation.judges.agreement import _quick_kappa, alpha, kappa
 from moa_nb.evaluation.judges.biases import _related
 from moa_nb.evaluation.judges.findings import Finding, resampled, share
@@ -482,6 +483,11 @@ def test_what_is_shown() -> None:
         ({"first": "c"}, "'c', no column of the answers"),
         ({"row": 3}, "rows 3 to 3, and there are 3 rows"),
         ({"row": -1}, "rows -1 to -1"),
+        ({"row": 0.5}, "'row' of judgements has whole numbers, not 0.5"),
+        ({"row": "0"}, "'row' of judgements has whole numbers, not '0'"),
+        ({"row": None}, "'row' of judgements has whole numbers"),
+        ({"judge": math.nan}, "'judge' of judgements has the name of each judge"),
+        ({"judge": [["gpt-4", "pair-v2"]]}, "'judge' of judgements has the name of each judge"),
     ],
 )
 def test_judgements_of_something_else(change, says) -> None:
@@ -491,4 +497,28 @@ def test_judgements_of_something_else(change, says) -> None:
         judge_check(verdicts((0, "a", "b", "A")).assign(**change), answers)
     with pytest.raises(SetupError, match="judgements have the columns row, first"):
         judge_check(pd.DataFrame({"row": [0]}), answers)
+    with pytest.raises(SetupError, match="'rating' of judgements has numbers"):
+        judge_check(pd.DataFrame({"row": [0], "pipeline": ["a"], "judge": ["j"], "rating": ["good"]}), answers)
     assert issubclass(UnknownName, SetupError)
+
+
+def test_pipelines_may_go_by_numbers() -> None:
+    """Names that are numbers in both tables are the same pipelines, to the check and to an evaluation."""
+    answers = texts(20, a=5, b=9).set_axis([1, 2], axis=1)
+    said = verdicts(*[(row, *pair, "A") for row in range(20) for pair in ((1, 2), (2, 1))])
+    assert found(judge_check(said, answers), "flips").value == 1
+    evaluation = Evaluation(answers, "points", said)
+    assert evaluation.table["quality"].tolist() == [0.5, 0.5]
+    assert evaluation.flip_rate == 1
+    numbered = said.assign(judge=7)
+    assert found(judge_check(numbered, answers), "flips", "7").value == 1
+    assert "100" in Evaluation(answers, "points", numbered)._repr_mimebundle_()["text/plain"]
+
+
+def test_ratings_may_be_written_as_text() -> None:
+    """As a table that was read back from a file has them: a check and an evaluation read the same numbers."""
+    lines = [(row, name, "j", rating) for row in range(3) for name, rating in (("a", "7"), ("b", None))]
+    said = pd.DataFrame(lines, columns=["row", "pipeline", "judge", "rating"])
+    quality = Evaluation(texts(3, a=5, b=5), "rating", said).table["quality"]
+    assert quality["a"] == 7
+    assert pd.isna(quality["b"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moa_nb.errors import SetupError
@@ -103,6 +103,7 @@ def test_ratings_without_turns_are_of_the_first() -> None:
     assert mt_table(frame)[("m", "mean")].to_dict() == {"art": 8, "law": 6, "all": 7}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from([1, 2]), st.integers(-1, 12)), min_size=1))
 def test_the_score_is_the_mean_of_all_that_can_be_read(lines: list[tuple[str, int, int]]) -> None:
     """Over questions and turns alike: no mean of means, and every line is either read or counted."""
@@ -123,8 +124,22 @@ def test_what_cannot_be_read_at_all_is_one_line() -> None:
         mt_mean(pd.DataFrame({"model": ["m"]}))
     with pytest.raises(SetupError, match="'category'"):
         mt_table(pd.DataFrame({"model": ["m"], "rating": [1], "question_id": [7]}))
+    with pytest.raises(SetupError, match="a list of records, not 'ratings'"):
+        mt_mean("ratings")  # type: ignore[arg-type]
+    with pytest.raises(SetupError, match="two columns 'rating'"):
+        mt_mean(pd.DataFrame([["m", 1, 2]], columns=["model", "rating", "rating"]))
+    with pytest.raises(SetupError, match="a category is called 'all'"):
+        mt_table(ratings(("m", 1, "all", 5)))
+    assert mt_table(ratings()).empty
     with pytest.raises(SetupError, match="lack 'row', 'verdict'"):
         mt_winrates(pd.DataFrame({"first": ["a"], "second": ["b"]}))
+
+
+def test_turns_that_a_gap_made_floats_are_turns() -> None:
+    """2.0 is turn 2, and who says no turn means the first."""
+    lines = ratings(("m", 1, "math", 5), ("m", 2, "math", 8), ("m", None, "math", 7))
+    assert mt_mean(lines).loc["m", ["turn 1", "turn 2", "mean"]].tolist() == pytest.approx([6, 8, 20 / 3])
+    assert mt_table(lines)["m"].columns.tolist() == ["turn 1", "turn 2", "mean"]
 
 
 # Pairs ------------------------------------------------------------------------------------------
@@ -138,6 +153,14 @@ def test_a_pair_in_both_orders_counts_once() -> None:
     table = mt_winrates(played)
     assert table.loc["a", ["wins", "ties", "losses", "n_unparsed"]].tolist() == [1, 2, 1, 1]
     assert table.loc["a", ["win_rate", "loss_rate", "win_rate_adjusted"]].tolist() == [0.25, 0.25, 0.5]
+
+
+def test_games_as_fastchat_writes_them() -> None:
+    """Its judges are lists of the model and the prompt, and its questions may go by any name."""
+    played = games(("model_1", "model_1"), ("model_1", "model_2")).assign(question_id=["eighty-one", None])
+    played["judge"] = [["gpt-4", "pair-v2"]] * 2
+    assert mt_winrates(played).loc["a", ["wins", "ties"]].tolist() == [1, 1]
+    assert mt_winrates(played.assign(judge=np.nan)).loc["a", ["wins", "ties"]].tolist() == [1, 1]
 
 
 def test_recorded_verdicts_are_pairs_too() -> None:

@@ -216,6 +216,15 @@ def test_holm_as_by_hand() -> None:
     assert holm([None, 0.7, 0.9]) == [None, 1.0, 1.0]
 
 
+def test_a_missing_p_does_not_count_however_it_is_missing() -> None:
+    """NaN and NA are no tests, and what is no p-value is refused."""
+    assert holm([math.nan, 0.01, 0.02]) == [None, 0.02, 0.02]
+    assert holm(pd.Series([pd.NA, 0.01], dtype="Float64")) == [None, 0.01]
+    for nonsense in ([1.5], [-0.1], ["a"]):
+        with pytest.raises(SetupError):
+            holm(nonsense)
+
+
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_lies_between_none_and_bonferroni(ps) -> None:

@@ -133,7 +133,7 @@ class Evaluation:
             lines = pd.concat([one, other.rename(columns=names)]).rename(columns={"first": "pipeline"})
             value = "points"
         else:
-            lines, value = self.judgements, "rating"
+            lines, value = self.judgements.assign(rating=pd.to_numeric(self.judgements["rating"])), "rating"
         means = lines.groupby(["row", "pipeline"])[value].mean().unstack("pipeline")  # noqa: PD010 - names as columns
         found = means.reindex(index=range(len(self.answers)), columns=self.pipelines).astype("Float64")
         if self.baseline is not None and self.unit == "points":

@@ -108,7 +108,7 @@ def metric_of(metric: str | Callable[..., Any] | Metric) -> Metric:
             return Metric(kind, _rouge(kind))
         if name in {"exact", "contains"}:
             return Metric(name, {"exact": _exact, "contains": _contains}[name])
-    raise SetupError(f"no metric {metric!r}; {nearest(name, _NAMES)} It can also be a function of the answer")
+    raise SetupError(f"no metric {metric!r}, and it is no function of the answer; {nearest(name, _NAMES)}")
 
 
 def scores(

@@ -104,7 +104,7 @@ def _draw(axes: Axes, shown: pd.DataFrame, across: scatter.Scale, measure: str, 
     """Draw the points, their intervals and the front."""
     ahead = shown[shown["is_front"]]
     ends = [*shown["quality"], *shown["low"].dropna(), *shown["high"].dropna()]
-    room = 0.12 * (max(ends) - min(ends)) or 0.05
+    room = 0.12 * (max(ends) - min(ends)) or max(0.05, 1e-6 * abs(ends[0]))
     for some, colour, inside in ((shown[~shown["is_front"]], GREY, "white"), (ahead, BLUE, BLUE)):
         if some.empty:
             continue

@@ -31,7 +31,7 @@ def view_of(found: Evaluation) -> EvaluationView:
         pipelines=tuple(_pipelines(found)),
         measure="metric" if is_metric else "share" if found.unit == "points" else "rating",
         metric=found.unit if is_metric else "",
-        baseline=found.baseline or "",
+        baseline="" if found.baseline is None else str(found.baseline),
         reservations=found.reservations,
         pairs=tuple(_pairs(found)),
         differences=tuple(_differences(found)),
@@ -61,7 +61,7 @@ def _pipelines(found: Evaluation) -> Iterator[PipelineView]:
         row = {column: None if pd.isna(value) else value for column, value in table.loc[name].items()}
         run = found.runs.get(name)
         yield PipelineView(
-            name=name,
+            name=str(name),
             quality=row["quality"],
             low=row["low"],
             high=row["high"],
@@ -84,11 +84,12 @@ def _pairs(found: Evaluation) -> Iterator[PairView]:
     for one, other in combinations(found.pipelines, 2):
         better = found.better(one, other)
         if len(better):
-            yield PairView(one, other, float(better.mean()), len(better), int((better == 0.5).sum()))
+            yield PairView(str(one), str(other), float(better.mean()), len(better), int((better == 0.5).sum()))
 
 
 def _differences(found: Evaluation) -> Iterator[DifferenceView]:
     tests = found.tests
+    n_tests = int(tests["p"].count())
     for one, other in contenders(found.pipelines, found.baseline):
         test: Any = tests.loc[(one, other)]
         if pd.isna(test["difference"]):
@@ -96,7 +97,7 @@ def _differences(found: Evaluation) -> Iterator[DifferenceView]:
         low, high, p = (None if pd.isna(test[name]) else float(test[name]) for name in ("low", "high", "p"))
         raw = found.paired(one, other).p
         yield DifferenceView(
-            one, other, float(test["difference"]), low, high, raw, int(test["n"]), p if len(tests) > 1 else None
+            str(one), str(other), float(test["difference"]), low, high, raw, int(test["n"]), p if n_tests > 1 else None
         )
 
 
@@ -104,19 +105,22 @@ def _judges(found: Evaluation) -> Iterator[JudgeView]:
     if found.judgements is None:
         return
     findings = {(one.judge, one.measure): one for one in found.judge().findings}
-    for judge in dict.fromkeys(found.judgements["judge"]):
+    if not len(found.judgements):
+        return
+    judges = found.judgements["judge"].map(str)
+    for judge in dict.fromkeys(judges):
 
         def seen(measure: str, judge: str = judge) -> tuple[float | None, int]:
             finding = findings.get((judge, measure))
             return (None, 0) if finding is None else (finding.value, finding.n)
 
-        n_unreadable = found.judgements.loc[found.judgements["judge"] == judge, found.word].isna().sum()
+        n_unreadable = found.judgements.loc[judges == judge, found.word].isna().sum()
         flips, n_swapped = seen("flips")
         longer, n_unequal = seen("longer wins")
         own, n_own = seen("own answers")
         yield JudgeView(
             model=judge,
-            n_verdicts=int((found.judgements["judge"] == judge).sum()),
+            n_verdicts=int((judges == judge).sum()),
             n_unreadable=int(n_unreadable),
             flip_rate=flips,
             n_swapped=n_swapped,

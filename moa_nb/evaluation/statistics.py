@@ -146,13 +146,20 @@ def paired(a: Any, b: Any, *, confidence: float = 0.95, seed: int = 0) -> Paired
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Return p-values corrected for their number (Holm 1979), in their order; ``None`` stays and does not count.
+    """Return p-values corrected for their number (Holm 1979), in their order; a missing one is ``None`` and does not count.
+
+    Raises:
+        SetupError: a value is no p-value.
 
     >>> holm([0.01, 0.04, None, 0.03])
     [0.03, 0.06, None, 0.06]
     """
-    order = sorted((p, at) for at, p in enumerate(ps) if p is not None)
-    corrected: list[float | None] = [None] * len(ps)
+    known = numbers(ps)
+    if ((known < 0) | (known > 1)).any():
+        msg = f"p-values are from 0 to 1: one is {known[(known < 0) | (known > 1)][0]:g}"
+        raise SetupError(msg)
+    order = sorted((p, at) for at, p in enumerate(known.tolist()) if not math.isnan(p))
+    corrected: list[float | None] = [None] * len(known)
     greatest = 0.0
     for place, (p, at) in enumerate(order):
         greatest = max(greatest, min(1.0, p * (len(order) - place)))

@@ -77,7 +77,8 @@ def within(values: Sequence[float], ends: tuple[float, float]) -> Scale:
     ((0.4, '0.4'), (0.45, '0.45'), (0.5, '0.5'), (0.55, '0.55'), (0.6, '0.6'))
     """
     low, high = min(values, default=ends[0]), max(values, default=ends[1])
-    room = max(0.04 * (high - low), 0.01 * (ends[1] - ends[0]))
+    # A single large value has room too: what is added to it must not be lost in its last digits.
+    room = max(0.04 * (high - low), 0.01 * (ends[1] - ends[0]), 1e-6 * max(abs(low), abs(high)))
     low, high = max(min(ends[0], low), low - room), min(max(ends[1], high), high + room)
     step = _step(low, high)
     low, high = step * math.floor(low / step + 1e-9), step * math.ceil(high / step - 1e-9)
@@ -94,7 +95,7 @@ def _thinned(scale: Scale) -> Scale:
 
 
 def _word(tick: float) -> str:
-    return f"{tick:,.12f}".rstrip("0").rstrip(".")
+    return f"{tick:,.12f}".rstrip("0").rstrip(".") if abs(tick) < 1e15 else f"{tick:.6g}"
 
 
 def _step(low: float, high: float) -> float:

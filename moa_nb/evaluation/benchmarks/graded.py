@@ -258,15 +258,27 @@ class _Running:
         made = FrameRun(run)
         self.of_pipelines.setdefault(name, []).append(made)
         said = made.finish(progress=self._progress)
+        texts = [text if isinstance(text, str) else None for text in said]
+        n_asked, n_answered = _n_asked(made), len(texts) - texts.count(None)
+        if n_answered < n_asked and made.state != "stopped":
+            turn = len(self.of_pipelines[name])
+            self.notes.append(f"{name} has no answer to {n_asked - n_answered:,} of {n_asked:,} rows in turn {turn}")
         self.notes += self._purse.cut_short(made, f"rows were answered by {name}")
-        return [text if isinstance(text, str) else None for text in said]
+        return texts
 
     def judged(self, run: Execution) -> pd.DataFrame:
         """Return what judges say."""
-        self.of_judges.append(FrameRun(run))
-        self.of_judges[-1].finish(progress=self._progress)
-        self.notes += self._purse.cut_short(self.of_judges[-1], "answers were rated")
-        return judging.ratings(run, self._reads)
+        made = FrameRun(run)
+        self.of_judges.append(made)
+        made.finish(progress=self._progress)
+        self.notes += self._purse.cut_short(made, "answers were rated")
+        lines, n_asked = judging.ratings(run, self._reads), _n_asked(made)
+        for judge in judging.names(run) if made.state != "stopped" else ():
+            n_silent = n_asked - int((lines["judge"] == judge).sum())
+            if n_silent:
+                turn = len(self.of_judges)
+                self.notes.append(f"{judge} did not judge {n_silent:,} of {n_asked:,} answers in turn {turn}")
+        return lines
 
     def graded(self, lines: pd.DataFrame, index: pd.Index[Any], benchmark: Literal["MT-Bench", "FLASK"]) -> Graded:
         """Return what came of it: all answers, by pipeline and turn, and what judges say of them."""
@@ -277,6 +289,11 @@ class _Running:
         }
         answers = pd.DataFrame(texts, index=index)
         return Graded(lines, answers, benchmark, self.of_pipelines, self.of_judges, self.notes)
+
+
+def _n_asked(run: FrameRun) -> int:
+    """Return how many of a run's rows ask something."""
+    return run.progress.rows - run.progress.skipped
 
 
 class _Pricing:

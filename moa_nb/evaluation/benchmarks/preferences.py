@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,12 +23,17 @@ def numbers(column: Column) -> Floats:
     """Return a column as floats, ``nan`` where it is missing.
 
     Raises:
-        SetupError: something in it is no number.
+        SetupError: something in it is no finite number.
     """
+    if isinstance(column, pd.DataFrame | Mapping):
+        raise SetupError(f"a column of numbers is needed, not a {type(column).__name__}: take one of its columns")
     try:
-        return pd.Series(list(column), dtype="Float64").to_numpy(dtype=float, na_value=np.nan)
+        found = pd.Series(list(column), dtype="Float64").to_numpy(dtype=float, na_value=np.nan)
     except (TypeError, ValueError) as error:
         raise SetupError(f"a column of numbers is needed: {error}") from None
+    if np.isinf(found).any():
+        raise SetupError("a column of finite numbers is needed: one is infinite")
+    return found
 
 
 def shares(preferences: Column, scale: tuple[float, float]) -> Floats:
@@ -42,15 +47,18 @@ def shares(preferences: Column, scale: tuple[float, float]) -> Floats:
     >>> shares([2, 0, None], (1, 2)).tolist()
     [1.0, 0.5, nan]
     """
-    if tuple(scale) not in {(0, 1), (1, 2)}:
+    ends = tuple(scale) if isinstance(scale, Sequence) else ()
+    if ends not in {(0, 1), (1, 2)}:
         raise SetupError(f"scale={scale!r}: preferences run from 1 to 2, or with scale=(0, 1) from 0 to 1")
     share = numbers(preferences)
-    if tuple(scale) == (1, 2):
+    if ends == (1, 2):
+        if any(isinstance(one, bool | np.bool_) for one in preferences):
+            raise SetupError("true and false are wins and losses: say scale=(0, 1)")
         share = np.where(share == 0, 0.5, share - 1)
     outside = np.flatnonzero((share < 0) | (share > 1))
     if len(outside):
         value = list(preferences)[outside[0]]
-        other = "(0, 1)" if tuple(scale) == (1, 2) else "(1, 2)"
+        other = "(0, 1)" if ends == (1, 2) else "(1, 2)"
         raise SetupError(f"preference {value} in row {outside[0]} is not in {scale}; is it scale={other}?")
     return share
 
@@ -64,15 +72,20 @@ def preferences_of(judgements: pd.DataFrame, model: str, baseline: str, n: int) 
 
     Raises:
         UnknownName: nobody of that name was judged.
+        SetupError: judgements of another form, or of other rows.
 
     >>> asked = [(0, "moa", "single", "A"), (0, "single", "moa", "B"), (1, "moa", "single", "A"), (1, "single", "moa", "A")]
     >>> judgements = pd.DataFrame(asked, columns=["row", "first", "second", "verdict"]).assign(judge="j")
     >>> preferences_of(judgements, "moa", "single", 3).tolist()
     [2.0, 1.5, nan]
     """
-    names = {*judgements["first"], *judgements["second"]}
+    lines = settled(judgements)
+    names = {*lines["first"], *lines["second"]}
     for name in (model, baseline):
-        if len(judgements) and name not in names:
-            raise UnknownName(f"no judgement of {name!r}; {nearest(name, names)}")
-    means = 1 + points_of(settled(judgements), model, baseline).reindex(range(n))
+        if len(lines) and name not in names:
+            raise UnknownName(f"no judgement of {name!r}; {nearest(name, map(str, names))}")
+    if len(lines) and not lines["row"].between(0, n - 1).all():
+        said = f"judgements are of rows {lines['row'].min()} to {lines['row'].max()}, and there are {n} rows of answers"
+        raise SetupError(f"{said}: a row is its position, counted from 0")
+    means = 1 + points_of(lines, model, baseline).reindex(range(n))
     return pd.Series(means.to_numpy(dtype=float, na_value=np.nan), name=model)

@@ -68,6 +68,10 @@ def mt_table(judgements: Judgements) -> pd.DataFrame:
     frame = _ratings(judgements)
     if "category" not in frame:
         raise SetupError("no category is known: add the column 'category', or question_id from 81 to 160")
+    if not len(frame):
+        return pd.DataFrame()
+    if (frame["category"] == "all").any():
+        raise SetupError("a category is called 'all', as the row over all categories is: give it another name")
     whole = pd.concat([frame, frame.assign(category="all")])
     turn = "turn " + whole["turn"].astype(str)
     parts = pd.concat([whole.assign(turn=turn), whole.assign(turn="mean")])
@@ -101,9 +105,11 @@ def mt_winrates(judgements: Judgements) -> pd.DataFrame:
     a     1     1       0           1               0.75
     b     0     1       1           1               0.25
     """
-    frame = pd.DataFrame(judgements)
+    frame = _frame(judgements)
     if "g1_winner" in frame:
         frame = _as_shown(frame)
+    _need(frame, "row", "first", "second", "verdict")
+    frame = frame.assign(row=pd.factorize(frame["row"])[0])  # whatever questions are called
     counts: dict[str, dict[str, int]] = {}
     lines = settled(frame)
     for one, other, won in zip(lines["first"], lines["second"], lines["points"], strict=True):
@@ -120,7 +126,7 @@ def mt_winrates(judgements: Judgements) -> pd.DataFrame:
 
 def _ratings(judgements: Judgements) -> pd.DataFrame:
     """Return the columns pipeline, turn, rating (missing where unreadable) and, where it is known, category."""
-    frame = pd.DataFrame(judgements)
+    frame = _frame(judgements)
     who = next((name for name in ("pipeline", "model") if name in frame), None)
     if who is None:
         raise SetupError("ratings need the column 'pipeline' (or 'model'): who was rated")
@@ -134,13 +140,32 @@ def _ratings(judgements: Judgements) -> pd.DataFrame:
         raise SetupError("ratings need the column 'rating', or FastChat's 'judgment' or 'score'")
     ratings = pd.to_numeric(values, errors="coerce").astype("Float64")
     read = pd.DataFrame(
-        {"pipeline": frame[who], "turn": frame.get("turn", 1), "rating": ratings.where(ratings.between(1, 10))}
+        {
+            "pipeline": frame[who],
+            "turn": [*map(_turn, frame["turn"])] if "turn" in frame else 1,
+            "rating": ratings.where(ratings.between(1, 10)),
+        }
     )
     if "category" in frame:
         read["category"] = frame["category"]
     elif "question_id" in frame and frame["question_id"].between(81, 160).all():
         read["category"] = [_CATEGORIES[(number - 81) // 10] for number in frame["question_id"]]
     return read
+
+
+def _frame(judgements: Judgements) -> pd.DataFrame:
+    try:
+        frame = pd.DataFrame(judgements)
+    except (TypeError, ValueError):
+        raise SetupError(f"judgements are a DataFrame or a list of records, not {judgements!r:.40}") from None
+    if frame.columns.duplicated().any():
+        raise SetupError(f"judgements have two columns {frame.columns[frame.columns.duplicated()][0]!r}: rename one")
+    return frame
+
+
+def _turn(said: Any) -> Any:
+    """Return a turn: the first where none is said, and 2 for the 2.0 that columns with gaps have."""
+    return 1 if pd.isna(said) else int(said) if isinstance(said, float) and said.is_integer() else said
 
 
 def _as_shown(games: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -135,7 +136,8 @@ def skills_of(cell: str | Iterable[str]) -> tuple[str, ...]:
     >>> skills_of("Logical Correctness, readability")
     ('correctness', 'readability')
     """
-    names = [_short(name) for name in (cell.split(",") if isinstance(cell, str) else cell) if str(name).strip()]
+    several = cell.split(",") if isinstance(cell, str) else cell if isinstance(cell, Iterable) else []
+    names = [_short(name) for name in several if str(name).strip()]
     for name in names:
         if name not in SKILLS:
             raise UnknownName(f"no skill {name!r}; {nearest(name, SKILLS)}")
@@ -178,7 +180,8 @@ def flask_table(judgements: pd.DataFrame) -> pd.DataFrame:
 
     ``mean`` (missing where nothing was rated), ``n`` ratings in it, ``n_na`` that did not apply, ``n_unparsed`` that
     could not be read. ``judgements`` has a line an answer of a judge: ``pipeline``, ``wanted`` (the row's skills) and
-    ``ratings`` (what ``skills`` returned: a dict, or missing).
+    ``ratings`` (what ``skills`` returned: a dict, or missing; or the judge's text, which is read again). What is not
+    from 1 to 5 is unreadable.
 
     Raises:
         SetupError: a column is missing, or a row names no skill.
@@ -194,14 +197,9 @@ def flask_table(judgements: pd.DataFrame) -> pd.DataFrame:
         if name not in judgements:
             raise SetupError(f"judgements by skill lack the column {name!r}")
     lines = [
-        (
-            pipeline,
-            skill,
-            ratings.get(skill) if isinstance(ratings, Mapping) else None,
-            not isinstance(ratings, Mapping),
-        )
+        (pipeline, skill, None if value == "unreadable" else value, value == "unreadable")
         for pipeline, wanted, ratings in judgements[["pipeline", "wanted", "ratings"]].itertuples(index=False)
-        for skill in skills_of(wanted)
+        for skill, value in _recorded(ratings, skills_of(wanted))
     ]
     frame = pd.DataFrame(lines, columns=["pipeline", "skill", "rating", "is_unparsed"])
     frame["rating"] = frame["rating"].astype("Float64")
@@ -216,13 +214,22 @@ def flask_table(judgements: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, axis=1) if tables else pd.DataFrame(index=list(SKILLS))
 
 
+def _recorded(ratings: object, wanted: Sequence[str]) -> Iterator[tuple[str, float | Literal["unreadable"] | None]]:
+    """Yield each skill with what was recorded of it; one that is missing did not apply."""
+    found = skills(ratings, wanted) if isinstance(ratings, str) else ratings
+    given = {_short(name): value for name, value in found.items()} if isinstance(found, Mapping) else None
+    for skill in wanted:
+        value: Any = "unreadable" if given is None else given.get(skill)
+        yield skill, None if pd.api.types.is_scalar(value) and pd.isna(value) else _rated(value)
+
+
 def _rated(value: object) -> float | Literal["unreadable"] | None:
     if isinstance(value, str):
         if value.strip().casefold() in {"n/a", "na", "not applicable"}:
             return None
         value = rating(value, 1, 5)
-    if isinstance(value, int | float) and not isinstance(value, bool) and 1 <= value <= 5:
-        return value
+    if isinstance(value, Real) and not isinstance(value, bool) and 1 <= float(value) <= 5:
+        return value if isinstance(value, int) else float(value)
     return "unreadable"
 
 

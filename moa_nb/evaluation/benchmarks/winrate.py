@@ -82,6 +82,7 @@ def winrate(preferences: Column, *, scale: tuple[float, float] = (1, 2)) -> WinR
         n_losses=n - wins - draws,
         n_draws=draws,
         n_unreadable=len(share) - n,
+        warnings=_misread(preferences, scale),
     )
 
 
@@ -132,7 +133,7 @@ def lc_winrate(
     if n_known < _FEWEST:
         msg = f"length control needs {_FEWEST} readable rows, here are {n_known}: judge more rows, or use winrate"
         raise SetupError(msg)
-    found = _repeated(lengths, length)
+    found = (*raw.warnings, *_repeated(lengths, length))
     difference = (baseline - length)[usable]
     if _is_baseline(lengths, baseline_lengths):
         found = (*found, "the answers are the baseline's own")
@@ -187,25 +188,32 @@ def winrate_of(
     return replace(raw, warnings=(*found, few) if length_controlled else found)
 
 
+def _misread(preferences: Column, scale: tuple[float, float]) -> tuple[str, ...]:
+    """Return a warning where shares of a win are likely to have been taken for preferences from 1 to 2."""
+    if tuple(scale) == (0, 1) or {*numbers(preferences)[~np.isnan(numbers(preferences))]} != {0.0, 1.0}:
+        return ()
+    return ("every preference is 0 or 1, which are a draw and a loss: if they are losses and wins, say scale=(0, 1)",)
+
+
 def _standard_error(share: Floats) -> float | None:
     return float(share.std(ddof=1) / np.sqrt(len(share)) * 100) if len(share) > 1 else None
 
 
 def _characters(answers: Column) -> Floats:
     """Return the length of each answer, or the lengths as they are given."""
-    return numbers([len(one) if isinstance(one, str) else one for one in answers])
+    lengths = numbers([len(one) if isinstance(one, str) else one for one in answers])
+    if (lengths < 0).any():
+        raise SetupError(f"a length is 0 or more, not {lengths[lengths < 0][0]:g}")
+    return lengths
 
 
 def _check_rows(preferences: Column, *others: Column | None) -> None:
+    indexes = [one.index for one in (preferences, *others) if isinstance(one, pd.Series)]
+    if any(not index.equals(indexes[0]) for index in indexes):
+        raise SetupError("the columns have different indexes: take them from one frame, or pass lists")
     for other in others:
-        if other is None:
-            continue
-        if len(other) != len(preferences):
+        if other is not None and len(other) != len(preferences):
             raise SetupError(f"{len(preferences)} preferences, but a column of {len(other)} rows beside them")
-        if isinstance(preferences, pd.Series) and isinstance(other, pd.Series):
-            if preferences.index.equals(other.index):
-                continue
-            raise SetupError("the columns have different indexes: take them from one frame, or pass lists")
 
 
 def _is_baseline(answers: Column, baseline: Column) -> bool:

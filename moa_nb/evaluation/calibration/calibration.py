@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from moa_nb.errors import SetupError
-from moa_nb.evaluation.statistics import figure
+from moa_nb.evaluation.statistics import figure, numbers
 from moa_nb.panels.figures import dollars
 
 if TYPE_CHECKING:
@@ -35,14 +36,14 @@ def calibrate(scores: Iterable[float], strong_fraction: float) -> float:
             so it may become more. At 0 the threshold is just above the highest score.
 
     Raises:
-        SetupError: no scores, or a fraction out of its range.
+        SetupError: no scores, one that is no finite number, or a fraction out of its range.
 
     >>> calibrate([0.1, 0.9, 0.4, 0.6], 0.5)
     0.6
     """
-    known = pd.Series([*scores], dtype="object").dropna()
-    ranked = sorted(map(float, known), reverse=True)
-    if not ranked or not 0 <= strong_fraction <= 1:
+    found = numbers([*scores])
+    ranked = sorted(found[~np.isnan(found)].tolist(), reverse=True)
+    if not ranked or not isinstance(strong_fraction, Real) or not 0 <= strong_fraction <= 1:
         msg = f"calibrate takes at least one score and a fraction in [0, 1], not {len(ranked)} and {strong_fraction!r}"
         raise SetupError(msg)
     n_strong = round(strong_fraction * len(ranked))
@@ -115,6 +116,10 @@ def calibrated(
     if all(wish is None for wish in wishes.values()):
         msg = "say what you wish: min_quality=, max_cost= (dollars a row) or max_strong_share="
         raise SetupError(msg)
+    for name, wish in wishes.items():
+        if wish is not None and not (isinstance(wish, Real) and math.isfinite(wish)):
+            msg = f"{name} is a number, not {wish!r:.40}"
+            raise SetupError(msg)
     if max_cost is not None and replay.costs is None:
         msg = "max_cost: nobody knows what these tiers cost; give costs, or say max_strong_share="
         raise SetupError(msg)

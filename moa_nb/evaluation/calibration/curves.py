@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import pairwise
+from numbers import Integral
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -56,8 +57,8 @@ def curve(
     3        0.2          1.00     0.75
     """
     costs = [] if weak_cost is None and strong_cost is None else [weak_cost, strong_cost]
-    if bins is not None and bins < 1:
-        msg = f"bins is at least 1, not {bins!r}"
+    if bins is not None and (not isinstance(bins, Integral) or bins < 1):
+        msg = f"bins is at least 1, a whole number, not {bins!r}"
         raise SetupError(msg)
     said, columns = _rows(scores, weak, strong, *costs)
     distinct, place = _ranked(said)
@@ -187,23 +188,28 @@ def apgr_interval(scores: Any, weak: Any, strong: Any, *, confidence: float = 0.
         raise SetupError(msg)
     said, (first, second) = _rows(scores, weak, strong)
     distinct, place = _ranked(said)
-    n, size = len(said), len(distinct)
-    ones = np.ones(n)
+    n = len(said)
+    # Sorted once, the first to go to the strong model before the others; equal scores go together.
+    order = np.argsort(-place, kind="stable")
+    weak_of, gain_of = first[order], (second - first)[order]
+    ends = np.cumsum(np.bincount(place, minlength=len(distinct) + 1)[::-1])
 
-    def recovered(weights: _Floats) -> float:
-        share = _swept(place, size, np.zeros(n), ones, weights)
-        quality = _swept(place, size, first, second, weights)
-        low, high = first @ weights / weights.sum(), second @ weights / weights.sum()
-        share, quality = np.append(0.0, share), np.append(quality[0], quality)
-        area = float(np.diff(share) @ (quality[1:] + quality[:-1]) / 2)
-        return (area - low) / (high - low) if high != low else math.nan
+    def recovered(times: np.ndarray[Any, np.dtype[np.intp]]) -> float:
+        share = np.append(0, np.cumsum(times[order]))[ends] / n
+        gains = np.append(0.0, np.cumsum(gain_of * times[order]))
+        low, gap = float((weak_of * times[order]).sum()) / n, float(gains[-1]) / n
+        share, gained = np.append(0.0, share), np.append(gains[ends[0]], gains[ends]) / n
+        area = low + float((np.diff(share) * (gained[1:] + gained[:-1])).sum()) / 2
+        return (area - low) / gap if gap else math.nan
 
-    seen = recovered(ones)
+    seen = recovered(np.ones(n, dtype=np.intp))
     if math.isnan(seen):
         msg = "apgr takes two models of different quality"
         raise SetupError(msg)
     generator = np.random.default_rng(seed)
-    drawn = [recovered(np.bincount(generator.integers(0, n, n), minlength=n).astype(float)) for _ in range(_RESAMPLES)]
+    drawn = [recovered(np.bincount(generator.integers(0, n, n), minlength=n)) for _ in range(_RESAMPLES)]
+    if n < 2:
+        return Interval(seen, None, None, n, confidence)
     low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(seen, float(low), float(high), n, confidence)
 
@@ -256,8 +262,16 @@ def _swept(
 
 
 def _points(curve: Curve) -> list[tuple[float, float]]:
-    pairs = curve[["strong_share", "quality"]].to_numpy() if isinstance(curve, pd.DataFrame) else curve
-    points = sorted((float(share), float(quality)) for share, quality in pairs)
+    try:
+        pairs = curve[["strong_share", "quality"]].to_numpy() if isinstance(curve, pd.DataFrame) else curve
+        points = sorted((float(share), float(quality)) for share, quality in pairs)
+    except (KeyError, TypeError, ValueError) as error:
+        msg = "a curve has the columns strong_share and quality, or it is pairs of them, numbers all"
+        raise SetupError(msg) from error
+    for share, quality in points:
+        if not (-1e-12 <= share <= 1 + 1e-12 and math.isfinite(quality)):
+            msg = f"a curve's points are a share in [0, 1] and a quality, not {share:g} and {quality:g}"
+            raise SetupError(msg)
     if not points:
         msg = "this takes a curve, and there are no points: say curve(scores, weak, strong)"
         raise SetupError(msg)

@@ -71,13 +71,20 @@ class Gates:
         """Return thresholds as numbers, as many as there are gates.
 
         Raises:
-            SetupError: they are more or fewer, or a route's do not rise.
+            SetupError: they are no numbers, more or fewer, or a route's do not rise.
         """
-        is_one = np.ndim(np.asarray(thresholds)) == 0
-        several: list[float] = np.atleast_1d(np.asarray(thresholds, dtype=np.float64)).tolist()
+        try:
+            is_one = np.ndim(np.asarray(thresholds)) == 0
+            several: list[float] = np.atleast_1d(np.asarray(thresholds, dtype=np.float64)).tolist()
+        except (TypeError, ValueError):
+            several = [math.nan]
+        if any(math.isnan(one) for one in several):
+            msg = f"{self.parameter}: a threshold is a number, not {thresholds!r:.60}"
+            raise SetupError(msg)
         if self.strategy == "cascade":
             # One for all, or one more: the last tier's own only says whether its answer counts as accepted.
-            several = several * (self.n_tiers - 1) if is_one else several[: self.n_tiers - 1]
+            several = several * (self.n_tiers - 1) if is_one else several
+            several = several[:-1] if len(several) == self.n_tiers else several
         if len(several) != self.n_thresholds:
             msg = f"{self.parameter}: {self.n_thresholds} for {self.n_tiers} tiers, not {len(several)}"
             raise SetupError(msg)

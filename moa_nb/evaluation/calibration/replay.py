@@ -229,11 +229,12 @@ class Replay:
         known, ``cost``: of two tiers it is what ``apgr`` and ``cpt`` take.
         """
         limits = self.candidates()[0] if candidates is None else candidates
-        places, means = np.arange(len(self)), []
-        for one in limits:
-            ends = self.gates.ends(self._said, one)
-            found = [float((ends == self._last).mean()), float(self._quality[places, ends].mean())]
-            means.append(found if self._totals is None else [*found, float(self._totals[places, ends].mean())])
+        if self.gates.n_tiers == 2:
+            means = self._swept(np.array(limits, dtype=np.float64).reshape(-1))
+        else:
+            means = [
+                [float(values.mean()) for values in self._values(self.gates.ends(self._said, one))] for one in limits
+            ]
         n = self.gates.n_thresholds
         names = ["threshold"] if n == 1 else [f"threshold {at}" for at in range(1, n + 1)]
         figures = ["strong_share", "quality", "cost"][: 2 + (self._totals is not None)]
@@ -284,6 +285,27 @@ class Replay:
         )
 
     # Inside -----------------------------------------------------------------------------------
+
+    def _values(self, ends: _Places) -> list[_Floats]:
+        """Return each row's figures where it ends: whether the last tier was asked, its quality and, if known, cost."""
+        places = np.arange(len(self)), ends
+        found = [(ends == self._last).astype(np.float64), self._quality[places]]
+        return found if self._totals is None else [*found, self._totals[places]]
+
+    def _swept(self, limits: _Floats) -> list[list[float]]:
+        """Return the mean figures at each threshold of a single gate between two tiers, all in one sweep.
+
+        Rows change sides one after the other as the threshold rises past their scores.
+        """
+        low, high = (self._values(self.gates.ends(self._said, (end,))) for end in (-np.inf, np.inf))
+        order = np.argsort(self._said[:, 0], kind="stable")
+        side: Any = "right" if self.gates.is_strict else "left"
+        n_below = np.searchsorted(self._said[order, 0], limits, side=side)
+        sums = [
+            one.sum() + np.append(0.0, np.cumsum((other - one)[order]))[n_below]
+            for one, other in zip(low, high, strict=True)
+        ]
+        return (np.transpose(sums) / len(self)).tolist()  # type: ignore[no-any-return]  # rows of floats
 
     @cached_property
     def _said(self) -> _Floats:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from moa_nb.errors import SetupError, UnknownName, nearest
@@ -14,6 +13,7 @@ from moa_nb.evaluation.judges import biases
 from moa_nb.evaluation.judges.agreement import agreements
 from moa_nb.evaluation.judges.findings import Finding
 from moa_nb.evaluation.judges.outcomes import labelled, of_ratings, of_verdicts, rated
+from moa_nb.evaluation.points import whole
 from moa_nb.panels.tables import TableDisplay, table
 
 __all__ = ["JudgeCheck", "is_of_pairs", "judge_check"]
@@ -104,7 +104,10 @@ def judge_check(
     """
     pipelines = [str(name) for name in answers.columns]
     texts = answers.set_axis(pipelines, axis=1)
+    named = judgements.columns.intersection(["first", "second", "pipeline"])
+    judgements = judgements.assign(**{name: judgements[name].map(str) for name in named})
     is_pairwise = is_of_pairs(judgements, pipelines, len(answers))
+    judgements = judgements.assign(judge=judgements["judge"].map(str))
     ratings = None if is_pairwise else rated(judgements)
     outcomes = of_verdicts(judgements, pipelines) if ratings is None else of_ratings(ratings, pipelines)
     people, people_ratings = (None, None) if labels is None else labelled(labels, texts)
@@ -154,9 +157,16 @@ def is_of_pairs(judgements: pd.DataFrame, pipelines: Sequence[str], n_rows: int)
         for name in judgements[column].unique():
             if name not in pipelines:
                 raise UnknownName(
-                    f"judgements are of {name!r}, no column of the answers; {nearest(str(name), pipelines)}"
+                    f"judgements are of {name!r}, no column of the answers; {nearest(str(name), map(str, pipelines))}"
                 )
-    rows = judgements["row"].to_numpy(dtype=np.int64)
+    if not judgements["judge"].map(lambda one: pd.api.types.is_scalar(one) and not pd.isna(one)).all():
+        raise SetupError("the column 'judge' of judgements has the name of each judge: somewhere there is none")
+    if not is_pairwise:
+        try:
+            pd.to_numeric(judgements["rating"])
+        except (TypeError, ValueError) as error:
+            raise SetupError(f"the column 'rating' of judgements has numbers: {error}") from error
+    rows = whole(judgements["row"], "row")
     if len(rows) and not (rows.min() >= 0 and rows.max() < n_rows):
         said = f"judgements are of rows {rows.min()} to {rows.max()}, and there are {n_rows} rows of answers"
         raise SetupError(f"{said}: a row is its position, counted from 0")
