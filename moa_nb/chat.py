@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from moa_nb.plain import quoted
+
 __all__ = ["Completion", "Message", "Request", "Role", "Sampling", "Schema", "Usage", "conversation"]
 
 Role = Literal["system", "user", "assistant"]
@@ -57,7 +59,7 @@ def _turn(turn: Message | Mapping[str, str]) -> Message:
         return turn
     role, content = turn.get("role"), turn.get("content")
     if role not in {"system", "user", "assistant"} or not isinstance(content, str):
-        msg = f"a message is {{'role': 'system' | 'user' | 'assistant', 'content': text}}, not {turn!r:.80}"
+        msg = f"a message is {{'role': 'system' | 'user' | 'assistant', 'content': text}}, not {quoted(turn, 80)}"
         raise ValueError(msg)
     return Message(role, content)  # type: ignore[arg-type]  # checked just above
 

@@ -20,9 +20,14 @@ or ``"budget"``: what a report groups by.
 
 from __future__ import annotations
 
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from moa_nb.plain import to_plain
 
 if TYPE_CHECKING:
     from moa_nb.pipeline.result import Result
@@ -60,6 +65,14 @@ class MoaError(Exception):
 
     unreported: int = 0
     """How many of these attempts may be billed though no service reported them."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: the user's own lines on the way here, and the message. ``%debug`` has the rest."""
+        shown = [f"{type(self).__name__}: {self}"]
+        if self.__cause__ is not None and not isinstance(self.__cause__, MoaError):
+            # A function or a strategy of the user's: where it failed is what there is to mend.
+            shown = [*_own_lines(self.__cause__), *traceback.format_exception_only(self.__cause__), *shown]
+        return [to_plain(line.rstrip()) for line in (*_own_lines(self), *shown)]
 
 
 class SetupError(MoaError):
@@ -152,9 +165,18 @@ def nearest(name: object, known: Iterable[str]) -> str:
     if not names:
         return "there are none"
     # Names can come from files of others, and must not speak to a terminal.
-    shown = ", ".join(map(_printable, sorted(names)[:12]))
+    shown = ", ".join(repr(one)[1:-1] for one in sorted(names)[:12])
     return f"there are: {shown}" + (", …" if len(names) > 12 else "")
 
 
-def _printable(name: str) -> str:
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in name)
+def _own_lines(error: BaseException) -> list[str]:
+    """Return the lines of a traceback that are neither this package's nor of what is installed."""
+    paths = sysconfig.get_paths()
+    installed = tuple(paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    lines = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        if not frame.filename.startswith((str(Path(__file__).parent), *installed, "<frozen")):
+            file = f"{frame.filename}, " if Path(frame.filename).is_file() else ""  # a cell has none
+            place = "" if frame.name == "<module>" else f" of {frame.name}"
+            lines.append(f"{file}line {frame.lineno}{place}: {frame.line}")
+    return lines

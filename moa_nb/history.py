@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from moa_nb import settings
 from moa_nb.engine import current
-from moa_nb.errors import UnknownName, nearest
+from moa_nb.errors import SetupError, UnknownName, nearest
 from moa_nb.pipeline.result import Result
+from moa_nb.plain import quoted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from moa_nb.frames import FrameRun
 
 __all__ = ["last", "messages", "runs"]
+
+_MOST_RUNS = 10**9
 
 
 def last() -> Result | FrameRun:
@@ -38,11 +42,15 @@ def messages(chat: str) -> list[dict[str, str]]:
 
     Raises:
         UnknownName: there is no such chat; the message names the nearest.
+        SetupError: what was given is no name.
 
     >>> messages("no such chat")
     Traceback (most recent call last):
     moa_nb.errors.UnknownName: no chat 'no such chat'; there are none
     """
+    if not isinstance(chat, str):
+        msg = f"a chat has a name, and {quoted(chat)} is none"
+        raise SetupError(msg)
     store = current().store(settings.current())
     turns = store.turns(chat)
     if not turns:
@@ -54,6 +62,9 @@ def messages(chat: str) -> list[dict[str, str]]:
 def runs(limit: int = 50) -> pd.DataFrame:
     """Return the latest runs of all notebooks, newest first, a row each. ``%moa delete ID`` deletes one.
 
+    Raises:
+        SetupError: ``limit`` is no whole number.
+
     >>> list(runs().columns)[:4]
     ['id', 'at', 'kind', 'pipeline']
     """
@@ -61,9 +72,13 @@ def runs(limit: int = 50) -> pd.DataFrame:
 
     from moa_nb.store import RunRow
 
+    if not isinstance(limit, Integral) or not 1 <= limit <= _MOST_RUNS:
+        msg = f"limit is how many runs at most, from 1 on, not {quoted(limit)}"
+        raise SetupError(msg)
+
     rows: list[dict[str, Any]] = [
         {name: getattr(row, name) for name in RunRow.__slots__}
-        for row in current().store(settings.current()).runs(limit)
+        for row in current().store(settings.current()).runs(int(limit))
     ]
     frame = pd.DataFrame(rows, columns=list(RunRow.__slots__))
     return frame.assign(at=pd.to_datetime(frame["at"].astype("float64"), unit="s", utc=True))

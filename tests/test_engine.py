@@ -228,6 +228,11 @@ def test_a_cancelled_run_closes_its_connections_at_once(server: ChatServer, lab:
     result: Any = moa.last()
     assert [call.error_kind for call in result.calls] == [None, "cancelled", "cancelled"]
     assert (result.stop_reason, list(moa.runs()["state"])) == ("stopped", ["stopped"])
+    for nonsense in ("x", 0, 1.5, 10**30):
+        with pytest.raises(SetupError, match="limit is how many runs"):
+            moa.runs(nonsense)  # type: ignore[arg-type]  # as users do
+    with pytest.raises(SetupError, match="a chat has a name, and 5 is none"):
+        moa.messages(5)  # type: ignore[arg-type]  # likewise
 
 
 def test_an_interrupt_closes_connections_and_a_rerun_asks_the_rest(server: ChatServer, lab: Lab) -> None:

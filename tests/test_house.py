@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "moa_nb"
 
 ROOMS = (
+    "plain",
+    "money",
     "errors",
     "options",
     "chat",

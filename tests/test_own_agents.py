@@ -181,7 +181,7 @@ def test_a_declared_cost_keeps_the_budget() -> None:
     """The most of a call is set aside before it, for rows side by side too; five of a cent each fit into five cents."""
     metered = Metered()
     moa.agent("metered", cost=0.01)(metered)
-    with pytest.warns(RowsFailed, match="could cost \\$0.0100, and of the budget of \\$0.0500 only \\$0.0000 is left"):
+    with pytest.warns(RowsFailed, match="could cost \\$0.0100, and of the budget of \\$0.0500 only \\$0 is left"):
         run = ROWS.moa.start.synthesize("text", pipeline=alone(metered), budget=0.05).wait()
     assert (metered.n_calls, run.partial.notna().sum()) == (5, 5)
     assert spent(run) == pytest.approx(0.05)

@@ -34,6 +34,12 @@ def test_the_projects_template_wins_over_the_users_over_ours() -> None:
     assert ours not in {"the user's", "the project's"}
 
 
+def test_the_mark_that_editors_put_before_a_text_is_not_sent() -> None:
+    """A file that Windows saved is its text."""
+    write(".", "marked.jinja", "\ufeffShort: {{ text }}")
+    assert load("marked").render({"text": "why"}) == "Short: why"
+
+
 def test_templates_in_folders_are_named_with_them() -> None:
     """``debate/open`` is a file in a folder."""
     write(".", "mine/deep.jinja", "deep")

@@ -13,11 +13,12 @@ from moa_nb.engine.paths import Paths
 from moa_nb.engine.plan import Plan
 from moa_nb.gateway import Gateway
 from moa_nb.gateway.prices import FREE
+from moa_nb.money import dollars
 from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.layer import Outcome
-from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.result import Result
+from moa_nb.plain import to_plain
 
 __all__ = ["Estimate", "Figures", "make_estimate", "most", "price"]
 
@@ -154,9 +155,9 @@ class Estimate:
         if self.cost is None:
             cost = f"{self.n_unpriced} of them of unknown price"
         else:
-            cost = f"{'at least' if self.at_least else 'at most'} ${self.cost:.4f}" if self.cost else "free"
+            cost = f"{'at least' if self.at_least else 'at most'} ${dollars(self.cost)}" if self.cost else "free"
             if self.low.n_calls != self.high.n_calls and self.low.cost and not self.at_least:
-                cost = f"${self.low.cost:.4f} to ${self.cost:.4f}"
+                cost = f"${dollars(self.low.cost)} to ${dollars(self.cost)}"
             if self.cost and self.by_form:
                 cost += " if no answer says more than its form"
         cached = f" ({self.n_cached} more cached)" if self.n_cached else ""

@@ -26,6 +26,7 @@ from moa_nb.pipeline.prompt import quoting
 from moa_nb.pipeline.record import RunRecord
 from moa_nb.pipeline.spec import Agent, Pipeline, Resolver, Roles
 from moa_nb.pipeline.strategies import Strategy, find
+from moa_nb.plain import quoted
 from moa_nb.providers import functions
 from moa_nb.settings import Settings, fence_secret
 
@@ -76,7 +77,7 @@ class Options:
         for name, known in _WORDS.items():
             word = getattr(self, name)
             if word not in known:
-                msg = f"{name} cannot be {word!r:.80}; {nearest(str(word), known)}"
+                msg = f"{name} cannot be {quoted(word, 80)}; {nearest(str(word), known)}"
                 raise SetupError(msg)
 
 
@@ -92,7 +93,7 @@ _NUMBERS: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
 
 
 def _wrong(option: str, what: str, value: object) -> SetupError:
-    return SetupError(f"{option} takes {what}, not {value!r:.80}")
+    return SetupError(f"{option} takes {what}, not {quoted(value, 80)}")
 
 
 @dataclass
@@ -324,7 +325,7 @@ def _amount(limit: float | str) -> tuple[float, Unit]:
     found = _BUDGET.fullmatch(limit)
     unit = (found["unit"] or "dollars").lower().rstrip("s") if found else ""
     if found is None or (found["dollar"] and unit not in {"dollar", "usd"}):
-        msg = f"a budget is dollars (0.5), calls ('200 calls') or tokens ('50k tokens'), not {limit!r:.40}"
+        msg = f"a budget is dollars (0.5), calls ('200 calls') or tokens ('50k tokens'), not {quoted(limit, 40)}"
         raise SetupError(msg)
     amount = float(found["number"].replace("_", "").replace(",", "")) * _FACTORS[(found["factor"] or "").lower()]
     return amount, {"call": "calls", "token": "tokens"}.get(unit, "dollars")  # type: ignore[return-value]  # one of the three

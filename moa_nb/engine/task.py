@@ -12,6 +12,7 @@ from moa_nb.engine.plan import prompt_template
 from moa_nb.errors import SetupError
 from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.forms import Form, form
+from moa_nb.plain import quoted
 
 __all__ = ["Prompt", "make_task"]
 
@@ -29,10 +30,10 @@ def make_task(
     """
     if template is not None:
         if not isinstance(template, str):
-            msg = f"template takes Jinja source or a template's name, not {template!r:.80}"
+            msg = f"template takes Jinja source or a template's name, not {quoted(template, 80)}"
             raise SetupError(msg)
         if values is not None and not isinstance(values, Mapping):
-            msg = f"values takes a mapping of names to values, not {values!r:.80}"
+            msg = f"values takes a mapping of names to values, not {quoted(values, 80)}"
             raise SetupError(msg)
         if not isinstance(prompt, str):
             msg = "a template takes a text, not a conversation"
@@ -45,7 +46,7 @@ def make_task(
         except ValueError as error:
             raise SetupError(str(error)) from None
         except (TypeError, AttributeError):
-            msg = f"a prompt is a text, or messages such as {{'role': 'user', 'content': '...'}}, not {prompt!r:.80}"
+            msg = f"a prompt is a text, or messages such as {{'role': 'user', 'content': '...'}}, not {quoted(prompt, 80)}"
             raise SetupError(msg) from None
     _refuse_empty(task.conversation)
     return task if schema is None else _filling_in(task, form(schema))

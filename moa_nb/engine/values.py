@@ -16,6 +16,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from moa_nb.plain import quoted
+
 __all__ = ["kinds_as_text", "pack_value", "pack_zone", "unpack_value", "unpack_zone"]
 
 _PLAIN = frozenset({type(None), bool, str})
@@ -61,7 +63,7 @@ def unpack_value(data: Any) -> Any:
         ((tag, value),) = data.items()
         return _readers()[tag](value)
     except (KeyError, TypeError, AttributeError, ArithmeticError, OSError) as error:
-        msg = f"not a value: {data!r:.60}"
+        msg = f"not a value: {quoted(data)}"
         raise ValueError(msg) from error
 
 

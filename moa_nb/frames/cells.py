@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from moa_nb.errors import SetupError, UnknownName, nearest
+from moa_nb.plain import quoted
 
 __all__ = ["Column", "Frame", "Mask", "Row", "Watched"]
 
@@ -57,11 +58,9 @@ class Frame:
             is_there = column in self._data.columns
         except TypeError:
             if isinstance(column, pd.Series):
-                msg = f"a column is given by its name, not as a Series: {column.name!r:.60}"
+                msg = f"a column is given by its name, not as a Series: {quoted(column.name)}"
             else:
-                msg = (
-                    f"one column is asked at a time, not {' '.join(repr(column).split()):.60}: a template takes several"
-                )
+                msg = f"one column is asked at a time, not {quoted(column)}: a template takes several"
             raise SetupError(msg) from None
         if not is_there:
             raise self.unknown(str(column))

@@ -50,7 +50,7 @@ def view_of_run(execution: Execution) -> ReportView:
     is_done = states == STATES.index("done")
     seconds = outcomes.column("seconds")
     from_store = seconds[is_done & (n_calls > 0) & (n_cached == n_calls)]
-    goes_on = execution.state in {"waiting", "running"}
+    goes_on = _goes_on(execution)
     has_silent = bool((is_done & (n_calls > 0) & (outcomes.column("prompt_tokens") < 0)).any())
     # Read last, so that nothing seems to be of an earlier run but one row that is being settled.
     progress = outcomes.progress(execution.seconds, None if execution.plan is None else execution.plan.budget)
@@ -208,9 +208,14 @@ def _failures(outcomes: Outcomes, states: np.ndarray[Any, Any], index: pd.Index[
         yield FailureView("unknown", len(silent), _label(index[silent[0]]), "no reason was kept")
 
 
+def _goes_on(execution: Execution) -> bool:
+    return execution.state in {"waiting", "running"}
+
+
 def _head(execution: Execution) -> tuple[tuple[str, ...], tuple[RowView, ...]]:
     """Return the names of what the verb returns, and the first rows."""
     outcomes, questions = execution.outcomes, execution.questions
+    missing = "still to come" if _goes_on(execution) else "not asked"
     n_rows = min(_HEAD, len(outcomes))
     texts = Texts(n_rows)
     for position in range(n_rows):
@@ -221,7 +226,7 @@ def _head(execution: Execution) -> tuple[tuple[str, ...], tuple[RowView, ...]]:
     columns = [table.iloc[:, place].to_list() for place in range(table.shape[1])]
     rows = []
     for position in range(n_rows):
-        state = STATES[outcomes.states[position]] or "still to come"
+        state = STATES[outcomes.states[position]] or missing
         cells = tuple(_cell(column[position]) for column in columns)
         rows.append(RowView(_label(index[position]), state, cells))
     return tuple(map(str, table.columns)), tuple(rows)

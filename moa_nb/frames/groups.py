@@ -20,6 +20,7 @@ from moa_nb.frames.verbs import Answer, Part, Verb, joined, side_by_side
 from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.context import trimmed
 from moa_nb.pipeline.result import Result
+from moa_nb.plain import quoted
 from moa_nb.settings import fence_secret
 from moa_nb.tokens import count_tokens, estimate_error
 
@@ -226,10 +227,10 @@ def _grouped(data: pd.DataFrame | pd.Series[Any], by: Any) -> tuple[pd.Index[Any
         numbers, index = grouped.ngroup().to_numpy(), grouped.size().index
     except KeyError as error:
         names = data.columns if isinstance(data, pd.DataFrame) else data.index.names
-        msg = f"the rows cannot be grouped by {by!r:.60}; {nearest(str(error.args[0]), map(str, names))}"
+        msg = f"the rows cannot be grouped by {quoted(by)}; {nearest(str(error.args[0]), map(str, names))}"
         raise SetupError(msg) from None
     except (ValueError, TypeError) as error:
-        msg = f"the rows cannot be grouped by {by!r:.60}: {error}"
+        msg = f"the rows cannot be grouped by {quoted(by)}: {error}"
         raise SetupError(msg) from None
     rows = np.argsort(numbers, kind="stable")
     return index, tuple(np.split(rows, np.searchsorted(numbers[rows], np.arange(len(index))))[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from moa_nb.gateway.budget import Budget, Unit
+from moa_nb.money import dollars
 
 __all__ = ["Progress", "Spent"]
 
@@ -73,9 +74,9 @@ class Progress:
         if self.cached_calls:
             parts.append(f"{self.cached_calls} of {self.calls} calls cached")
         at_least = "at least " if self.unreported else ""
-        parts.append("unknown cost" if self.cost is None else f"{at_least}${self.cost:.4f}")
+        parts.append("unknown cost" if self.cost is None else f"{at_least}${dollars(self.cost)}")
         if self.projected_cost is not None and self.done < self.rows:
-            parts.append(f"${self.projected_cost:.4f} in the end")
+            parts.append(f"${dollars(self.projected_cost)} in the end")
         if self.budget is not None:
             parts.append(str(self.budget))
         return ", ".join(parts)

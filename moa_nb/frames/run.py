@@ -24,6 +24,7 @@ from moa_nb.frames.progress import Progress
 from moa_nb.frames.rows import Questions
 from moa_nb.frames.verbs import Verb
 from moa_nb.pipeline.result import Result
+from moa_nb.plain import quoted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -256,7 +257,7 @@ class FrameRun:
             SetupError: ``below`` is no number.
         """
         if not isinstance(below, Real):
-            msg = f"below is a number from 0 to 1, not {below!r:.40}"
+            msg = f"below is a number from 0 to 1, not {quoted(below, 40)}"
             raise SetupError(msg)
         self._compare()
         execution = self._execution

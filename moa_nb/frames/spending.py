@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
+from moa_nb import money
 from moa_nb.engine.forecast import Estimate, Figures, most, price
 from moa_nb.engine.plan import Plan
 from moa_nb.errors import SpendingNotAgreed, Unanswered
@@ -58,9 +59,7 @@ async def agree(
     if estimate.n_unpriced > plan.settings.ask_above_calls:
         above = f": more than ask_above_calls ({plan.settings.ask_above_calls})"
     else:
-        above = (
-            f", the others at most ${estimate.high.priced:.4f}: more than ask_above (${plan.settings.ask_above:.2f})"
-        )
+        above = f", the others at most ${money.dollars(estimate.high.priced)}: more than ask_above (${plan.settings.ask_above:.2f})"
     msg = (
         f"{estimate}{above}; pass {calls} to agree (budget=float('inf') agrees to any), or set the models' prices in"
         " moa.toml and pass dollars"

@@ -24,6 +24,7 @@ from moa_nb.frames.run import FrameRun
 from moa_nb.frames.sample import Sample
 from moa_nb.frames.verbs import Extract, Field, Synthesize, Verb
 from moa_nb.pipeline.forms import form
+from moa_nb.plain import quoted
 
 if TYPE_CHECKING:
     from moa_nb.frames.accessor import OnError
@@ -169,17 +170,12 @@ def _words(name: str, said: Any, instead: str | None) -> str:
         SetupError: that is nothing.
     """
     if not isinstance(said, str):
-        msg = f"{name} is a text, not {_one_line(said)}"
+        msg = f"{name} is a text, not {quoted(said)}"
         raise SetupError(msg)
     if not said.strip():
         msg = f"the {name} is empty: " + (f"leave it out {instead}" if instead else "say it in a few words")
         raise SetupError(msg)
     return said
-
-
-def _one_line(said: Any) -> str:
-    """Return what was said, as an error shows it."""
-    return f"{' '.join(repr(said).split()):.60}"
 
 
 def _labels(labels: Any) -> dict[str, str]:
@@ -194,16 +190,16 @@ def _labels(labels: Any) -> dict[str, str]:
     if isinstance(labels, np.ndarray | pd.api.extensions.ExtensionArray):
         labels = labels.tolist()  # as Series.unique() returns them
     if isinstance(labels, str) or not isinstance(labels, Mapping | Sequence | pd.Index | pd.Series):
-        msg = f"labels are a list of names, or a mapping of names to what they mean, not {_one_line(labels)}"
+        msg = f"labels are a list of names, or a mapping of names to what they mean, not {quoted(labels)}"
         raise SetupError(msg)
     known = dict(labels) if isinstance(labels, Mapping) else dict.fromkeys(labels, "")
     for name, about in known.items():
         if not isinstance(name, str) or not name.strip() or not isinstance(about or "", str):
-            msg = f"a label is a name, with a text that says what it means or none, not {name!r:.40}: {about!r:.40}"
+            msg = f"a label is a name, with a text that says what it means or none, not {quoted(name, 40)}: {quoted(about, 40)}"
             raise SetupError(msg)
     folded = {" ".join(name.casefold().replace("-", " ").replace("_", " ").split()) for name in known}
     if len(folded) < max(2, len(labels)):
-        msg = f"labels are at least two, each once and unlike the others, not {list(labels)!r:.120}"
+        msg = f"labels are at least two, each once and unlike the others, not {quoted(list(labels), 120)}"
         raise SetupError(msg)
     return {name: about or "" for name, about in known.items()}
 
@@ -216,7 +212,7 @@ def _ends(scale: Any) -> tuple[float, float]:
     """
     is_pair = isinstance(scale, Sequence) and not isinstance(scale, str) and len(scale) == 2
     if not is_pair or not all(isinstance(end, Real) and math.isfinite(end) for end in scale) or not scale[0] < scale[1]:
-        msg = f"a scale is the least and the greatest number, such as (1, 10) or (0.0, 1.0), not {scale!r:.60}"
+        msg = f"a scale is the least and the greatest number, such as (1, 10) or (0.0, 1.0), not {quoted(scale)}"
         raise SetupError(msg)
     low, high = scale
     is_whole = isinstance(low, Integral) and isinstance(high, Integral)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from moa_nb.errors import BudgetExceeded
 from moa_nb.gateway.limits import Priority
+from moa_nb.money import dollars
 
 __all__ = ["Budget", "Unit"]
 
@@ -47,10 +48,13 @@ class Budget:
     def said(self, amount: float) -> str:
         """Return an amount with its unit.
 
-        >>> Budget(20, "calls").said(3)
-        '3 calls'
+        >>> Budget(20, "calls").said(3), Budget(20, "calls").said(1)
+        ('3 calls', '1 call')
         """
-        return f"${amount:.4f}" if self.unit == "dollars" else f"{amount:,.0f} {self.unit}"
+        if self.unit == "dollars":
+            return f"${dollars(amount)}"
+        count = f"{amount:,.0f}"
+        return f"{count} {self.unit[:-1] if count == '1' else self.unit}"
 
     def try_reserve(self, amount: float, priority: Priority) -> bool:
         """Return whether ``amount`` is set aside at once, no earlier row waiting for it."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -10,6 +9,7 @@ from moa_nb.errors import KeyRejected, MoaError, RowError, ServiceError, SetupEr
 from moa_nb.gateway.http import Answer, fault_of
 from moa_nb.gateway.retry import Fault
 from moa_nb.gateway.route import Route
+from moa_nb.plain import one_line
 from moa_nb.providers.refusals import overflow
 from moa_nb.providers.secrecy import secrets, without
 from moa_nb.providers.wire import Wire, cause
@@ -21,14 +21,6 @@ _LONGEST_MESSAGE = 600
 
 _LONGEST_READ = 20 * _LONGEST_MESSAGE
 """Characters that are looked through for keys: some services repeat all that they were sent."""
-
-_ESCAPES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]"  # colours and movements of a terminal
-    r"|\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?"  # titles and links
-    r"|\x1b[ -/]*[0-~]?"
-    r"|[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u202a-\u202e\u2066-\u2069\U000e0000-\U000e007f]"
-)
-_UNPRINTED = re.compile(r"[\t\n\x0b\x0c\r\x85\u2028\u2029]+")
 
 
 def fault_from(wire: Wire, answer: Answer, headers: Mapping[str, str]) -> Fault:
@@ -120,7 +112,7 @@ def said(wire: Wire, body: bytes, headers: Mapping[str, str]) -> str:
     if code and code not in message:
         message = f"{message} [{code}]" if message else code
     # Cleaned first: a key that is broken up by such characters would not be found.
-    text = without_keys(_UNPRINTED.sub(" ", _ESCAPES.sub("", message[:_LONGEST_READ])).strip(), headers)
+    text = without_keys(one_line(message[:_LONGEST_READ]), headers)
     return text if len(text) <= _LONGEST_MESSAGE else text[: _LONGEST_MESSAGE - 1] + "…"
 
 

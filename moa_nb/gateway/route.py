@@ -289,5 +289,5 @@ def no_price(model: str) -> str:
         )
     return (
         f"a budget needs prices, and none is known for {model}: set prompt_price and completion_price"
-        f' under [models."{model}"] in moa.toml, or run without a budget'
+        f' under [models."{model}"] in moa.toml, or run without a budget (budget="inf" where the settings name one)'
     )

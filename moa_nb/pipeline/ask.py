@@ -24,6 +24,7 @@ from moa_nb.pipeline.layer import Answer, Coming, LayerCalls, Outcome, Parse, Ti
 from moa_nb.pipeline.prompt import Prompts
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.spec import Agent, Pipeline
+from moa_nb.plain import quoted
 
 __all__ = ["Ask", "Candidate", "Choices", "Complete", "Question", "Task"]
 
@@ -163,7 +164,7 @@ class Ask:
         asked = list(questions)
         for question in asked:
             if not isinstance(question, Question) or not isinstance(question.agent, Agent):
-                msg = f"{name}: ask.each takes moa.Question(agent), of one of what ask.agents(...) returns, not {question!r:.60}"
+                msg = f"{name}: ask.each takes moa.Question(agent), of one of what ask.agents(...) returns, not {quoted(question)}"
                 raise PipelineError(msg)
             _check_seen(question.see)
         answers = await self._each(name, asked, parse, 1, patience, aside=aside)
@@ -355,7 +356,7 @@ def _check_seen(see: Sequence[Candidate]) -> None:
             return
     except TypeError:
         pass  # a single one
-    msg = f"see= takes a list of answers, as `await ask.one(...)` gives one, not {' '.join(repr(see).split()):.60}"
+    msg = f"see= takes a list of answers, as `await ask.one(...)` gives one, not {quoted(see)}"
     raise PipelineError(msg)
 
 

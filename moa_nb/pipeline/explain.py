@@ -19,11 +19,11 @@ from moa_nb.pipeline import presets
 from moa_nb.pipeline.ask import Ask, Choices
 from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.layer import Outcome
-from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.record import CallRecord, RunRecord
 from moa_nb.pipeline.result import Call, Layer
 from moa_nb.pipeline.spec import Pipeline, Resolver, Roles
 from moa_nb.pipeline.strategies import find
+from moa_nb.plain import to_plain
 
 __all__ = ["Explanation", "Step", "Ways", "explain"]
 

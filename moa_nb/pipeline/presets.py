@@ -38,7 +38,7 @@ def load(pipeline: str | Pipeline) -> Pipeline:
         raise UnknownName(msg)
     text, where = found
     try:
-        data = tomllib.loads(text.removeprefix("\ufeff"))  # which editors on Windows put there
+        data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         msg = f"{where} is not valid TOML: {error}"
         raise PipelineError(msg) from None

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from moa_nb.chat import Message, Usage
+from moa_nb.money import dollars
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,8 +230,8 @@ class Result:
         return self.text
 
     def __repr__(self) -> str:
-        cost = "unknown cost" if self.cost is None else f"${self.cost:.4f}"
-        return f"<Result of {self.pipeline!r}: {self.n_calls} calls, {cost}, {self.text[:60]!r}>"
+        cost = "unknown cost" if self.cost is None else f"${dollars(self.cost)}"
+        return f"<Result of {self.pipeline!r}: {self.n_calls} call{'' if self.n_calls == 1 else 's'}, {cost}, {self.text[:60]!r}>"
 
 
 def _call(record: Mapping[str, Any]) -> Call:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from moa_nb.chat import Sampling
 from moa_nb.errors import PipelineError, nearest
+from moa_nb.plain import quoted
 from moa_nb.settings import ROLES
 
 if TYPE_CHECKING:
@@ -394,7 +395,7 @@ def resolve(agents: Iterable[Agent], roles: Roles, name_of: NameOf | None = None
     asked: list[Agent] = []
     for agent in agents:
         if not isinstance(agent, Agent):
-            msg = f"strategies ask a moa.Agent, such as a field of their parameters, or moa.Agent(model=…), not {agent!r:.60}"
+            msg = f"strategies ask a moa.Agent, such as a field of their parameters, or moa.Agent(model=…), not {quoted(agent)}"
             raise PipelineError(msg)
         models: tuple[str | Callable[..., Any], ...] = (agent.model,)
         if agent.model.startswith("$"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from moa_nb.errors import PipelineError
+from moa_nb.plain import quoted
 
 if TYPE_CHECKING:
     from moa_nb.pipeline.spec import Pipeline
@@ -77,7 +78,7 @@ def _plain(value: Any, name: str, name_of: NameOf) -> Any:
         return f"function:{known}"
     if isinstance(value, str | bool | int | float):
         return value
-    msg = f"{name} holds {value!r:.60}, which TOML has no word for"
+    msg = f"{name} holds {quoted(value)}, which TOML has no word for"
     raise _Unwritable(msg)
 
 

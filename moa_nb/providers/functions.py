@@ -16,6 +16,7 @@ import orjson
 
 from moa_nb.chat import Completion, Request, Usage
 from moa_nb.errors import MoaError, RowError, SetupError, UnknownName, nearest
+from moa_nb.plain import quoted
 from moa_nb.providers.shared import dumps
 
 __all__ = [
@@ -85,7 +86,7 @@ def agent(
         msg = f"moa.agent is called with a name: write it as @moa.agent({called!r})"
         raise SetupError(msg)
     if cost is not None and not (isinstance(cost, int | float) and 0 <= cost < math.inf):
-        msg = f"cost is the most dollars of a call, such as 0.01, not {cost!r:.40}"
+        msg = f"cost is the most dollars of a call, such as 0.01, not {quoted(cost, 40)}"
         raise SetupError(msg)
 
     def register(call: Callable[..., Any]) -> Callable[..., Any]:

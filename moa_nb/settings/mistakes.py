@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from moa_nb.errors import SettingsError, nearest
+from moa_nb.plain import quoted
 from moa_nb.settings.values import ModelSettings, ProviderSettings, Settings
 
 __all__ = ["check_models", "refuse_keys", "say"]
@@ -67,7 +68,7 @@ def check_models(source: str, values: Mapping[str, Any]) -> None:
         if isinstance(entry, Mapping) and not (provider and model):
             example = f"{provider or 'lab'}:NAME"
             shown = f"models={{{example!r}: …}}" if source == "configure" else f'[models."{example}"]'
-            msg = f"{source}: {str(name)!r:.60} is no model: it is named provider:model in quotes, as in {shown}"
+            msg = f"{source}: {quoted(str(name))} is no model: it is named provider:model in quotes, as in {shown}"
             raise SettingsError(msg)
 
 
@@ -96,7 +97,7 @@ def say(error: ValidationError, sources: Mapping[str, str]) -> str:
     if first["type"] == "value_error":  # this room's own words
         return f"{source}: {path}: {first['msg'].removeprefix('Value error, ')}"
     message = first["msg"]
-    got = "" if path.startswith("providers") else f" (got {first['input']!r:.60})"  # may be a key in the wrong place
+    got = "" if path.startswith("providers") else f" (got {quoted(first['input'])})"  # may be a key in the wrong place
     return f"{source}: {path}: {message[:1].lower()}{message[1:]}{got}"
 
 

@@ -43,7 +43,7 @@ def read(kind: str, file: str) -> tuple[str, str] | None:
         except OSError:  # a name that no file can have
             continue
         try:
-            return found.read_text("utf-8"), str(found)
+            return found.read_text("utf-8-sig"), str(found)  # editors on Windows put a mark there
         except UnicodeDecodeError as error:
             msg = f"{found} is not UTF-8 text: {error.reason} at byte {error.start}"
             raise TemplateError(msg) from None

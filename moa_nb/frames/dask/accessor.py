@@ -15,6 +15,7 @@ from dask.dataframe.extensions import register_dataframe_accessor, register_seri
 from dask.delayed import delayed
 
 from moa_nb.frames.accessor import Verbs
+from moa_nb.plain import quoted
 
 if TYPE_CHECKING:
     from moa_nb.engine import Estimate
@@ -164,7 +165,7 @@ def _refuse_groups(data: Any, by: Any) -> None:
     columns = list(data.columns) if isinstance(data, dd.DataFrame) else []
     keys = by if isinstance(by, list) else [by]
     if not keys or not all(isinstance(key, str | int | tuple) and key in columns for key in keys):
-        msg = f"dask groups by columns of its frame: by takes one, or a list of them ({columns!r:.80}), not {by!r:.60}"
+        msg = f"dask groups by columns of its frame: by takes one, or a list of them ({quoted(columns, 80)}), not {quoted(by)}"
         raise SetupError(msg)
 
 

@@ -25,6 +25,7 @@ from moa_nb.frames.execution import Execution
 from moa_nb.gateway import Budget
 from moa_nb.gateway.budget import Unit
 from moa_nb.pipeline import presets
+from moa_nb.plain import quoted
 from moa_nb.providers import functions
 from moa_nb.settings import Settings
 
@@ -99,7 +100,7 @@ class Assignment:
             SetupError: a word, column, template, model, key or price is wrong, or a limit cannot be shared.
         """
         if workers is not None and (isinstance(workers, bool) or not isinstance(workers, int) or workers < 1):
-            msg = f"workers is the number of processes that share the limits, 1 or more, not {workers!r:.60}"
+            msg = f"workers is the number of processes that share the limits, 1 or more, not {quoted(workers)}"
             raise SetupError(msg)
         words = _portable(words)
         engine = current()

@@ -17,7 +17,9 @@ from moa_nb.frames.training.examples import ExportFormat, ExportRow, digest, exa
 from moa_nb.frames.training.jsonlines import Lines
 from moa_nb.frames.training.judging import Judging
 from moa_nb.frames.training.preferences import Pair, gives_scores, judges_itself, own_pairs, own_score
+from moa_nb.money import dollars
 from moa_nb.pipeline.spec import Pipeline
+from moa_nb.plain import quoted
 
 __all__ = ["ExportFormat", "ExportRow", "Exported", "ProvenancePlace", "export"]
 
@@ -54,7 +56,7 @@ class Exported:
         if self.left_out:
             parts.append(_said(self.left_out))
         if self.n_calls:
-            cost = "an unknown cost" if self.cost is None else f"${self.cost:.4f}"
+            cost = "an unknown cost" if self.cost is None else f"${dollars(self.cost)}"
             parts.append(f"{self.n_calls:,} verdicts for {cost}")
         return "; ".join(parts)
 
@@ -156,7 +158,7 @@ class _Chosen:
 
     def __post_init__(self) -> None:
         if self.min_agreement is not None and not 0 <= self.min_agreement <= 1:
-            msg = f"min_agreement is from 0 to 1, not {self.min_agreement!r:.40}"
+            msg = f"min_agreement is from 0 to 1, not {quoted(self.min_agreement, 40)}"
             raise SetupError(msg)
         if self.min_score is not None and not gives_scores(self.pipeline):
             msg = f"pipeline {self.pipeline.name!r} rates no answers, so min_score has nothing to go by: leave it out"
@@ -207,7 +209,7 @@ def _check_choices(format: str, provenance: str | None) -> None:  # noqa: A002 -
     choices = (("format", format, ExportFormat), ("provenance", provenance, ProvenancePlace))
     for name, value, kind in choices:
         if value is not None and value not in get_args(kind):
-            msg = f"{name} cannot be {value!r:.80}; {nearest(str(value), get_args(kind))}"
+            msg = f"{name} cannot be {quoted(value, 80)}; {nearest(str(value), get_args(kind))}"
             raise SetupError(msg)
 
 

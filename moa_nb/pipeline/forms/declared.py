@@ -17,6 +17,7 @@ from pydantic_core import SchemaError
 
 from moa_nb.errors import SetupError, nearest
 from moa_nb.pipeline.forms.schema import NO_FIELDS
+from moa_nb.plain import quoted
 
 __all__ = ["model_of"]
 
@@ -79,7 +80,7 @@ def model_of(schema: Any) -> type[BaseModel]:
     else:
         msg = (
             "a schema is a pydantic model, a dict of names to types such as {'price': float}, or a JSON schema of an"
-            f" object, not {' '.join(repr(schema).split()):.80}"
+            f" object, not {quoted(schema, 80)}"
         )
         raise SetupError(msg)
     return made
@@ -121,7 +122,7 @@ def _kind(kind: Any, field: str) -> Any:
     if isinstance(kind, list) and len(kind) == 1:
         return list[_kind(kind[0], field)]  # type: ignore[misc]  # made at run time
     if kind is None or isinstance(kind, str | list | tuple | int | float | FunctionType):
-        msg = f"the type of field {field!r} is {kind!r:.60}, and should be a type such as float, or a list of labels"
+        msg = f"the type of field {field!r} is {quoted(kind)}, and should be a type such as float, or a list of labels"
         raise SetupError(msg)
     return kind
 
@@ -192,7 +193,7 @@ class _Reader:
         if node is True:
             return Any
         if not isinstance(node, Mapping):
-            msg = f"the JSON schema at {name!r} is {node!r:.40}, and should be an object"
+            msg = f"the JSON schema at {name!r} is {quoted(node, 40)}, and should be an object"
             raise SetupError(msg)
         if depth > _DEEPEST:
             msg = f"the JSON schema refers to itself at {name!r}: write such a schema as a pydantic model"
@@ -304,6 +305,6 @@ def _either(kinds: list[Any]) -> Any:
 
 def _one_of(values: Any, name: str) -> Any:
     if not isinstance(values, list) or not values or not all(isinstance(one, str | int | None) for one in values):
-        msg = f"the JSON schema allows {values!r:.60} at {name!r}: labels are texts, whole numbers or booleans"
+        msg = f"the JSON schema allows {quoted(values)} at {name!r}: labels are texts, whole numbers or booleans"
         raise SetupError(msg)
     return Literal[tuple(values)]

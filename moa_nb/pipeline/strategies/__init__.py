@@ -16,6 +16,7 @@ from moa_nb.errors import MoaError, PipelineError, UnknownName, nearest
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.spec import Params
+from moa_nb.plain import quoted
 
 __all__ = ["Strategy", "find", "names", "strategy"]
 
@@ -71,10 +72,10 @@ def strategy(name: str, *, params: type[Params]) -> Callable[[_Run], _Run]:
 def _check(made: Strategy) -> None:
     called = getattr(made.run, "__name__", "run")
     if not isinstance(made.name, str) or not made.name.strip():
-        msg = f"a strategy has a name, as in @moa.strategy('relay', params=Relay), not {made.name!r:.60}"
+        msg = f"a strategy has a name, as in @moa.strategy('relay', params=Relay), not {quoted(made.name)}"
         raise PipelineError(msg)
     if not (isinstance(made.params, type) and issubclass(made.params, Params)):
-        msg = f"strategy {made.name!r}: params is a subclass of moa.Params, not {made.params!r:.60}"
+        msg = f"strategy {made.name!r}: params is a subclass of moa.Params, not {quoted(made.params)}"
         raise PipelineError(msg)
     if not made.params.__pydantic_complete__ and made.params.model_rebuild(raise_errors=False) is not True:
         msg = f"strategy {made.name!r}: {made.params.__name__} has annotations that name nothing known where it stands"

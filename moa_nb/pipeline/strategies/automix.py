@@ -68,7 +68,7 @@ async def automix(task: Task, params: AutoMix, ask: Ask) -> Candidate:
             return answer, None
         verdicts = await _verdicts(task, params, ask, number, agent, answer)
         share = confidence(verdicts)
-        ask.flag(f"tier {number}: {share:.0%} of the checks say correct, to be above {params.accept_above:g}")
+        ask.flag(f"tier {number}: {share:.0%} of the checks say correct, to be above {params.accept_above:.0%}")
         is_hopeless = any(verdict is not None for verdict in verdicts) and share < params.hopeless_below
         return answer, Judgement(share, accepted=share > params.accept_above, hopeless=is_hopeless)
 

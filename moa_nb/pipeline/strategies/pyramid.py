@@ -71,7 +71,7 @@ async def pyramid(task: Task, params: Pyramid, ask: Ask) -> Candidate:
         answers = [None] * len(asked)
     sure = await _confidence(task, params, ask, answers)
     if sure is not None:
-        ask.flag(f"the base agrees to {sure:.2f}, {params.agree:g} is enough")
+        ask.flag(f"the base agrees to {sure:.3g}, {params.agree:g} is enough")
     consensus = _consensus(params, answers)
     if not ask.decide("the oracle", sure is None or not sure >= params.agree or consensus is None):
         assert consensus is not None  # without one the oracle is asked
