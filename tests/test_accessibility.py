@@ -340,15 +340,22 @@ WIDE = """(outputs) => [...outputs.querySelectorAll('.jp-OutputArea-output')]
     .filter((output) => output.scrollWidth > output.clientWidth + 1).map((output) => [output.clientWidth, output.scrollWidth])"""
 
 
+BREAKING = """() => [...document.querySelectorAll('.jp-OutputArea-output details pre, .jp-OutputArea-output td')]
+    .filter((one) => { const style = getComputedStyle(one); return style.wordBreak !== 'normal' || style.overflowWrap === 'anywhere' })
+    .map((one) => one.textContent.slice(0, 40))"""
+"""The texts of <pre> and of cells whose words the page may break anywhere, as JupyterLab does by itself."""
+
+
 @pytest.mark.parametrize("width", [320, 480])
 def test_a_narrow_column_is_enough(visited: Reader, width: int) -> None:
-    """Where there is little room nothing sticks out but what scrolls by itself."""
+    """Where there is little room nothing sticks out but what scrolls by itself, and words stay whole."""
     open_all(visited)
     resize = "(width) => { for (const one of document.querySelectorAll('.jp-OutputArea-output')) { one.style.width = width; one.style.flex = width && 'none' } }"
     visited.page.evaluate(resize, f"{width}px")
     try:
         visited.page.wait_for_timeout(200)
         assert {name: wide for name in SHOWN if (wide := part(visited, name).evaluate(WIDE))} == {}
+        assert visited.page.evaluate(BREAKING) == []
     finally:
         visited.page.evaluate(resize, "")
 

@@ -112,7 +112,13 @@ def test_pipelines_answer_side_by_side(notebook: Notebook, server: ChatServer) -
     frame = both.to_frame()
     assert frame["calls"].tolist() == [1, 3]
     assert frame["completion_tokens"].sum() == sum(result.usage.completion_tokens for result in both.values())
-    for word in ("2 pipelines for $", "--- single ---", "word for word the answer of single", "moa-lite"):
+    for word in (
+        "2 pipelines for $",
+        "whose answers are 100 % alike",
+        "--- single ---",
+        "word for word the answer of single",
+        "moa-lite",
+    ):
         assert word in shown.printed
     assert {row.pipeline for row in current().store(settings.current()).runs()} == {"single", "moa-lite"}
     assert moa.last() is both["moa-lite"]

@@ -35,7 +35,7 @@ from test_kernel import environment
 import moa_nb as moa
 from moa_nb.errors import TemplateError
 from moa_nb.panels.markdown import to_html, to_markdown
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 from moa_nb.templating import parse
 from moa_nb.testing import ChatServer
 

@@ -375,7 +375,7 @@ def test_the_live_panel_is_small(kernel: Kernel, server: ChatServer) -> None:
     n_sent, n_bytes, n_widgets, seconds = map(float, sizes.text.split())
     assert n_widgets <= 16
     assert n_sent <= 10 * (seconds + 1) * 8
-    assert n_bytes < 60 * len("token " * 600)
+    assert n_bytes < 20 * (seconds + 1) * len("token " * 600)
 
 
 def test_outputs_of_two_cells_do_not_mix(kernel: Kernel, server: ChatServer) -> None:

@@ -340,6 +340,8 @@ MISTAKES = {
     "-T warm": "not a number",
     "--budget -1": "--budget",
     "--budget nan": "not a number",
+    "--budget 200 calls": "in quotes: --budget '200 calls'",
+    "--budget 'two calls'": "a budget is dollars",
     "--max-tokens 0": "whole number",
     "-t no_such_template": "no template 'no_such_template'",
     "-t '{{ text'": "line 1",
@@ -621,3 +623,21 @@ def test_a_batch_is_asked_for(notebook: Notebook, server: ChatServer) -> None:
     """``--mode batch`` hands the calls in where the service has a Batch API; elsewhere it is one line."""
     assert "Batch API" in notebook.ask("-p single --mode batch").said
     assert server.count() == 0
+
+
+def test_an_error_in_a_cell_of_python_is_the_users_own_lines(notebook: Notebook) -> None:
+    """Not the way through this package: the line of the cell, for a function of the user's its own too, and the message."""
+    shown = notebook.run("import moa_nb as moa\nmoa.run('Why?', pipeline='singel')")
+    assert shown.printed.strip().splitlines() == [
+        "line 2: moa.run('Why?', pipeline='singel')",
+        "UnknownName: no pipeline 'singel'; did you mean 'single'?",
+    ]
+    shown = notebook.run(
+        "def broken(prompt):\n    return 1 / 0\n\nmoa.run('Why?', pipeline='single', aggregator=broken)"
+    )
+    assert shown.printed.strip().splitlines() == [
+        "line 4: moa.run('Why?', pipeline='single', aggregator=broken)",
+        "line 2 of broken: return 1 / 0",
+        "ZeroDivisionError: division by zero",
+        "RowError: function 'broken' raised ZeroDivisionError: division by zero",
+    ]

@@ -369,7 +369,7 @@ def test_verdicts_show_who_won_and_which_flipped() -> None:
     ]
     assert [entry.is_chosen for entry in account.entries] == [True, False, False]
     abouts = [call.note for call in view_of(run).layers[1].calls]
-    assert abouts == ["a or b", "a or c", "b or a", "b or c", "c or a", "c or b"]
+    assert abouts == ["a or b: a", "a or c: a", "b or a: b", "b or c: a tie", "c or a: a", "c or b: a tie"]
 
 
 def test_several_judges_and_one_order_are_shown_as_such() -> None:
@@ -385,6 +385,31 @@ def test_ratings_are_shown_with_their_mean() -> None:
     (account,) = accounts_of(judged([7, None, 9, 8, 6, 9], judges=2))
     assert account.heads == ("", "j0", "j1", "rating")
     assert said_by(account) == [["a", "7", "8", "7.5"], ["b", "\N{EN DASH}", "6", "6"], ["c", "9", "9", "9"]]
+    run = judged([7, None, 9])
+    assert [call.note for call in view_of(run).layers[1].calls] == ["a: 7", "b", "c: 9"]
+
+
+def test_of_equal_answers_one_is_the_answer() -> None:
+    """That which the judge liked best."""
+    run = judged([7, 5, 9])
+    answers = tuple(replace(call, text="The same.") for call in run.layers[0].calls)
+    same = run.replace(text="The same.", layers=(Layer("answers", answers), run.layers[1]))
+    assert [entry.is_chosen for entry in accounts_of(same)[0].entries] == [False, False, True]
+
+
+def test_a_critique_says_whose_answer_it_is_about(server: ChatServer) -> None:
+    """Each agent criticizes all; where their number does not tell of whom, nothing is said."""
+    configured(server)
+    Models(accept=False).serve(server)
+    run = moa.run("Why did the mill close?", pipeline=pipeline("attention-moa"))
+    view = view_of(run)
+    (critiques, revisions) = (
+        layer for layer in view.layers if layer.name in {"layer 1: critiques", "layer 1: revisions"}
+    )
+    assert [call.note for call in critiques.calls] == ["a", "b", "c"] * 3
+    assert revisions.caption == "each writes its answer again, with what the others say of it"
+    fewer = tuple(replace(one, calls=one.calls[:-1]) if one.name == "layer 1: critiques" else one for one in run.layers)
+    assert {call.note for call in view_of(run.replace(layers=fewer)).layers[1].calls} == {None}
 
 
 def test_verdicts_whose_pairs_are_not_known_are_not_guessed() -> None:
@@ -468,6 +493,7 @@ def test_a_kept_record_tells_the_same(server: ChatServer) -> None:
     kept = Result.from_record(json.loads(json.dumps(run.to_record(), default=vars)))
     assert accounts_of(kept) == accounts_of(run)
     assert any(account.title == "Moderation" for account in accounts_of(run))
+    assert view_of(kept).layers[-1].caption == "the aggregator reads 2 answers", "those that the moderator let through"
 
 
 VALUES = st.one_of(

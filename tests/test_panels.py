@@ -27,8 +27,8 @@ from moa_nb.panels.colours import AMBER, BLUE, GREEN, GREY, RED
 from moa_nb.panels.markdown import first_line, to_html, to_markdown
 from moa_nb.panels.tables import table
 from moa_nb.panels.view import CallView, LayerView, PanelView, caption_of, view_of
-from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.result import Call, Layer, Result
+from moa_nb.plain import to_plain
 from moa_nb.testing import ChatServer
 
 QUESTION = (Message("user", "Why did churn rise in the north?"),)
@@ -413,6 +413,16 @@ def test_every_flag_of_a_result_is_shown(changes: dict[str, object], flag: str) 
         assert flag in shown
 
 
+def test_an_end_as_it_should_be_is_no_flaw() -> None:
+    """A consensus, a moderator's end, a last tier whom no gate looks at; a run that failed is not also degraded."""
+    for reason in ("consensus", "the moderator", "no improvement"):
+        assert view_of(voted(accepted=False, stop_reason=reason)).flags == ()
+    assert view_of(voted(accepted=False, stop_reason="hopeless")).flags == ("not accepted",)
+    assert view_of(voted(error="the budget is used up", degraded=True, stop_reason="budget")).flags == (
+        "ended by: budget",
+    )
+
+
 def test_a_failed_run_and_a_stopped_one_say_so() -> None:
     """A run without an answer gives its reason; one that was interrupted is not called failed."""
     failed = view_of(churn(text="", error="too few agents answered", stop_reason="error"))
@@ -457,6 +467,7 @@ def test_the_panel_keeps_to_what_sanitisers_know() -> None:
         *("font-size", "font-style", "font-weight", "gap", "height", "justify-content", "line-height", "margin"),
         *("margin-left", "max-width", "min-width", "opacity", "overflow", "overflow-wrap", "overflow-x", "padding"),
         *("padding-left", "table-layout", "text-align", "text-overflow", "vertical-align", "white-space", "width"),
+        "word-break",
     }
     used = {part.split(":")[0].strip() for style in styles for part in style.split(";") if part.strip()}
     assert used - kept == {"font-variant-numeric", "forced-color-adjust"}

@@ -368,8 +368,8 @@ def test_the_template_over_a_rows_columns_is_edited_too(served: ChatServer) -> N
     FRAME[:1].moa.synthesize(template="answers/kindly", pipeline="single", progress=False)
     assert served.count() == n_asked
     assert "template='answers/kindly'" in playground.as_python()
-    playground.edit("answers/kindly", "oneword")
-    assert playground.prompt() == "[user]\noneword"
+    playground.edit("answers/kindly", "oneword{{review}}")
+    assert playground.prompt() == "[user]\noneworda good bag"
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/evil", "a/../../b", " ", "a\\b"])

@@ -212,6 +212,12 @@ def test_a_notebook_that_ran_holds_its_runs_and_no_key(tmp_path: Path, monkeypat
 # Differences ------------------------------------------------------------------------------------
 
 
+def test_only_results_are_compared() -> None:
+    """The name of a run is none."""
+    with pytest.raises(SetupError, match=r"compares two results, .* not '20261123-081500-a1b2c3'"):
+        moa.difference(churn(), "20261123-081500-a1b2c3")  # type: ignore[arg-type]  # as users do
+
+
 def test_equal_runs_differ_in_nothing() -> None:
     """Also when one of them was read back from a notebook."""
     made = moa.difference(churn(), result_of(record(churn())))

@@ -285,6 +285,8 @@ def test_a_run_that_has_not_begun_shows_itself(server: ChatServer) -> None:
     shown = bundle(view)
     assert "not begun" in words(shown["text/html"])
     assert "3 still to come" in shown["text/plain"]
+    for form in ("text/html", "text/markdown", "text/plain"):
+        assert "agree" not in shown[form].lower(), "nothing to agree on"
 
 
 def test_a_second_run_over_the_failed_rows_says_what_was_before(run: FrameRun, server: ChatServer) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn, get_args
 from IPython.core.error import UsageError
 
 from moa_nb.errors import nearest
+from moa_nb.gateway.budget import Unit
 from moa_nb.options import Mode
 
 __all__ = ["COMMANDS", "FORMATS", "MODES", "cell_parser", "split"]
@@ -49,6 +50,8 @@ _WHY = {
 }
 
 
+_UNITS: tuple[str, ...] = get_args(Unit)
+
 _LONGEST_CHAT = 80
 """Characters of a name."""
 
@@ -79,6 +82,8 @@ class _Parser(argparse.ArgumentParser):
         for option, others in _ALONE.items():
             if getattr(known, option) and any(getattr(known, other) for other in others):
                 self.error(_WHY[option])
+        if known.budget is not None and known.name in _UNITS:
+            self.error(f"a budget in {known.name} stands in quotes: --budget '{known.budget:g} {known.name}'")
         if known.judge and not known.compare:
             self.error("--judge compares the answers of --compare; as a step of one pipeline take -p judge")
         return known
@@ -166,6 +171,11 @@ def _number(text: str) -> float:
     return value
 
 
+def _limit(text: str) -> float | str:
+    """Return dollars as a number; what counts something else is read where budgets are made."""
+    return text if any(unit.rstrip("s") in text for unit in _UNITS) else _number(text)
+
+
 def _temperature(text: str) -> float:
     value = _number(text)
     if value > 2:
@@ -199,7 +209,12 @@ def cell_parser() -> _Parser:
     add("--chat", metavar="NAME", type=_chat, help="the cell is the next turn of a conversation")
     add("--compare", metavar="P,Q,R", type=_pipelines, help="ask several pipelines, and show them side by side")
     add("--judge", metavar="MODEL", help="who compares their answers, every two in both orders")
-    add("--budget", metavar="DOLLARS", type=_number, help="no call is sent that could pass this")
+    add(
+        "--budget",
+        metavar="DOLLARS",
+        type=_limit,
+        help="no call is sent that could pass this; or in quotes: '200 calls'",
+    )
     add("--mode", choices=MODES, default="live", help="batch: half the price, within a day")
     add("--dry-run", action="store_true", help="show prompts, calls, tokens and dollars; send nothing")
     add("--no-cache", action="store_true", help="neither use nor keep answers")

@@ -41,7 +41,8 @@ def task_of(text: str, variables: Mapping[str, Any], *, raw: bool, template: str
         try:
             text, values = _rendered(text, variables, "cell")
         except TemplateError as error:
-            msg = f"{error}; if the braces are text, add --raw"
+            said = str(error).rstrip(".")
+            msg = f"{said}{'' if said.endswith('?') else ';'} if the braces are text, add --raw"
             raise TemplateError(msg) from None
         texts = [value for value in values.values() if isinstance(value, str) and len(value) >= _MATERIAL]
         material = max(texts, key=len, default=None)

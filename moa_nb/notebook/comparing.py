@@ -22,12 +22,12 @@ from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Task
 from moa_nb.pipeline.forms import Form
-from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.record import RunRecord
 from moa_nb.pipeline.result import Result
 from moa_nb.pipeline.spec import Pipeline
 from moa_nb.pipeline.strategies import Strategy
 from moa_nb.pipeline.strategies.judge import Judge, compare
+from moa_nb.plain import to_plain
 
 __all__ = ["Contest", "estimates", "plan", "run"]
 

@@ -9,8 +9,8 @@ from IPython.core.getipython import get_ipython
 from IPython.display import DisplayHandle, display
 
 from moa_nb.frames import FrameRun
-from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.result import Result
+from moa_nb.plain import to_plain
 
 __all__ = ["Output", "has_front_end", "is_somebody_there", "show", "show_as"]
 

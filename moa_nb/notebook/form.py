@@ -16,6 +16,7 @@ from moa_nb.notebook.controls import Controls, Part
 from moa_nb.notebook.rerun import from_layer, places, run_again, with_model
 from moa_nb.panels import figures, provenance
 from moa_nb.panels.bundle import bundle
+from moa_nb.panels.comparison import cost_alone
 from moa_nb.panels.difference import difference, to_html, to_markdown, to_words
 from moa_nb.panels.markdown import inline_markdown
 from moa_nb.panels.room import brief
@@ -23,16 +24,19 @@ from moa_nb.panels.templates import one_block
 from moa_nb.panels.text import markdown as panel_markdown
 from moa_nb.panels.view import view_of
 from moa_nb.pipeline.candidate import Task
-from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.record import RunRecord
 from moa_nb.pipeline.result import Result
+from moa_nb.plain import to_plain
 
 __all__ = ["LiveForm", "Rerun", "live_form"]
 
 _MOST_SHOWN = 3
 """Further runs that stand below the first; earlier ones are in ``moa.runs()``."""
 _SAY_SECONDS = 0.25
-_DIFFERING = "white-space:pre-wrap;overflow-wrap:break-word;margin:.3em 0;padding:.45em .7em;background:#88888818"
+_DIFFERING = (
+    "white-space:pre-wrap;overflow-wrap:break-word;word-break:normal;margin:.3em 0;padding:.45em .7em;"
+    "background:#88888818"
+)
 
 
 @dataclass(frozen=True)
@@ -259,8 +263,12 @@ def _below(first: Result, rerun: Rerun) -> dict[str, Any]:
 
 def _figures(first: Result, result: Result) -> str:
     def cost(one: Result) -> str:
-        return "unknown cost" if one.cost is None else f"${figures.dollars(one.cost)}"
+        # What the store answered costs nothing now; which of two is dearer must not hang on that.
+        alone = cost_alone(one)
+        return "unknown cost" if alone is None else f"${figures.dollars(alone)}"
 
     cached = sum(call.cached for call in result.calls)
     calls = f"{figures.count(result.n_calls, 'call')}, {cached} cached"
+    if cached and result.cost is not None:
+        calls += f": ${figures.dollars(result.cost)} paid now"
     return f"{cost(first)} → {cost(result)}, {first.seconds:.1f} s → {result.seconds:.1f} s, {calls}"

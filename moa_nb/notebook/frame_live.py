@@ -19,7 +19,7 @@ from moa_nb.panels import html
 from moa_nb.panels.frame_report import bundle
 from moa_nb.panels.markdown import first_line
 from moa_nb.panels.view import view_of
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 
 __all__ = ["FramePanel"]
 

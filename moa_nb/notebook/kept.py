@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import time
@@ -194,12 +195,12 @@ def delete(store: Store, words: Sequence[str]) -> str:
 
 
 def megabytes(size: int) -> str:
-    """Return a number of bytes in megabytes.
+    """Return a number of bytes in megabytes, or kilobytes where it is less than one.
 
-    >>> megabytes(1_234_567)
-    '1.2 MB'
+    >>> megabytes(1_234_567), megabytes(23_400)
+    ('1.2 MB', '24 kB')
     """
-    return f"{size / 1e6:,.1f} MB"
+    return f"{size / 1e6:,.1f} MB" if size >= 999_500 else f"{math.ceil(size / 1e3)} kB"
 
 
 def home(path: Path) -> str:

@@ -14,7 +14,7 @@ from moa_nb.notebook.kept import home, megabytes
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.explain import explain
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 from moa_nb.store.upkeep import size
 
 __all__ = ["check", "help_text", "models", "pipelines", "settings_table", "templates", "where"]

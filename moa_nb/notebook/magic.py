@@ -25,8 +25,8 @@ from moa_nb.options import CacheMode
 from moa_nb.panels.comparison import Comparison
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.candidate import Task
-from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.result import Result
+from moa_nb.plain import to_plain
 
 __all__ = ["MoaMagics"]
 

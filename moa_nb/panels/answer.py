@@ -11,7 +11,7 @@ from moa_nb.panels.colours import AMBER, BLUE, GREEN, KINDS, RED, tinted
 from moa_nb.panels.markdown import Mark, to_html
 from moa_nb.panels.room import LeftOut, brief, cut, tail
 from moa_nb.panels.view import MOST_ENTRIES
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 
 if TYPE_CHECKING:
     from moa_nb.panels.accounts import Account

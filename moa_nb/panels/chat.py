@@ -11,7 +11,7 @@ from moa_nb.panels.figures import count
 from moa_nb.panels.markdown import LIMIT, first_line, inline_markdown, to_html, to_markdown
 from moa_nb.panels.room import brief, cut
 from moa_nb.panels.templates import macros
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 from moa_nb.store.conversations import Turn
 
 __all__ = ["ChatDisplay", "EarlierTurns"]

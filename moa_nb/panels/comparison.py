@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from moa_nb.panels import difference, provenance
 from moa_nb.panels.colours import RED, tinted
-from moa_nb.panels.figures import UNKNOWN, count, dollars, seconds, tokens
+from moa_nb.panels.figures import UNKNOWN, count, dollars, seconds, share, tokens
 from moa_nb.panels.markdown import inline_markdown, to_html, to_markdown
 from moa_nb.panels.room import brief, cut
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.panels.templates import macros
-from moa_nb.pipeline.plain import to_plain
 from moa_nb.pipeline.result import Result
 from moa_nb.pipeline.similarity import similarity_of_all
+from moa_nb.plain import to_plain
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "cost_alone"]
 
 MAX_CHARACTERS = 60_000
 """Of all answers that are shown; the longest are cut, and say so."""
@@ -75,7 +75,7 @@ class Comparison(dict[str, Result]):
                 "calls": result.n_calls,
                 "prompt_tokens": result.usage.prompt_tokens,
                 "completion_tokens": result.usage.completion_tokens,
-                "cost": _alone(result),
+                "cost": cost_alone(result),
                 "seconds": result.seconds,
                 "agreement": result.agreement,
                 "points": self.points.get(name),
@@ -106,7 +106,7 @@ class Comparison(dict[str, Result]):
     @property
     def _caption(self) -> str:
         paid = "at an unknown price" if self.cost is None else f"for ${dollars(self.cost)}"
-        alike = "" if self.agreement is None else f", whose answers are {self.agreement:.2f} alike"
+        alike = "" if self.agreement is None else f", whose answers are {share(self.agreement)} alike"
         judge = (
             "" if self.judged is None or not self.judged.calls else f", judged by {brief(self.judged.calls[0].model)}"
         )
@@ -133,9 +133,9 @@ class Comparison(dict[str, Result]):
                 sum(call.cached for call in result.calls),
                 tokens(result.usage.prompt_tokens, estimated=result.usage.estimated),
                 tokens(result.usage.completion_tokens, estimated=result.usage.estimated),
-                dollars(_alone(result)),
+                dollars(cost_alone(result)),
                 seconds(result.seconds),
-                UNKNOWN if result.agreement is None else f"{result.agreement:.2f}",
+                share(result.agreement),
                 *([_points(self.points[name])] if name in self.points else []),
             ]
             for name, result in self.items()
@@ -208,7 +208,7 @@ class Comparison(dict[str, Result]):
         return self._plain()
 
 
-def _alone(result: Result) -> float | None:
+def cost_alone(result: Result) -> float | None:
     """Return the dollars of a run if nothing had been in the cache; ``None`` where a price is not known."""
     if result.cost is None or result.saved is None:
         return None

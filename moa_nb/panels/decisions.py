@@ -205,7 +205,8 @@ def _moderated(number: int, call: Call, layers: Sequence[Layer]) -> Entry:
     kept = [at for at in choice.get("keep") or () if isinstance(at, int) and 0 <= at < len(answers)]
     if not kept:
         return Entry((Cell(f"round {number}"), Cell("no choice could be read", "odd"), Cell("")))
-    then = "enough" if choice.get("end") else "another round, if there is one"
+    goes_on = any(layer.name == f"round {number + 1}" for layer in layers)
+    then = "enough" if choice.get("end") else "another round" if goes_on else "no round was left"
     return Entry(
         (
             Cell(f"round {number}"),

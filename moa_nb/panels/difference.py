@@ -9,7 +9,7 @@ from html import escape
 from typing import Literal
 
 from moa_nb.panels.markdown import inline_markdown
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 
 __all__ = ["Kind", "Part", "difference", "to_html", "to_markdown", "to_words"]
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from moa_nb.errors import SetupError
 from moa_nb.panels import difference as words
 from moa_nb.panels.figures import UNKNOWN, count, dollars, seconds, tokens
 from moa_nb.panels.provenance import is_secret
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.panels.templates import one_block
 from moa_nb.pipeline.result import Call, Result
+from moa_nb.plain import quoted
 
 __all__ = ["Difference", "difference"]
 
@@ -62,6 +64,9 @@ def difference(one: Result, other: Result) -> Difference:
     Calls are matched by their layer and agent. Runs of a saved notebook (``moa.from_notebook``) will do: a template
     that was changed shows by its digest.
 
+    Raises:
+        SetupError: one of them is no result.
+
     >>> from moa_nb.pipeline.result import Result
     >>> difference(Result("It is fast.", "single"), Result("It is very fast.", "moa-lite"))
               one     other
@@ -71,6 +76,13 @@ def difference(one: Result, other: Result) -> Difference:
     from the one's answer to the other's
     It is {+very +}fast.
     """
+    for run in (one, other):
+        if not isinstance(run, Result):
+            msg = (
+                "difference compares two results, as moa.run(...) and moa.from_notebook(...) give them,"
+                f" or run.trace(0) of a frame's run, not {quoted(run)}"
+            )
+            raise SetupError(msg)
     changes = [*_settings(one, other), *_calls(one, other), *_figures(one, other)]
     return Difference(
         tuple((what, here, there) for what, here, there in changes if here != there),

@@ -8,7 +8,7 @@ from moa_nb.engine.forecast import Estimate
 from moa_nb.panels.figures import dollars, span, tokens
 from moa_nb.panels.room import cut
 from moa_nb.panels.templates import template
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 
 __all__ = ["bundle"]
 

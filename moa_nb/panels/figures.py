@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from moa_nb.pipeline.plain import to_plain
+from moa_nb import money
+from moa_nb.plain import to_plain
 
 if TYPE_CHECKING:
     from moa_nb.chat import Usage
@@ -21,6 +22,7 @@ __all__ = [
     "dollars_briefly",
     "remarks",
     "seconds",
+    "share",
     "span",
     "tokens",
     "tokens_title",
@@ -30,25 +32,16 @@ UNKNOWN = "\N{EN DASH}"
 """What stands where nothing is known."""
 
 
-_FOUR_PLACES_DO = 0.00095
 _MINUTES_FROM, _WHOLE_FROM = 120, 99.95
 
 
 def dollars(amount: float | None) -> str:
-    """Return ``amount`` without the sign, precise enough to tell small costs apart.
+    """Return ``amount`` without the sign; a dash where it is not known.
 
-    >>> dollars(0.01234), dollars(0), dollars(12.3456), dollars(0.00000123)
-    ('0.0123', '0', '12.35', '0.0000012')
+    >>> dollars(0.01234), dollars(None)
+    ('0.0123', '–')
     """
-    if amount is None:
-        return UNKNOWN
-    if amount == 0:
-        return "0"
-    if abs(amount) >= 1:
-        return f"{amount:,.2f}"
-    if abs(amount) >= _FOUR_PLACES_DO:
-        return f"{amount:.4f}"
-    return f"{float(f'{amount:.2g}'):.10f}".rstrip("0")
+    return UNKNOWN if amount is None else money.dollars(amount)
 
 
 BRIEF = 0.00005
@@ -103,7 +96,16 @@ def agreement(view: PanelView) -> tuple[str, str]:
     """Return how far a run's agents agree, as a figure and what it is of; empty where it is not known."""
     if view.agreement is None:
         return "", ""
-    return f"{100 * view.agreement:.0f} %", "alike" if view.agreement_is_likeness else "agreement"
+    return share(view.agreement), "alike" if view.agreement_is_likeness else "agreement"
+
+
+def share(value: float | None) -> str:
+    """Return a share from 0 to 1 in percent.
+
+    >>> share(0.354), share(None)
+    ('35 %', '–')
+    """
+    return UNKNOWN if value is None else f"{100 * value:.0f} %"
 
 
 def agreement_title(view: PanelView) -> str:

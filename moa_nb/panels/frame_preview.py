@@ -15,7 +15,7 @@ from moa_nb.panels.frame_report_words import bare
 from moa_nb.panels.markdown import inline_markdown
 from moa_nb.panels.templates import template
 from moa_nb.panels.view import PanelView
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 
 __all__ = ["PreviewView", "PreviewedRow", "bundle"]
 

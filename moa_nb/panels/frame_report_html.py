@@ -62,6 +62,7 @@ def report(view: ReportView) -> str:
                 for (state, number), words in zip(view.states, rows_in_words(view), strict=True)
             ],
             noun=view.noun,
+            was_asked=view.was_asked,
             budget=view.budget or "",
             notes=notes(view),
             models=models,

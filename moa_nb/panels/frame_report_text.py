@@ -51,11 +51,13 @@ def markdown(view: ReportView) -> str:
         parts += ["**Cost by layer and model**", markdown_table(heads, rows, "llrrrrrr")]
         if len(view.models) > _MODELS:
             parts.append(f"… {figures.count(len(view.models) - _MODELS, 'more line')} in run.by\\_model")
-    parts.append(f"**Seconds a {view.noun}** {inline_markdown(_latency(view))}")
+    if view.was_asked:
+        parts.append(f"**Seconds a {view.noun}** {inline_markdown(_latency(view))}")
     if view.latency is not None:
         counted = zip(ranges(view.latency), map(str, view.latency.counts), strict=True)
         parts.append(markdown_table(("seconds", f"{view.noun}s"), [*counted], "lr"))
-    parts.append(f"**Agreement** {inline_markdown(_agreement(view))}")
+    if view.was_asked:
+        parts.append(f"**Agreement** {inline_markdown(_agreement(view))}")
     if view.agreement is not None:
         tenths = [
             (f"{n / 10:.1f} to {(n + 1) / 10:.1f}", str(number)) for n, number in enumerate(view.agreement.counts)
@@ -109,8 +111,8 @@ def plain(view: ReportView) -> str:
     )
     if len(view.models) > _PLAIN_MODELS:
         lines.append(f"  … {len(view.models) - _PLAIN_MODELS:,} more in run.by_model")
-    lines.append(f"  seconds a {view.noun}: {_latency(view)}")
-    lines.append(f"  agreement: {_agreement(view)}")
+    if view.was_asked:
+        lines += [f"  seconds a {view.noun}: {_latency(view)}", f"  agreement: {_agreement(view)}"]
     lines += [
         f"  {bare(one.kind, 30)}: {figures.count(one.n_rows, view.noun)}, first at {bare(one.label, 40)}: {bare(one.error, 120)}"
         for one in view.failures[:_PLAIN_FAILURES]

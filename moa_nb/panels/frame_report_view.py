@@ -176,6 +176,11 @@ class ReportView:
         return sum(number for state, number in self.states if state in {"done", "failed", "skipped", "duplicate"})
 
     @property
+    def was_asked(self) -> bool:
+        """Whether anybody was: a run that never began has neither times nor an agreement."""
+        return self.calls > 0 or self.latency is not None or self.agreement is not None
+
+    @property
     def goes_on(self) -> bool:
         """Whether there is more to come."""
         return self.state in {"waiting", "running"}

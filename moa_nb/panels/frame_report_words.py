@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from moa_nb.panels import figures
 from moa_nb.panels.frame_report_view import BELOW, LatencyView, ModelView, ReportView
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 
 __all__ = [
     "agreement_in_words",

@@ -16,7 +16,7 @@ from moa_nb.panels.colours import AMBER, BLUE, EDGES, GREEN, GREY, KINDS, RED, t
 from moa_nb.panels.markdown import LIMIT, first_line, to_html
 from moa_nb.panels.provenance import is_secret
 from moa_nb.panels.room import LeftOut, brief, cut, fair_cap, shares, tail
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -68,15 +68,34 @@ def _fits(calls: Sequence[Call], way: Sequence[tuple[int, ...]], answers: Sequen
 
 
 def subjects(layers: Sequence[Layer], layer: Layer) -> list[str]:
-    """Return what each call of a layer of verdicts is about: the agents whose answers it was shown; empty elsewhere."""
+    """Return whose answers each call of a layer of verdicts or critiques is about, and what it says; empty elsewhere."""
+    if layer.aside and layer.name.endswith(": critiques"):
+        return _criticized(layers, layer)
     judged = _judged(layers) if layer.name == "verdicts" and layer.aside else None
     if judged is None:
         return [""] * len(layer.calls)
-    about: dict[str, list[str]] = {
-        agent: [" or ".join(judged.answers[at].agent for at in places) for places in judged.shown]
-        for agent in judged.tables
-    }
-    return [about[call.agent].pop(0) for call in layer.calls]
+    names = [one.agent for one in judged.answers]
+    about = {agent: iter(judged.shown) for agent in judged.tables}
+    return [_verdict(call, [names[at] for at in next(about[call.agent])]) for call in layer.calls]
+
+
+def _verdict(call: Call, names: Sequence[str]) -> str:
+    about = " or ".join(names)
+    if not call.ok or call.value is None:
+        return about
+    if len(names) == 1:
+        return f"{about}: {shown(call.value)}"
+    return f"{about}: {dict(zip('AB', names, strict=True)).get(call.value, 'a tie')}"
+
+
+def _criticized(layers: Sequence[Layer], layer: Layer) -> list[str]:
+    """Return whose answer each critique is about: everybody criticizes all in their order, themselves included."""
+    name = layer.name.removesuffix("critiques") + "answers"
+    authors = [call.agent for one in layers if one.name == name for call in one.calls if call.ok]
+    critics = [call.agent for call in layer.calls]
+    if critics != [author for author in authors for _ in authors]:
+        return [""] * len(critics)
+    return authors * len(authors)
 
 
 def verdicts(layers: Sequence[Layer], answer: str) -> Iterator[Account]:
@@ -91,17 +110,28 @@ def verdicts(layers: Sequence[Layer], answer: str) -> Iterator[Account]:
 
 
 def _rated(answers: Sequence[Call], tables: Mapping[str, Sequence[Call]], answer: str) -> Account:
+    ratings = [[calls[at].value if calls[at].ok else None for calls in tables.values()] for at in range(len(answers))]
+    means = [_mean(given) for given in ratings]
+    chosen = _chosen(answers, means, answer)
     entries = []
-    for at, one in enumerate(answers):
-        given = [calls[at].value if calls[at].ok else None for calls in tables.values()]
-        known = [value for value in given if isinstance(value, int | float)]
-        mean = fmean(known) if known else None
+    for at, (one, given, mean) in enumerate(zip(answers, ratings, means, strict=True)):
         each = [Cell(shown(value), "odd" if value is None else "plain") for value in given[:_MOST_COLUMNS]]
         bar = Cell("" if mean is None else f"{mean:.3g}", share=None if mean is None else min(1.0, mean / 10))
-        entries.append(Entry((Cell(one.agent), *(each if len(tables) > 1 else ()), bar), one.text == answer))
+        entries.append(Entry((Cell(one.agent), *(each if len(tables) > 1 else ()), bar), at == chosen))
     judges = list(tables)
     heads = ("", *(judges[:_MOST_COLUMNS] if len(judges) > 1 else ()), "rating")
     return Account("Ratings", f"from 1 to 10, {_who(judges)}", heads, tuple(entries))
+
+
+def _mean(given: Sequence[object]) -> float | None:
+    known = [value for value in given if isinstance(value, int | float)]
+    return fmean(known) if known else None
+
+
+def _chosen(answers: Sequence[Call], scores: Sequence[float | None], answer: str) -> int | None:
+    """Return which answer became the answer: of equal ones that which judges liked best; ``None`` if none did."""
+    same = [at for at, one in enumerate(answers) if one.text == answer]
+    return max(same, key=lambda at: -1.0 if (score := scores[at]) is None else score, default=None)
 
 
 def _who(judges: Sequence[str]) -> str:
@@ -123,13 +153,14 @@ def _compared(judged: _Judged, answer: str) -> Account:
     outcomes = {pair: [_outcome(table, pair, swap=swap) for table in read] for pair in combinations(range(n), 2)}
     # A judge who could not be read at all ranks nobody.
     scores = [rank_by_verdicts(n, table).scores for table in read if any(table.values())]
+    points = [fmean(score[at] or 0.0 for score in scores) if scores else None for at in range(n)]
+    chosen = _chosen(answers, points, answer)
     names = [one.agent for one in answers]
     entries = []
     for row in range(n):
         cells = [_pair(row, column, outcomes) for column in range(n)] if n <= _MOST_COLUMNS else []
-        points = fmean(score[row] or 0.0 for score in scores) if scores else None
-        bar = Cell("" if points is None else f"{points:.2f}", share=points)
-        entries.append(Entry((Cell(names[row]), *cells, bar), answers[row].text == answer))
+        bar = Cell("" if points[row] is None else f"{points[row]:.2f}", share=points[row])
+        entries.append(Entry((Cell(names[row]), *cells, bar), row == chosen))
     flips = sum(outcome.position_conflict for each in outcomes.values() for outcome in each)
     n_pairs = len(outcomes) * len(tables)
     words = f"{_who(list(tables))}, each pair in {'both orders' if swap else 'one order'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from moa_nb.chat import Usage
+from moa_nb.panels.quoted import n_read
 from moa_nb.panels.view import CallState, CallView, LayerView, PanelView, call_view, caption_of, view_of
 from moa_nb.pipeline.record import CallRecord, LayerRecord, RunRecord
 
@@ -49,10 +50,16 @@ def _being_written(layers: tuple[LayerRecord, ...]) -> str:
 def _layer(place: int, layers: tuple[LayerRecord, ...], now: float) -> LayerView:
     layer = layers[place]
     calls = tuple(layer.calls)
-    read = next((before for before in reversed(layers[:place]) if not before.aside), None)
-    n_read = 0 if read is None else sum(call.call is not None and call.call.ok for call in read.calls)
+    before = [
+        tuple(call.call.text for call in one.calls if call.call is not None and call.call.ok)
+        for one in layers[:place]
+        if not one.aside
+    ]
+    prompt = () if layer.aside else next((call.prompt for call in calls if call.prompt), ())
     agent = calls[0].agent if calls else ""
-    caption = caption_of(place, n_calls=len(calls), n_read=n_read, agent=agent, name=layer.name, aside=layer.aside)
+    caption = caption_of(
+        place, n_calls=len(calls), n_read=n_read(before, prompt), agent=agent, name=layer.name, aside=layer.aside
+    )
     return LayerView(layer.name, tuple(_call(call, now) for call in calls), caption)
 
 

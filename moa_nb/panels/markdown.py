@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -42,16 +42,25 @@ _SIGNS = re.compile(r"(?<!\d)\*\*|\*\*(?!\d)|__|~~|`")
 def first_line(text: str, width: int = 140) -> str:
     """Return the first line of ``text`` that says something, without Markdown's signs, as plain text.
 
-    >>> first_line("## **Summary**")
-    'Summary'
+    >>> first_line("## **Summary**"), first_line("Those who had waited left.", 16)
+    ('Summary', 'Those who had …')
     """
     # A text can be long, and only its beginning is wanted.
     for line in map(str.strip, to_plain(text[: 2000 + 2 * width]).split("\n")):
         marker = _MARKER.match(line)
         said = to_plain(_SIGNS.sub("", line[marker.end() :] if marker else line)).strip()
         if any(map(str.isalnum, said)) and not line.startswith(("```", "~~~")):
-            return said if len(said) <= width else said[:width].rstrip() + " …"
+            return said if len(said) <= width else f"{_whole_words(said[: width + 1])} …"
     return " ".join(to_plain(text[:width]).split())[:width]
+
+
+def _whole_words(text: str) -> str:
+    """Return ``text`` without its last word, which may be half of one; with it where it is long."""
+    words, _, last = text.rpartition(" ")
+    return (words if words and len(last) <= _LONG_WORD else text[:-1]).rstrip()
+
+
+_LONG_WORD = 24
 
 
 def _cut(text: str, limit: int) -> str:
@@ -251,7 +260,7 @@ _PROPERTIES = {
         "color",
     ),
     *("font-family", "font-size", "font-weight", "height", "line-height", "margin", "overflow-wrap", "overflow-x"),
-    *("padding", "padding-left", "text-align", "vertical-align", "white-space"),
+    *("padding", "padding-left", "text-align", "vertical-align", "white-space", "word-break"),
 }
 
 
@@ -303,7 +312,7 @@ def _drawn(tokens: Iterable[Token], marks: Sequence[Mark]) -> Iterable[str]:
         elif token.type in {"fence", "code_block"}:
             yield (
                 f'<pre style="{_CODE};line-height:1.45;margin:0 0 .55em;padding:.5em .7em;border-radius:.3em;'
-                f'background:#88888818;white-space:pre-wrap;overflow-wrap:break-word">'
+                f'background:#88888818;white-space:pre-wrap;overflow-wrap:break-word;word-break:normal">'
                 f'<code style="{_CODE};background:transparent;padding:0">{escape(token.content)}</code></pre>'
             )
         elif token.type == "hr":
@@ -316,7 +325,8 @@ def _drawn(tokens: Iterable[Token], marks: Sequence[Mark]) -> Iterable[str]:
         elif kind == "table":
             yield (
                 '<div style="overflow-x:auto;margin:0 0 .55em">'
-                '<table style="border-collapse:collapse;margin:0;font-size:1em;color:inherit">'
+                # Not "anywhere": where there is little room words stay whole, and the table is scrolled.
+                '<table style="border-collapse:collapse;margin:0;font-size:1em;color:inherit;overflow-wrap:break-word">'
                 if side == "open"
                 else "</table></div>\n"
             )

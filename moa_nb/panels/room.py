@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from moa_nb.panels import figures
 from moa_nb.panels.markdown import LIMIT
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 
 __all__ = ["LeftOut", "brief", "cut", "fair_cap", "shares", "tail"]
 

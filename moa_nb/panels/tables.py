@@ -80,7 +80,7 @@ class _Cell:
     align: str
 
 
-_FIGURE = re.compile(r"[≈≥<]?\$?[\d.,]+( %| s)?")
+_FIGURE = re.compile(r"[≈≥<]?\$?[\d.,]+( %| s| kB| MB)?")
 
 
 def _align(cell: object) -> str:

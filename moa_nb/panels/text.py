@@ -9,7 +9,7 @@ from moa_nb.panels import figures
 from moa_nb.panels.markdown import first_line, inline_markdown, to_markdown
 from moa_nb.panels.room import brief, cut
 from moa_nb.panels.view import MOST_ENTRIES
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

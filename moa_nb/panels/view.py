@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from moa_nb.chat import Message, Usage
+from moa_nb.panels.quoted import n_read
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from moa_nb.panels.accounts import Account
     from moa_nb.panels.support import Support
     from moa_nb.pipeline.result import Call, Layer, Result
@@ -44,6 +43,8 @@ MOST_ENTRIES = 40
 
 _NOTHING_REPORTED = Usage()
 _STOPPED = {"stopped", "interrupted", "cancelled"}
+_ENDS = {"done", "failed", *_STOPPED, "consensus", "the moderator", "no improvement", "hopeless"}
+"""Reasons to stop that are no flaw of the answer, or are said by other words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,14 @@ def view_of(result: Result) -> PanelView:
             caption_of(
                 place,
                 n_calls=len(layer.calls),
-                n_read=_n_read(result.layers[:place]),
+                n_read=n_read(
+                    [
+                        tuple(call.text for call in one.calls if call.ok)
+                        for one in result.layers[:place]
+                        if not one.aside
+                    ],
+                    () if layer.aside else next((call.prompt for call in layer.calls if call.prompt), ()),
+                ),
                 agent=layer.calls[0].agent if layer.calls else "",
                 reads=any(call.template is not None for call in layer.calls),
                 name=layer.name,
@@ -223,11 +231,6 @@ def view_of(result: Result) -> PanelView:
         support=support_of(result),
         accounts=accounts_of(result),
     )
-
-
-def _n_read(before: Sequence[Layer]) -> int:
-    """Return how many answers the latest layer of answers gave."""
-    return next((layer.n_ok for layer in reversed(before) if not layer.aside), 0)
 
 
 _ASIDE = {
@@ -271,6 +274,8 @@ def caption_of(
     if aside:
         what = _ASIDE.get(name.rpartition(": ")[2].rpartition(" ")[2], "beside the answers")
         return what.format(answers=answers, calls="once" if n_calls == 1 else f"{n_calls} times")
+    if name.endswith(": revisions"):
+        return "each writes its answer again, with what the others say of it"
     if place and reads and n_read:
         # A name such as 'judge' says more than 'aggregator'; a name such as 'alpha' does not.
         known = agent if agent.isalpha() and agent.endswith(("or", "er", "ge", "ic")) else "aggregator"
@@ -291,15 +296,16 @@ def flags_of(result: Result) -> tuple[str, ...]:
     n_cut = sum(call.ok and call.finish_reason == "length" for call in result.calls)
     if n_cut:
         flags.append("truncated" if n_cut == result.n_calls else f"{n_cut} of {result.n_calls} answers truncated")
-    if result.degraded and not flags:
+    if result.degraded and not flags and result.error is None:
         flags.append("degraded")
     if result.converged is False:
         flags.append("did not converge")
-    if result.accepted is False:
+    # That the last tier answered, whom no gate looks at, is no flaw: the account says who was asked, and why.
+    if result.accepted is False and (result.degraded or result.stop_reason == "hopeless"):
         flags.append("not accepted")
     if result.n_unparsed:
         flags.append(f"{result.n_unparsed} answer{'s' if result.n_unparsed != 1 else ''} not understood")
-    if result.stop_reason not in {"done", "failed", *_STOPPED}:
+    if result.stop_reason not in _ENDS:
         flags.append(f"ended by: {result.stop_reason}")
     return tuple(flags)
 

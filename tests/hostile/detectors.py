@@ -105,7 +105,7 @@ _PROPERTY = re.compile(
     r"align-items|background(?:-color)?|border(?:-(?:top|left|bottom|radius|collapse))?|box-sizing|color|display"
     r"|flex(?:-(?:direction|wrap))?|forced-color-adjust|font-(?:family|size|style|weight|variant-numeric)|gap|height|justify-content"
     r"|line-height|margin(?:-(?:top|left|bottom))?|max-width|min-width|opacity|overflow(?:-(?:x|wrap))?"
-    r"|padding(?:-(?:top|left|right))?|table-layout|text-(?:align|decoration|overflow)|vertical-align|white-space|width"
+    r"|padding(?:-(?:top|left|right))?|table-layout|text-(?:align|decoration|overflow)|vertical-align|white-space|width|word-break"
 )
 
 _HIDDEN = re.compile(r"[\U000e0000-\U000e007f\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -12,9 +12,9 @@ from moa_nb.notebook.playground.drafts import Mistake
 from moa_nb.notebook.playground.preview import Preview
 from moa_nb.notebook.playground.trial import Trial
 from moa_nb.panels.difference import difference as word_by_word
-from moa_nb.panels.figures import count, dollars
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.panels.figures import count, dollars, share
 from moa_nb.pipeline.result import Call, Layer, Result
+from moa_nb.plain import to_plain
 from moa_nb.templating import names
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def answered(result: Result) -> dict[str, Any]:
     n_sent = sum(not call.cached for call in result.calls)
     figures = f"{count(n_sent, 'call')} sent, {result.n_calls - n_sent} from the store, ${dollars(result.cost)}"
     if result.agreement is not None:
-        figures += f", agreement {result.agreement:.2f}"
+        figures += f", agreement {share(result.agreement)}"
     parts: list[dict[str, Any]] = [{"name": "answer", "text": _cut(result.text, _ANSWER)}]
     for layer in result.layers:
         for call in layer.calls:

@@ -11,7 +11,7 @@ from moa_nb.notebook.playground.drafts import mistake
 from moa_nb.panels.colours import RED, tinted
 from moa_nb.panels.difference import to_html, to_words
 from moa_nb.panels.templates import macros, template
-from moa_nb.pipeline.plain import to_plain
+from moa_nb.plain import to_plain
 
 if TYPE_CHECKING:
     from moa_nb.notebook.playground.differences import Difference

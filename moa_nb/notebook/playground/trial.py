@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from moa_nb.panels.figures import dollars
+from moa_nb.panels.figures import dollars, share
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.pipeline.result import Result
 from moa_nb.pipeline.similarity import similarity
@@ -95,8 +95,8 @@ class Trial:
                 row.label,
                 "–" if row.before is None else row.before,
                 row.error if row.text is None else row.text,  # type: ignore[misc]  # one of the two is there
-                _share(row.alike),
-                _share(row.agreement),
+                share(row.alike),
+                share(row.agreement),
                 dollars(row.cost),
                 str(n_sent),
             )
@@ -107,7 +107,7 @@ class Trial:
         alike = [row.alike for row in self.rows if row.alike is not None]
         said = [f"{len(self.rows)} rows", f"${dollars(self.cost)}"]
         if self.agreement is not None:
-            said.append(f"agreement of the agents {self.agreement:.2f}")
+            said.append(f"agreement of the agents {share(self.agreement)}")
         if alike:
             said.append(f"{sum(one == 1 for one in alike)} of {len(alike)} answers unchanged")
         return ", ".join(said)
@@ -122,7 +122,3 @@ class Trial:
 
     def __repr__(self) -> str:
         return repr(self._table)
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
