@@ -51,7 +51,7 @@ SOURCES = {
     "dry run": "%%moa --dry-run -p moa\nWhich of these decisions cost money?\n\n{{ notes }}",
     "where": "%moa where",
     "background": (
-        "from moa_nb.engine.engine import current, make_task\nfrom moa_nb.engine.plan import Options\n"
+        "from moa_nb.engine.engine import current\nfrom moa_nb.engine.task import make_task\nfrom moa_nb.engine.plan import Options\n"
         "from moa_nb.notebook.background import start_in_background\nengine = current()\n"
         "waiting = moa.Pipeline(name='waiting', layers=[['lab:alpha', 'lab:beta', 'lab:gamma'], ['lab:beta']])\n"
         "goes_on = start_in_background(engine, engine.finish(engine.plan(Options(pipeline=waiting))), make_task('Why?'))"

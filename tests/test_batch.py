@@ -14,8 +14,8 @@ import pytest
 
 import moa_nb as moa
 from moa_nb import engine, settings
-from moa_nb.engine.engine import make_task
 from moa_nb.engine.plan import Options
+from moa_nb.engine.task import make_task
 from moa_nb.errors import BudgetExceeded, KeyRejected, RowError, ServiceError, SetupError, UnknownName
 from moa_nb.gateway.batches import batch, departures, service
 from moa_nb.providers import batches as formats

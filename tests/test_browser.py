@@ -278,7 +278,7 @@ def check_report(reader: Reader) -> None:
 
 
 PRESSING = (
-    "from moa_nb.engine.engine import current, make_task\nfrom moa_nb.engine.plan import Options\n"
+    "from moa_nb.engine.engine import current\nfrom moa_nb.engine.task import make_task\nfrom moa_nb.engine.plan import Options\n"
     "from moa_nb.notebook.background import start_in_background\nfrom moa_nb.notebook.form import LiveForm\n"
     "engine = current()\n"
     "def made(text): return engine.finish(engine.plan(Options())), make_task(text)"

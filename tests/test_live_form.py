@@ -17,8 +17,9 @@ from nbclient import NotebookClient
 from test_kernel import KEY, RUN, STATIC, WIDGET, Cell, Kernel, environment, new_manager, running, setup
 
 import moa_nb as moa
-from moa_nb.engine.engine import current, make_task
+from moa_nb.engine.engine import current
 from moa_nb.engine.plan import Options, Plan
+from moa_nb.engine.task import make_task
 from moa_nb.errors import MoaError, SetupError
 from moa_nb.notebook.background import start_in_background
 from moa_nb.notebook.form import LiveForm
@@ -330,7 +331,7 @@ class Page(Kernel):
 
 
 START = (
-    "from moa_nb.engine.engine import current, make_task\nfrom moa_nb.engine.plan import Options\n"
+    "from moa_nb.engine.engine import current\nfrom moa_nb.engine.task import make_task\nfrom moa_nb.engine.plan import Options\n"
     "from moa_nb.notebook.background import start_in_background\nimport time\n"
     "def start(text, **options):\n"
     "    engine = current()\n"

@@ -21,7 +21,6 @@ from moa_nb.engine.connections import Connections
 from moa_nb.engine.loop import Job, Loop, on_kernel_loop, ticking
 from moa_nb.engine.plan import Options, Plan, make_plan
 from moa_nb.engine.roles import Cast, cast
-from moa_nb.engine.task import make_task
 from moa_nb.errors import MoaError
 from moa_nb.gateway import Gateway
 from moa_nb.pipeline.agreement import agreement_of
@@ -34,7 +33,7 @@ from moa_nb.pipeline.settling import finished
 from moa_nb.settings import Settings, services_with_keys
 from moa_nb.store import Store, StoreWarning
 
-__all__ = ["Engine", "current", "make_task", "new_run_id", "stop"]
+__all__ = ["Engine", "current", "new_run_id", "stop"]
 
 _T = TypeVar("_T")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from moa_nb import templating
-from moa_nb.engine.engine import make_task
+from moa_nb.engine.task import make_task
 from moa_nb.errors import SetupError, TemplateError, UnknownName, nearest
 from moa_nb.pipeline.candidate import Task
 

@@ -69,8 +69,9 @@ def child(options: argparse.Namespace) -> tuple[int, float, list[str]]:
     import pandas as pd
 
     import moa_nb as moa
-    from moa_nb.engine.engine import current, make_task
+    from moa_nb.engine.engine import current
     from moa_nb.engine.plan import Options
+    from moa_nb.engine.task import make_task
     from moa_nb.errors import MoaError
 
     moa.configure(

@@ -13,8 +13,9 @@ import pandas as pd
 
 import moa_nb as moa
 from moa_nb.chat import Message
-from moa_nb.engine.engine import current, make_task
+from moa_nb.engine.engine import current
 from moa_nb.engine.plan import Options
+from moa_nb.engine.task import make_task
 from moa_nb.errors import MoaError
 from moa_nb.panels.tables import table
 from moa_nb.pipeline.result import Call, Layer, Result

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from moa_nb.engine.engine import make_task
+from moa_nb.engine.task import make_task
 from moa_nb.errors import SetupError, UnknownName
 from moa_nb.frames.rows import Asking, Questions, Rows
 from moa_nb.notebook.playground.drafts import Draft, file_of
