@@ -21,11 +21,9 @@ from test_panels import ATTRIBUTES, HOSTILE, PANEL_TAGS, RENDERED_TAGS, TEXTS, T
 from moa_nb.errors import SetupError
 from moa_nb.evaluation.front import front
 from moa_nb.evaluation.picture import picture
-from moa_nb.panels import evaluation_words as words
-from moa_nb.panels import scatter
-from moa_nb.panels.evaluation import bundle
-from moa_nb.panels.evaluation_answer import headline
-from moa_nb.panels.evaluation_view import DifferenceView, EvaluationView, JudgeView, PairView, PipelineView
+from moa_nb.panels.evaluation import bundle, scatter, words
+from moa_nb.panels.evaluation.answer import headline
+from moa_nb.panels.evaluation.view import DifferenceView, EvaluationView, JudgeView, PairView, PipelineView
 from moa_nb.panels.markdown import to_html
 
 FORMS = {"text/html", "text/markdown", "text/plain"}

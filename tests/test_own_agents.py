@@ -21,7 +21,7 @@ from moa_nb.errors import BudgetExceeded, RowError, SetupError, UnknownName
 from moa_nb.frames.figures import view_of_run
 from moa_nb.frames.run import RowsFailed
 from moa_nb.gateway import Budget, Gateway
-from moa_nb.panels.frame_report_text import plain
+from moa_nb.panels.frame_report.text import plain
 from moa_nb.pipeline.candidate import Task
 from moa_nb.providers import functions
 from moa_nb.settings import Settings

@@ -28,8 +28,8 @@ from moa_nb.panels import figures
 from moa_nb.panels.frame_preview import PreviewedRow, PreviewView
 from moa_nb.panels.frame_preview import bundle as preview_bundle
 from moa_nb.panels.frame_report import bundle
-from moa_nb.panels.frame_report_view import AgreementView, FailureView, LatencyView, ModelView, ReportView, RowView
-from moa_nb.panels.frame_report_words import bare, duration, ranges
+from moa_nb.panels.frame_report.view import AgreementView, FailureView, LatencyView, ModelView, ReportView, RowView
+from moa_nb.panels.frame_report.words import bare, duration, ranges
 from moa_nb.panels.markdown import to_html
 from moa_nb.panels.view import view_of
 from moa_nb.testing import ChatServer, Reply

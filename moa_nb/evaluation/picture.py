@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from moa_nb.errors import SetupError
 from moa_nb.evaluation.front import front
 from moa_nb.frames.plot import shows_itself
-from moa_nb.panels import scatter
 from moa_nb.panels.colours import BLUE, GREY
-from moa_nb.panels.evaluation_words import listed
-from moa_nb.panels.frame_report_words import bare
+from moa_nb.panels.evaluation import scatter
+from moa_nb.panels.evaluation.words import listed
+from moa_nb.panels.frame_report.words import bare
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,7 +9,7 @@ import pandas as pd
 
 from moa_nb.evaluation.contests import contenders
 from moa_nb.evaluation.front import front
-from moa_nb.panels.evaluation_view import DifferenceView, EvaluationView, JudgeView, PairView, PipelineView
+from moa_nb.panels.evaluation.view import DifferenceView, EvaluationView, JudgeView, PairView, PipelineView
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

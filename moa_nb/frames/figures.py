@@ -15,7 +15,7 @@ from moa_nb.frames.sample import Sample
 from moa_nb.frames.texts import Texts
 from moa_nb.panels.figures import count
 from moa_nb.panels.frame_preview import PreviewedRow, PreviewView
-from moa_nb.panels.frame_report_view import (
+from moa_nb.panels.frame_report.view import (
     BELOW,
     AgreementView,
     FailureView,
@@ -24,7 +24,7 @@ from moa_nb.panels.frame_report_view import (
     ReportView,
     RowView,
 )
-from moa_nb.panels.frame_report_words import cost_in_words, duration
+from moa_nb.panels.frame_report.words import cost_in_words, duration
 from moa_nb.panels.view import view_of
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from moa_nb.errors import SetupError
 from moa_nb.panels import figures
-from moa_nb.panels.frame_report_view import BELOW, LatencyView, ReportView
-from moa_nb.panels.frame_report_words import bare, cost_in_words, duration, rows_in_words
+from moa_nb.panels.frame_report.view import BELOW, LatencyView, ReportView
+from moa_nb.panels.frame_report.words import bare, cost_in_words, duration, rows_in_words
 from moa_nb.panels.html import AMBER, BLUE, GREEN, RED
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from typing import Any
 from moa_nb.chat import Message
 from moa_nb.panels import figures, html, text
 from moa_nb.panels.colours import tinted
-from moa_nb.panels.frame_report_html import values_table
-from moa_nb.panels.frame_report_text import markdown_table
-from moa_nb.panels.frame_report_view import RowView
-from moa_nb.panels.frame_report_words import bare
+from moa_nb.panels.frame_report.html import values_table
+from moa_nb.panels.frame_report.text import markdown_table
+from moa_nb.panels.frame_report.view import RowView
+from moa_nb.panels.frame_report.words import bare
 from moa_nb.panels.markdown import inline_markdown
 from moa_nb.panels.templates import template
 from moa_nb.panels.view import PanelView

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from moa_nb.panels import evaluation_words as words
-from moa_nb.panels import figures, scatter
+from moa_nb.panels import figures
 from moa_nb.panels.colours import AMBER, BLUE, GREEN, GREY, KINDS, tinted
-from moa_nb.panels.evaluation_answer import headline
-from moa_nb.panels.evaluation_view import EvaluationView, PipelineView
-from moa_nb.panels.frame_report_words import bare, duration
+from moa_nb.panels.evaluation import scatter, words
+from moa_nb.panels.evaluation.answer import headline
+from moa_nb.panels.evaluation.view import EvaluationView, PipelineView
+from moa_nb.panels.frame_report.words import bare, duration
 from moa_nb.panels.templates import template
 
 __all__ = ["MOST_PIPELINES", "panel"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from moa_nb.panels import frame_report_html, frame_report_text
-from moa_nb.panels.frame_report_view import ReportView
+from moa_nb.panels.frame_report import html, text
+from moa_nb.panels.frame_report.view import ReportView
 
 __all__ = ["bundle"]
 
@@ -13,7 +13,7 @@ __all__ = ["bundle"]
 def bundle(view: ReportView) -> dict[str, Any]:
     """Return the report by media type: HTML, Markdown and plain text."""
     return {
-        "text/html": frame_report_html.report(view),
-        "text/markdown": frame_report_text.markdown(view),
-        "text/plain": frame_report_text.plain(view),
+        "text/html": html.report(view),
+        "text/markdown": text.markdown(view),
+        "text/plain": text.plain(view),
     }

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from moa_nb.panels import evaluation_words as words
 from moa_nb.panels import figures
-from moa_nb.panels.evaluation_view import EvaluationView, PipelineView
+from moa_nb.panels.evaluation import words
+from moa_nb.panels.evaluation.view import EvaluationView, PipelineView
 
 __all__ = ["headline"]
 

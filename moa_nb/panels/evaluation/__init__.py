@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from moa_nb.panels import evaluation_html, evaluation_text
-from moa_nb.panels.evaluation_view import EvaluationView
+from moa_nb.panels.evaluation import html, text
+from moa_nb.panels.evaluation.view import EvaluationView
 
 __all__ = ["bundle"]
 
@@ -13,7 +13,7 @@ __all__ = ["bundle"]
 def bundle(view: EvaluationView) -> dict[str, Any]:
     """Return the comparison by media type: HTML, Markdown and plain text."""
     return {
-        "text/html": evaluation_html.panel(view),
-        "text/markdown": evaluation_text.markdown(view),
-        "text/plain": evaluation_text.plain(view),
+        "text/html": html.panel(view),
+        "text/markdown": text.markdown(view),
+        "text/plain": text.plain(view),
     }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from moa_nb.panels import figures
-from moa_nb.panels.frame_report_view import BELOW, LatencyView, ModelView, ReportView
+from moa_nb.panels.frame_report.view import BELOW, LatencyView, ModelView, ReportView
 from moa_nb.plain import to_plain
 
 __all__ = [

@@ -10,8 +10,8 @@ from typing import Any
 
 from moa_nb.panels import figures
 from moa_nb.panels.colours import tinted
-from moa_nb.panels.frame_report_view import BELOW, AgreementView, LatencyView, ModelView, ReportView
-from moa_nb.panels.frame_report_words import (
+from moa_nb.panels.frame_report.view import BELOW, AgreementView, LatencyView, ModelView, ReportView
+from moa_nb.panels.frame_report.words import (
     agreement_in_words,
     bare,
     cost_in_words,

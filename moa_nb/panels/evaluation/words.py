@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from moa_nb.panels import figures
-from moa_nb.panels.evaluation_view import DifferenceView, EvaluationView, JudgeView, PairView, PipelineView
-from moa_nb.panels.frame_report_words import bare, duration
+from moa_nb.panels.evaluation.view import DifferenceView, EvaluationView, JudgeView, PairView, PipelineView
+from moa_nb.panels.frame_report.words import bare, duration
 
 __all__ = [
     "about",

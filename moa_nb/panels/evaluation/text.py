@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from moa_nb.panels import evaluation_words as words
 from moa_nb.panels import figures
-from moa_nb.panels.evaluation_answer import headline
-from moa_nb.panels.evaluation_view import EvaluationView, PipelineView
-from moa_nb.panels.frame_report_text import markdown_table
-from moa_nb.panels.frame_report_words import bare, duration
+from moa_nb.panels.evaluation import words
+from moa_nb.panels.evaluation.answer import headline
+from moa_nb.panels.evaluation.view import EvaluationView, PipelineView
+from moa_nb.panels.frame_report.text import markdown_table
+from moa_nb.panels.frame_report.words import bare, duration
 from moa_nb.panels.markdown import inline_markdown
 from moa_nb.panels.tables import table
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from moa_nb.panels import figures
-from moa_nb.panels.frame_report_view import BELOW, ReportView
-from moa_nb.panels.frame_report_words import (
+from moa_nb.panels.frame_report.view import BELOW, ReportView
+from moa_nb.panels.frame_report.words import (
     agreement_in_words,
     bare,
     cost_in_words,
