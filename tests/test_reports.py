@@ -134,6 +134,7 @@ def test_the_figures_are_those_of_the_report(run: FrameRun) -> None:
     assert (view.unsent, view.earlier_calls) == (0, 0)
 
     shown = pd.DataFrame([{field.name: getattr(one, field.name) for field in fields(one)} for one in view.models])
+    assert not shown.pop("estimated").any()
     pd.testing.assert_frame_equal(shown.astype({"cost": "Float64"}), by_model, check_exact=True)
 
     done = report[report["state"] == "done"]
@@ -241,6 +242,20 @@ def test_tokens_that_nobody_counted_are_unknown() -> None:
         shown = bundle(replace(made(), tokens_are_at_least=True, prompt_tokens=number, completion_tokens=0))
         assert f"{said} in unknown out" in words(shown["text/html"])
         assert f"{said} tokens in" in shown["text/plain"]
+
+
+def test_tokens_that_were_estimated_say_so() -> None:
+    """Of agents that report none, such as the offline ones; those of services stand as they were told."""
+    pd.Series(["The mill closed in May. Forty people lost their work."]).moa.synthesize(
+        instruction="In one sentence", pipeline="single", aggregator="offline:lead", progress=False
+    )
+    run = moa.last()
+    assert isinstance(run, FrameRun)
+    (one,) = run.by_model.to_dict("records")
+    flow = f"≈{one['prompt_tokens']} → ≈{one['completion_tokens']}"
+    for kind, shown in bundle(view_of_run(run._execution)).items():
+        assert flow in (words(shown) if kind == "text/html" else shown)
+        assert f"≈{one['prompt_tokens']}" in shown.replace(flow, "")
 
 
 def test_a_cost_that_may_be_higher_is_at_least() -> None:

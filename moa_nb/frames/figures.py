@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from moa_nb.frames.outcome import STATES, Outcomes
+from moa_nb.frames.report import Tally
 from moa_nb.frames.sample import Sample
 from moa_nb.frames.texts import Texts
 from moa_nb.panels.figures import count
@@ -57,7 +58,7 @@ def view_of_run(execution: Execution) -> ReportView:
     earlier = int(n_calls.sum()) - progress.calls
     if earlier <= (int(n_calls.max(initial=0)) if goes_on else 0):
         earlier = 0
-    models = tuple(_models(tally.frame()))
+    models = tuple(_models(tally))
     is_recalled = not models and progress.calls > 0
     columns, head = _head(execution)
     return ReportView(
@@ -152,11 +153,15 @@ def _tokens(outcomes: Outcomes, name: str) -> int:
     return int(numbers[numbers > 0].sum())
 
 
-def _models(frame: pd.DataFrame) -> Iterator[ModelView]:
-    for row in frame.to_dict("records"):
+def _models(tally: Tally) -> Iterator[ModelView]:
+    estimated = tally.estimated
+    for row in tally.frame().to_dict("records"):
         cost = None if pd.isna(row["cost"]) else float(row["cost"])
         mean = float(row["mean_seconds"]) if row["calls"] > row["cached"] else None
-        yield ModelView(**{**{str(name): value for name, value in row.items()}, "cost": cost, "mean_seconds": mean})
+        yield ModelView(
+            **{**{str(name): value for name, value in row.items()}, "cost": cost, "mean_seconds": mean},
+            estimated=(row["layer"], row["model"]) in estimated,
+        )
 
 
 def _latency(seconds: np.ndarray[Any, Any]) -> LatencyView | None:

@@ -217,6 +217,11 @@ class Tally:
         return sum(count.completion_tokens for count in self.counts.values())
 
     @property
+    def estimated(self) -> set[tuple[str, str]]:
+        """The layers and models whose tokens are estimates, some of them at least."""
+        return {place for place, count in list(self.counts.items()) if count.estimated}
+
+    @property
     def saved(self) -> float:
         """Dollars that the cached answers took when they were asked."""
         return sum(count.saved for count in self.counts.values())

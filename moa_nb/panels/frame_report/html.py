@@ -16,6 +16,7 @@ from moa_nb.panels.frame_report.words import (
     bare,
     cost_in_words,
     duration,
+    flow,
     from_cache_in_words,
     latency_in_words,
     notes,
@@ -164,7 +165,7 @@ def _model(one: ModelView, among: Sequence[ModelView]) -> dict[str, Any]:
         "green": tinted(GREEN),
         "failed": f"{one.failed:,}" if one.failed else "",
         "red": tinted(RED),
-        "tokens": f"{one.prompt_tokens:,} → {one.completion_tokens:,}",
+        "tokens": flow(one),
         "cost": "unknown" if one.cost is None else figures.dollars(one.cost),
         "seconds": duration(one.mean_seconds).removesuffix(" s"),
     }

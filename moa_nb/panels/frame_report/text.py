@@ -11,6 +11,7 @@ from moa_nb.panels.frame_report.words import (
     bare,
     cost_in_words,
     duration,
+    flow,
     from_cache_in_words,
     latency_in_words,
     notes,
@@ -41,7 +42,7 @@ def markdown(view: ReportView) -> str:
                 bare(one.layer, 60),
                 bare(one.model),
                 *map(str, (one.calls, one.cached, one.failed)),
-                _tokens(one.prompt_tokens, one.completion_tokens),
+                flow(one),
                 _cost(one.cost),
                 duration(one.mean_seconds),
             )
@@ -102,7 +103,7 @@ def plain(view: ReportView) -> str:
                 bare(f"{one.layer}: {one.model}", 48),
                 figures.count(one.calls, "call"),
                 f"{one.cached:,} cached" if one.cached else "",
-                _tokens(one.prompt_tokens, one.completion_tokens),
+                flow(one),
                 _cost(one.cost, "$"),
                 duration(one.mean_seconds),
             )
@@ -152,10 +153,6 @@ def _latency(view: ReportView) -> str:
 def _agreement(view: ReportView) -> str:
     hint = f": run.review(below={BELOW})" if view.agreement is not None and view.agreement.n_below else ""
     return agreement_in_words(view) + hint
-
-
-def _tokens(sent: int, came: int) -> str:
-    return f"{sent:,} → {came:,}"
 
 
 def _cost(cost: float | None, sign: str = "") -> str:

@@ -43,6 +43,8 @@ class ModelView:
     """Dollars of calls that were sent; ``None`` where a price is not known."""
     mean_seconds: float | None
     """Of a call that was sent; ``None`` where none was."""
+    estimated: bool = False
+    """Whether tokens of some call are estimates, since its service reports none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,11 @@ class ReportView:
     """What the verb returns; as many values has each row of ``head``."""
     head: tuple[RowView, ...] = ()
     """The first rows."""
+
+    @property
+    def estimated(self) -> bool:
+        """Whether some of the tokens are estimates."""
+        return any(one.estimated for one in self.models)
 
     @property
     def n_over(self) -> int:

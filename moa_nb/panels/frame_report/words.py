@@ -14,6 +14,7 @@ __all__ = [
     "bare",
     "cost_in_words",
     "duration",
+    "flow",
     "from_cache_in_words",
     "latency_in_words",
     "notes",
@@ -79,9 +80,16 @@ def cost_in_words(cost: float | None, *, at_least: bool = False, sign: str = "$"
 
 def tokens_in_words(number: int, view: ReportView) -> str:
     """Return a sum of tokens; unknown where nothing of it was reported."""
+    said = figures.tokens(number, estimated=view.estimated)
     if view.tokens_are_at_least:
-        return f"at least {number:,}" if number else "unknown"
-    return f"{number:,}"
+        return f"at least {said}" if number else "unknown"
+    return said
+
+
+def flow(one: ModelView) -> str:
+    """Return the tokens of a model, in and out."""
+    sent, came = (figures.tokens(n, estimated=one.estimated) for n in (one.prompt_tokens, one.completion_tokens))
+    return f"{sent} → {came}"
 
 
 def latency_in_words(view: ReportView) -> str:
@@ -134,6 +142,7 @@ def total(models: Sequence[ModelView]) -> ModelView:
         sum(one.completion_tokens for one in models),
         sum(one.cost or 0.0 for one in models),
         seconds / n_sent if n_sent else None,
+        any(one.estimated for one in models),
     )
 
 
