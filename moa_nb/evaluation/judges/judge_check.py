@@ -159,7 +159,7 @@ def is_of_pairs(judgements: pd.DataFrame, pipelines: Sequence[str], n_rows: int)
                 raise UnknownName(
                     f"judgements are of {name!r}, no column of the answers; {nearest(str(name), map(str, pipelines))}"
                 )
-    if not judgements["judge"].map(lambda one: pd.api.types.is_scalar(one) and not pd.isna(one)).all():
+    if not all(pd.api.types.is_scalar(one) and not pd.isna(one) for one in judgements["judge"]):
         raise SetupError("the column 'judge' of judgements has the name of each judge: somewhere there is none")
     if not is_pairwise:
         try:
