@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
+from magics import shell_fixture  # noqa: F401 - a fixture
 
 import moa_nb as moa
 from moa_nb.chat import Completion, Usage
@@ -415,9 +416,9 @@ def test_listings_use_an_index(store: Store) -> None:
 # From the notebook ------------------------------------------------------------------------------
 
 
-def test_the_magic_lists_clears_and_deletes(server: ChatServer, lab: Lab) -> None:
+def test_the_magic_lists_clears_and_deletes(shell: InteractiveShell, server: ChatServer, lab: Lab) -> None:
     """``%moa cache``, ``costs`` and ``delete`` speak of the store that the runs are kept in."""
-    magics = MoaMagics(InteractiveShell.instance())
+    magics = MoaMagics(shell)
 
     def moa_line(line: str) -> str:
         with capture_output() as captured:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from magics import shell_fixture  # noqa: F401 - a fixture
 
 import moa_nb as moa
 from moa_nb.errors import KeyRejected
@@ -21,11 +23,8 @@ def test_an_estimate_needs_no_key() -> None:
         moa.run("One?", **options)
 
 
-def test_a_dry_run_needs_no_key(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_needs_no_key(shell: InteractiveShell, capsys: pytest.CaptureFixture[str]) -> None:
     """Nor does the cell that only shows what would be sent."""
-    from IPython.testing.globalipapp import start_ipython
-
-    shell = start_ipython() or __import__("IPython").get_ipython()
     shell.run_line_magic("load_ext", "moa_nb")
     capsys.readouterr()
     moa.configure(aggregator="openai:gpt-4o-mini")
