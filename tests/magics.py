@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +99,8 @@ def shell_fixture() -> Iterator[InteractiveShell]:
     config.HistoryManager.enabled = False
     config.InteractiveShell.colors = "NoColor" if hasattr(InteractiveShell, "xmode_legacy") else "nocolor"
     made = InteractiveShell.instance(config=config)
+    gc.collect()
+    gc.freeze()  # as after the collection of the tests: each reset looks for garbage
     yield made
     made.restore_sys_module_state()
     InteractiveShell.clear_instance()
