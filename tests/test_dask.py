@@ -407,8 +407,9 @@ def test_requests_a_minute_are_never_more(tmp_path: Path, one: Callable[..., Non
     arrived = sorted(record.arrived for record in server.requests)
     for first in range(len(arrived)):
         for last in range(first + 1, len(arrived)):
-            # A second's worth may go at once; on its way a request may lose a moment.
-            assert last - first + 1 <= 10 + (arrived[last] - arrived[first] + 0.25) * 10
+            # A second's worth may go at once (were it one of each process, it would be 20); the first lose a moment on
+            # their way, while connections are opened.
+            assert last - first + 1 <= 10 + (arrived[last] - arrived[first] + 0.75) * 10
 
 
 def test_rates_that_cannot_be_shared_are_refused(client: Client, one: Callable[..., None], server: ChatServer) -> None:
