@@ -198,7 +198,7 @@ def test_a_refused_key_ends_it_at_once(server: ChatServer, lab: Lab) -> None:
     server.on("b", Reply.refused_key())
     with pytest.raises(KeyRejected):
         moa.run(QUESTION, pipeline=ice())
-    assert server.count() <= 3
+    assert all(server.count(name) <= 1 for name in "abc")  # the key may be refused before the last goes out
 
 
 def test_who_hangs_does_not_hold_the_others_and_faults_that_end_are_none(server: ChatServer, lab: Lab) -> None:

@@ -15,6 +15,7 @@ from moa_nb.frames.texts import series
 from moa_nb.options import RunOptions, refuse_unknown
 from moa_nb.pipeline import presets
 from moa_nb.pipeline.spec import Pipeline
+from moa_nb.plain import quoted
 
 __all__ = ["Contestant", "column_of", "named", "on", "own", "refuse", "refuse_idle", "taken", "texts"]
 
@@ -36,7 +37,7 @@ def named(pipelines: Any) -> dict[str, Contestant]:
         SetupError: they are none, or two have one name.
     """
     if not isinstance(pipelines, Mapping | Iterable):
-        msg = f"pipelines are a list such as ['single', 'moa'], or a mapping of your own names, not {pipelines!r:.60}"
+        msg = f"pipelines are a list such as ['single', 'moa'], or a mapping of your own names, not {quoted(pipelines)}"
         raise SetupError(msg)
     if isinstance(pipelines, Mapping):
         named = {str(name): one for name, one in pipelines.items()}
@@ -52,7 +53,7 @@ def named(pipelines: Any) -> dict[str, Contestant]:
         _refuse_twins(named, listed)
     for name, one in named.items():
         if not isinstance(one, str | Pipeline | FrameRun | pd.Series | pd.DataFrame):
-            msg = f"{name!r:.60} is a pipeline, a run or a Series of answers, not {type(one).__name__}"
+            msg = f"{quoted(name)} is a pipeline, a run or a Series of answers, not {type(one).__name__}"
             raise SetupError(msg)
     return named
 

@@ -14,6 +14,7 @@ from moa_nb.frames.execution import Execution
 from moa_nb.frames.judged import Judged
 from moa_nb.options import RunOptions
 from moa_nb.pipeline.spec import Agent, Pipeline
+from moa_nb.plain import quoted
 
 if TYPE_CHECKING:
     from moa_nb.frames.rows import Questions
@@ -46,7 +47,7 @@ def judging(
         raise SetupError(msg)
     for one in several:
         if not (isinstance(one, str | Agent) or callable(one)) or one == "":
-            msg = f"a judge is a model, an Agent, a pipeline's name or a function, or a list of them, not {one!r:.60}"
+            msg = f"a judge is a model, an Agent, a pipeline's name or a function, or a list of them, not {quoted(one)}"
             raise SetupError(msg)
     panel = [one if isinstance(one, Agent) else Agent.model_validate(one) for one in several]
     calm = [one if one.temperature is not None else one.model_copy(update={"temperature": 0}) for one in panel]

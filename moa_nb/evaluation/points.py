@@ -13,6 +13,7 @@ import pandas as pd
 from moa_nb.errors import SetupError
 from moa_nb.frames.texts import series
 from moa_nb.pipeline.verdicts import settle
+from moa_nb.plain import quoted
 
 __all__ = ["points_of", "settled", "table", "whole"]
 
@@ -74,7 +75,7 @@ def whole(column: pd.Series[Any], name: str, missing: int | None = None) -> np.n
     known = [missing if missing is not None and pd.isna(one) else one for one in column]
     for one in known:
         if isinstance(one, bool) or not isinstance(one, Real) or one % 1 != 0:
-            raise SetupError(f"the column {name!r} of judgements has whole numbers, not {one!r:.40}")
+            raise SetupError(f"the column {name!r} of judgements has whole numbers, not {quoted(one, 40)}")
     return np.array(known, dtype=np.int64)
 
 

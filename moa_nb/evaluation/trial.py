@@ -28,6 +28,7 @@ from moa_nb.frames.texts import series
 from moa_nb.frames.verbs import Verb
 from moa_nb.options import RunOptions
 from moa_nb.pipeline.spec import Pipeline
+from moa_nb.plain import quoted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -256,7 +257,7 @@ def _check(
         msg = "how good are the answers? Name a judge (a model) or a metric, and not both"
         raise SetupError(msg)
     if method not in {None, "pairwise", "rating"}:
-        msg = f"method is 'pairwise' or 'rating', not {method!r:.60}"
+        msg = f"method is 'pairwise' or 'rating', not {quoted(method)}"
         raise SetupError(msg)
     if metric is not None and method is not None:
         msg = "method says how a judge judges: leave it out, or name a judge"
@@ -274,7 +275,7 @@ def _check(
 def _drawn(n: int, sample: int | None, seed: int) -> np.ndarray[Any, Any]:
     """Return the rows that are looked at, in their order."""
     if sample is not None and (isinstance(sample, bool) or not isinstance(sample, Integral) or sample < 1):
-        msg = f"a sample is 1 row or more, not {sample!r:.60}"
+        msg = f"a sample is 1 row or more, not {quoted(sample)}"
         raise SetupError(msg)
     if sample is None or sample >= n:
         return np.arange(n)

@@ -10,6 +10,7 @@ import pandas as pd
 from moa_nb.errors import SetupError
 from moa_nb.evaluation.points import settled
 from moa_nb.pipeline.parse import rating
+from moa_nb.plain import quoted
 
 __all__ = ["mt_mean", "mt_table", "mt_winrates"]
 
@@ -157,7 +158,7 @@ def _frame(judgements: Judgements) -> pd.DataFrame:
     try:
         frame = pd.DataFrame(judgements)
     except (TypeError, ValueError):
-        raise SetupError(f"judgements are a DataFrame or a list of records, not {judgements!r:.40}") from None
+        raise SetupError(f"judgements are a DataFrame or a list of records, not {quoted(judgements, 40)}") from None
     if frame.columns.duplicated().any():
         raise SetupError(f"judgements have two columns {frame.columns[frame.columns.duplicated()][0]!r}: rename one")
     return frame

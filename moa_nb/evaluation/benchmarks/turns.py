@@ -9,6 +9,7 @@ import pandas as pd
 
 from moa_nb.errors import SetupError
 from moa_nb.evaluation.contestants import column_of
+from moa_nb.plain import quoted
 
 __all__ = ["listed", "rights_of"]
 
@@ -62,7 +63,7 @@ def _text(cell: Any) -> str | None:
         SetupError: it is no text.
     """
     if not pd.api.types.is_scalar(cell):
-        msg = f"turns and right answers are texts, or lists of them, not {cell!r:.60}"
+        msg = f"turns and right answers are texts, or lists of them, not {quoted(cell)}"
         raise SetupError(msg)
     text = "" if pd.isna(cell) else str(cell)
     return text if text.strip() else None

@@ -14,6 +14,7 @@ import pandas as pd
 from moa_nb.errors import SetupError
 from moa_nb.evaluation.statistics import figure, numbers
 from moa_nb.panels.figures import dollars
+from moa_nb.plain import quoted
 
 if TYPE_CHECKING:
     from moa_nb.evaluation.calibration.replay import Figures, Replay
@@ -118,7 +119,7 @@ def calibrated(
         raise SetupError(msg)
     for name, wish in wishes.items():
         if wish is not None and not (isinstance(wish, Real) and math.isfinite(wish)):
-            msg = f"{name} is a number, not {wish!r:.40}"
+            msg = f"{name} is a number, not {quoted(wish, 40)}"
             raise SetupError(msg)
     if max_cost is not None and replay.costs is None:
         msg = "max_cost: nobody knows what these tiers cost; give costs, or say max_strong_share="

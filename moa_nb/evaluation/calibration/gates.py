@@ -13,6 +13,7 @@ import numpy as np
 from moa_nb.errors import SetupError, nearest
 from moa_nb.pipeline.routing import is_function
 from moa_nb.pipeline.spec import Agent, Pipeline
+from moa_nb.plain import quoted
 
 __all__ = ["CLOSED", "Gates", "Thresholds", "gates_of"]
 
@@ -79,7 +80,7 @@ class Gates:
         except (TypeError, ValueError):
             several = [math.nan]
         if any(math.isnan(one) for one in several):
-            msg = f"{self.parameter}: a threshold is a number, not {thresholds!r:.60}"
+            msg = f"{self.parameter}: a threshold is a number, not {quoted(thresholds)}"
             raise SetupError(msg)
         if self.strategy == "cascade":
             # One for all, or one more: the last tier's own only says whether its answer counts as accepted.
