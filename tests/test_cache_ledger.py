@@ -171,9 +171,10 @@ def test_another_kernel_sees_what_was_cleared(store: Store) -> None:
 def test_what_is_in_memory_is_cleared_too() -> None:
     """Without a file the session's answers are listed, cleared and forgotten, and its runs and costs are summed."""
     store = Store(None)
-    put(store, "lab:a", 1, 2)
     put(store, "lab:b", 3)
+    put(store, "lab:a", 1, 2)
     add(store, "r", paid())
+    assert [one.model for one in store.held().models] == ["lab:a", "lab:b"]
     assert "3 answers since" in repr(kept.cache(store, []))
     assert "in memory" in repr(kept.cache(store, []))
     assert kept.cache(store, ["clear", "--model", "lab:a"]) == "cleared 2 answers"

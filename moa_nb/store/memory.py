@@ -43,11 +43,12 @@ class Memory(dict[bytes, Kept]):
         return len(gone)
 
     def held(self) -> tuple[Holding, ...]:
-        """Return what is kept of each model."""
+        """Return what is kept of each model, the largest first."""
         models: dict[str, list[Kept]] = {}
         for known in self.values():
             models.setdefault(known.model, []).append(known)
-        return tuple(
+        found = (
             Holding(model, len(some), min(one.at for one in some), sum(len(one.completion.text) for one in some))
             for model, some in models.items()
         )
+        return tuple(sorted(found, key=lambda one: one.bytes, reverse=True))
