@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import inspect
 import json
@@ -24,6 +25,7 @@ from hypothesis import strategies as st
 pytest.importorskip("dask.dataframe", reason="the extra 'dask' is not installed")
 pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
 
+import dask
 import dask.dataframe as dd
 from distributed import Client, LocalCluster
 
@@ -590,6 +592,30 @@ def test_functions_travel(client: Client, one: Callable[..., None]) -> None:
     assert rows.moa.synthesize("q", aggregator=lambda prompt: prompt * 2).compute().tolist() == ["aa", "bb"]
     with pytest.raises(SetupError, match="cannot be sent to the workers"):
         rows.moa.synthesize("q", aggregator=lambda prompt, held=client.loop: prompt)
+
+
+def test_what_a_client_knows_of_workers_may_be_out_of_date(cluster: LocalCluster, one: Callable[..., None]) -> None:
+    """How many processes there are is asked of the scheduler: a client forgets its workers now and then."""
+    rows = in_parts(pd.DataFrame({"q": ["a", "b"]}), 2)
+    with dask.config.set({"distributed.client.scheduler-info-interval": "1ms"}), Client(cluster):
+        for _ in range(100):
+            rows.moa.synthesize("q")
+
+
+def test_a_client_that_is_awaited(cluster: LocalCluster, one: Callable[..., None], server: ChatServer) -> None:
+    """An asynchronous client has its verbs too; a limit that cannot be shared shows when the partitions begin."""
+    rows = in_parts(pd.DataFrame({"q": ["a", "b"]}), 2)
+
+    async def answers() -> list[str]:
+        async with Client(cluster.scheduler_address, asynchronous=True) as client:
+            found = await client.compute(rows.moa.synthesize("q"))
+            one(concurrency=1)
+            lazy = rows.moa.synthesize("q")
+            with pytest.raises(SetupError, match="cannot be shared by 2 worker processes"):
+                await client.compute(lazy)
+            return list(found)
+
+    assert asyncio.run(answers()) == [answer({"messages": [{"content": text}]}) for text in "ab"]
 
 
 def test_dasks_own_processes_are_refused(one: Callable[..., None], server: ChatServer) -> None:

@@ -105,12 +105,13 @@ for _verb in _VERBS:
 
 def _lazy(data: Any, verb: str, args: tuple[Any, ...], words: Mapping[str, Any], workers: int | None) -> Any:
     """Return the lazy result."""
-    from moa_nb.frames.dask import partition
+    from moa_nb.frames.dask import partition, treasury
 
     assignment, empty = _assigned(data, verb, args, words, workers)
     client = _client()
     if client is not None:
-        assignment.check_journey(len(client.scheduler_info(n_workers=-1)["workers"]))
+        # What a client knows of its workers itself is renewed behind our back, at times without any of them.
+        assignment.check_journey(client.run_on_scheduler(treasury.n_processes))
     if verb != "summarize":
         return data.map_partitions(partition.values, assignment, meta=empty)
     rows, order = _gathered(data, *_told(args, words))
@@ -141,11 +142,14 @@ def _assigned(
 
 
 def _client() -> Any:
-    """Return the client of the cluster that would compute; ``None`` where this process does."""
+    """Return the client of the cluster that would compute; ``None`` where this process does, or nobody can wait for it."""
     distributed = sys.modules.get("distributed")
     if distributed is None:
         return None
-    client = getattr(get_scheduler(), "__self__", None)  # type: ignore[no-untyped-call]  # dask is typed here and there
+    try:
+        client = getattr(get_scheduler(), "__self__", None)  # type: ignore[no-untyped-call]  # dask is typed here and there
+    except RuntimeError:
+        return None  # it is asynchronous: what is wrong shows when the partitions begin
     return client if isinstance(client, distributed.Client) else None
 
 

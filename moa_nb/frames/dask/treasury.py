@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-__all__ = ["Asked", "Ledger", "Treasury", "ask", "more", "process_of", "settle"]
+__all__ = ["Asked", "Ledger", "Treasury", "ask", "more", "n_processes", "process_of", "settle"]
 
 _MINUTE = 60.0
 """Seconds for which a rate remembers."""
@@ -167,6 +167,11 @@ def ask(asked: Asked, dask_scheduler: Any = None) -> int | None:
 def more(asked: Asked, needed: float, dask_scheduler: Any = None) -> float:
     """Return what a partition may take besides; run by the scheduler."""
     return _treasury(dask_scheduler).more(asked, needed, _living(dask_scheduler), time.monotonic())
+
+
+def n_processes(dask_scheduler: Any = None) -> int:
+    """Return how many processes would share the limits now, at least one; run by the scheduler."""
+    return max(len(_living(dask_scheduler)), 1)
 
 
 def settle(work: str, attempt: str, spent: float, dask_scheduler: Any = None) -> None:
