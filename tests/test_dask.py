@@ -618,6 +618,43 @@ def test_a_client_that_is_awaited(cluster: LocalCluster, one: Callable[..., None
     assert asyncio.run(answers()) == [answer({"messages": [{"content": text}]}) for text in "ab"]
 
 
+BARE_SCHEDULER = """
+import sys
+sys.path.append(sys.argv[1])
+import asyncio, distributed
+
+async def main():
+    async with distributed.Scheduler(host="127.0.0.1", port=0, dashboard=False) as scheduler:
+        print(scheduler.address, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+asyncio.run(main())
+"""
+
+
+def test_a_scheduler_without_us(one: Callable[..., None], server: ChatServer, tmp_path: Path) -> None:
+    """A scheduler whose environment lacks this package is named before anything is computed."""
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for found in Path(dask.__path__[0]).parents[0].iterdir():
+        if not found.name.startswith(("moa_nb", "__editable__")):
+            (packages / found.name).symlink_to(found)
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", BARE_SCHEDULER, str(packages)],
+        cwd=tmp_path,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as scheduler:
+        assert scheduler.stdout is not None
+        with Client(scheduler.stdout.readline().strip()), pytest.raises(SetupError, match="does not have this moa-nb"):
+            in_parts(pd.DataFrame({"q": ["a", "b"]}), 2).moa.synthesize("q")
+        assert scheduler.stdin is not None
+        scheduler.stdin.close()
+    assert server.count() == 0
+
+
 def test_dasks_own_processes_are_refused(one: Callable[..., None], server: ChatServer) -> None:
     """Processes that no scheduler knows cannot share anything, and say what can."""
     lazy = in_parts(pd.DataFrame({"q": ["a", "b"]}), 2).moa.synthesize("q")

@@ -105,13 +105,12 @@ for _verb in _VERBS:
 
 def _lazy(data: Any, verb: str, args: tuple[Any, ...], words: Mapping[str, Any], workers: int | None) -> Any:
     """Return the lazy result."""
-    from moa_nb.frames.dask import partition, treasury
+    from moa_nb.frames.dask import partition
 
     assignment, empty = _assigned(data, verb, args, words, workers)
     client = _client()
     if client is not None:
-        # What a client knows of its workers itself is renewed behind our back, at times without any of them.
-        assignment.check_journey(client.run_on_scheduler(treasury.n_processes))
+        assignment.check_journey(_n_processes(client))
     if verb != "summarize":
         return data.map_partitions(partition.values, assignment, meta=empty)
     rows, order = _gathered(data, *_told(args, words))
@@ -151,6 +150,21 @@ def _client() -> Any:
     except RuntimeError:
         return None  # it is asynchronous: what is wrong shows when the partitions begin
     return client if isinstance(client, distributed.Client) else None
+
+
+def _n_processes(client: Any) -> int:
+    """Return how many processes would share the limits now.
+
+    What a client knows of its workers itself is renewed behind our back, at times without any of them.
+    """
+    from moa_nb.errors import SetupError
+    from moa_nb.frames.dask import treasury
+
+    try:
+        return int(client.run_on_scheduler(treasury.n_processes))
+    except (ImportError, AttributeError) as error:
+        msg = f"the scheduler of {client.scheduler.address} does not have this moa-nb ({error}): install it there, and on the workers"
+        raise SetupError(msg) from error
 
 
 # Whole groups ------------------------------------------------------------------------------------
