@@ -342,6 +342,8 @@ def test_what_only_type_checkers_import_serves_annotations() -> None:
             if isinstance(node, ast.Import | ast.ImportFrom)
             for alias in node.names
         }
+        otherwise = [node for block in blocks for part in block.orelse for node in ast.walk(part)]
+        names -= {node.id for node in otherwise if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
         for node in ast.walk(tree):
             if id(node) in hidden:
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,30 @@ def test_a_mistake_names_file_key_and_the_nearest(text: str, words: str) -> None
     with pytest.raises((PipelineError, UnknownName)) as raised:
         preset(text)
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (lambda: Agent(model="lab:a", temprature=0.7), "Agent: unknown key 'temprature'; did you mean 'temperature'?"),  # type: ignore[call-arg]  # misspelt
+        (Agent, "Agent: an agent needs a model, such as 'openai:gpt-4o-mini' or '$proposers'"),
+        (lambda: Agent("lab:a"), "Agent takes each value by its name, as in Agent(model=...), not 'lab:a' alone"),  # type: ignore[call-arg]  # no name
+        (lambda: Agent(model="$propsers"), "Agent: no role '$propsers'; did you mean 'proposers'?"),
+        (
+            lambda: moa.Layer(agents=("lab:a", Agent(model="lab:b", temperature=9))),  # type: ignore[arg-type]  # as users write it
+            "Agent: temperature: Input should be less than or equal to 2",
+        ),
+        (
+            lambda: moa.Layer(agents=({"model": "lab:a", "temperatur": 1},)),  # type: ignore[arg-type]  # as users write it
+            "Layer: unknown key 'agents.0.temperatur'; did you mean 'temperature'?",
+        ),
+    ],
+)
+def test_a_mistake_in_a_part_that_is_built_by_hand_is_one_line(build: Callable[[], object], words: str) -> None:
+    """As it is in a file."""
+    with pytest.raises(PipelineError) as raised:
+        build()
+    assert str(raised.value) == words
 
 
 def test_a_file_of_windows_is_read() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self, cast
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -15,8 +15,12 @@ from moa_nb.plain import quoted
 from moa_nb.settings import ROLES
 
 if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass  # it has no public name
+
     from moa_nb.pipeline.explain import Explanation
     from moa_nb.pipeline.toml import NameOf
+else:
+    ModelMetaclass = type(BaseModel)
 
 __all__ = ["Agent", "Agents", "Layer", "OneAgent", "Params", "Pipeline", "Resolver", "Roles", "resolve", "sampled"]
 
@@ -32,7 +36,22 @@ _RESERVED = ("model", "messages", "contents", "stream", "stream_options")
 """Fields of a request that say who is asked what, and how the answer comes."""
 
 
-class _Strict(BaseModel):
+class _Spoken(ModelMetaclass):
+    """What is wrong with a part that is built by hand is one line; within a pipeline, the pipeline says it."""
+
+    def __call__(self, *args: Any, **values: Any) -> Any:
+        kind = cast("type[BaseModel]", self)
+        if args:
+            example = f"{self.__name__}({next(iter(kind.model_fields), '')}=...)"
+            msg = f"{self.__name__} takes each value by its name, as in {example}, not {quoted(args[0])} alone"
+            raise PipelineError(msg)
+        try:
+            return super().__call__(**values)
+        except ValidationError as error:
+            raise PipelineError(_say(error, self.__name__, kind)) from None
+
+
+class _Strict(BaseModel, metaclass=_Spoken):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
@@ -420,7 +439,7 @@ def resolve(agents: Iterable[Agent], roles: Roles, name_of: NameOf | None = None
     return named
 
 
-def _say(error: ValidationError, source: str, params: type[Params]) -> str:
+def _say(error: ValidationError, source: str, kind: type[BaseModel]) -> str:
     errors = error.errors()
     # A misspelt key is also missing under its right name.
     first = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
@@ -429,7 +448,7 @@ def _say(error: ValidationError, source: str, params: type[Params]) -> str:
         known = (
             set(Agent.model_fields) | set(Layer.model_fields)
             if "." in path
-            else {*params.model_fields, "strategy", "description"}
+            else {*kind.model_fields, *(("strategy", "description") if issubclass(kind, Params) else ())}
         )
         return f"{source}: unknown key {path!r}; {nearest(str(first['loc'][-1]), known)}"
     if first["type"] == "missing":
