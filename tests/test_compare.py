@@ -235,10 +235,11 @@ def test_a_metric_takes_no_judge(server: ChatServer, lab: Lab) -> None:
             lambda body, name=name: prompt_of(body).replace("Question", "best").rstrip("?") if name == "z" else "x",
         )
     server.on("a", lambda body: Reply.bad_request("no") if "Question 3" in prompt_of(body) else "x")
-    with pytest.warns(UserWarning, match="1 of 6 rows"):
+    with pytest.warns(UserWarning, match=r"1 of 6 rows have no answer \(see evaluation\.runs\['a'\]\.errors\)"):
         found = moa.compare(
             FRAME, "question", {name: SINGLES[name] for name in "az"}, reference="best", metric="exact", progress=False
         )
+    assert found.runs["a"].errors.notna().sum() == 1
     assert found.table["quality"].to_dict() == {"a": 0, "z": 1}
     assert found.table["failed"].to_dict() == {"a": 1, "z": 0}
     assert found.table["n"].to_dict() == {"a": 5, "z": 6}
@@ -456,7 +457,7 @@ def test_a_budget_that_ends_is_said_and_nothing_is_taken_for_a_half(server: Chat
     assert first.table["quality"].isna().all()
     assert pd.isna(first.table.loc["z", "total_cost"])
     assert first.reservations[0].startswith("the budget ended before 2 of 6 rows were answered by a")
-    with pytest.warns(UserWarning, match="rows"):
+    with pytest.warns(UserWarning, match=r"rows were not asked .*\(see evaluation\.judging\.errors\)"):
         last = moa.compare(FRAME, "question", SINGLES, judge="lab:j", baseline="a", budget="20 calls", progress=False)
     assert last.reservations[0].startswith("the budget ended before")
     assert "pairs were judged: do the same again with a larger one, and only the rest is asked" in last.reservations[0]

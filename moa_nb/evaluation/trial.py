@@ -172,7 +172,7 @@ class Trial:
         notes = [*_repeated(self.asked)]
         for name, one in self.contestants.items():
             if isinstance(one, str | Pipeline):
-                runs[name] = FrameRun(self._run(one))
+                runs[name] = FrameRun(self._run(one), found_as=f"evaluation.runs[{name!r}]")
                 answers[name] = runs[name].finish(progress=progress)
                 notes += self.purse.cut_short(runs[name], f"rows were answered by {name}")
             else:
@@ -195,7 +195,7 @@ class Trial:
         if self.judge is None:
             return found
         execution = self._judging(answers)
-        run = FrameRun(execution)
+        run = FrameRun(execution, found_as="evaluation.judging")
         run.finish(progress=progress)
         said = judging.verdicts(execution) if self.is_pairwise else judging.ratings(execution)
         notes += self.purse.cut_short(run, "pairs were judged" if self.is_pairwise else "answers were rated")

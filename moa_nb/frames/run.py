@@ -49,10 +49,15 @@ class FrameRun:
     """One verb over the rows of a frame. Everything it hands out is aligned with the frame's index.
 
     ``df.moa.start.synthesize(...)`` returns one at once; after a plain verb it is ``moa.last()``.
+
+    Args:
+        execution: what goes through the rows.
+        found_as: where users find it, for what a warning says.
     """
 
-    def __init__(self, execution: Execution) -> None:
+    def __init__(self, execution: Execution, *, found_as: str = "moa.last()") -> None:
         self._execution = execution
+        self._found_as = found_as
         self._engine = execution.engine
         self._job: Job[None] | None = None
         self._has_warned = False
@@ -173,7 +178,7 @@ class FrameRun:
         parts = [f"{n_failed} of {n_rows} rows have no answer"] if n_failed else []
         if n_left:
             parts.append(f"{n_left} of {n_rows} rows were not asked or not finished")
-        text = f"{', '.join(parts)} (see moa.last().errors); the first: {errors[min(errors)][1]}"
+        text = f"{', '.join(parts)} (see {self._found_as}.errors); the first: {errors[min(errors)][1]}"
         warnings.warn(text, RowsFailed, stacklevel=_levels_to_user())
 
     # What came of it --------------------------------------------------------------------------

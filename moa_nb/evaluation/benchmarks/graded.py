@@ -255,8 +255,9 @@ class _Running:
 
     def answers(self, name: str, run: Execution) -> _Said:
         """Return what a pipeline answers."""
-        made = FrameRun(run)
-        self.of_pipelines.setdefault(name, []).append(made)
+        runs = self.of_pipelines.setdefault(name, [])
+        made = FrameRun(run, found_as=f"graded.runs[{name!r}][{len(runs)}]")
+        runs.append(made)
         said = made.finish(progress=self._progress)
         texts = [text if isinstance(text, str) else None for text in said]
         n_asked, n_answered = _n_asked(made), len(texts) - texts.count(None)
@@ -268,7 +269,7 @@ class _Running:
 
     def judged(self, run: Execution) -> pd.DataFrame:
         """Return what judges say."""
-        made = FrameRun(run)
+        made = FrameRun(run, found_as=f"graded.judging[{len(self.of_judges)}]")
         self.of_judges.append(made)
         made.finish(progress=self._progress)
         self.notes += self._purse.cut_short(made, "answers were rated")
