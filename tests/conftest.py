@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,26 @@ def server() -> Iterator[ChatServer]:
     """A server without a script."""
     with ChatServer() as server:
         yield server
+
+
+@pytest.fixture
+def stood_still() -> Iterator[Callable[[], float]]:
+    """How many seconds so far this process was not let run: a busy machine is no fault of what is measured."""
+    over, seconds = threading.Event(), 0.0
+
+    def watch() -> None:
+        nonlocal seconds
+        before = time.monotonic()
+        while not over.wait(0.01):
+            now = time.monotonic()
+            seconds += max(0.0, now - before - 0.05)
+            before = now
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    yield lambda: seconds
+    over.set()
+    thread.join()
 
 
 @pytest.fixture

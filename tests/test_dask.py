@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import inspect
 import json
 import os
@@ -12,6 +13,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +35,7 @@ import moa_nb as moa
 from moa_nb.errors import RowError, SetupError, SpendingNotAgreed, UnknownName
 from moa_nb.frames import RowsFailed
 from moa_nb.frames.accessor import Verbs
+from moa_nb.frames.dask import shares
 from moa_nb.frames.dask.shares import packed, share
 from moa_nb.frames.dask.treasury import Asked, Ledger, Treasury
 from moa_nb.settings import Settings
@@ -382,6 +385,7 @@ def test_settings_are_divided() -> None:
 
 def test_calls_in_flight_are_never_more(client: Client, one: Callable[..., None], server: ChatServer) -> None:
     """Two processes with two partitions each keep what the provider may have at once, and come near it."""
+    client.run(importlib.import_module, "moa_nb.engine.engine")  # neither begins much later than the other
     one(provider={"concurrency": 6})
     server.on("z", Reply("an answer", delay=0.05))
     rows = pd.DataFrame({"q": [f"one {number}" for number in range(120)]})
@@ -403,15 +407,33 @@ def test_requests_a_minute_are_never_more(tmp_path: Path, one: Callable[..., Non
     """However long a stretch of time, no more requests go out in it than a minute's rate allows."""
     one(provider={"requests_per_minute": 600})
     rows = pd.DataFrame({"q": [f"paced {number}" for number in range(40)]})
+
+    def watch() -> None:  # in each process: on their way, and until a busy server reads them, requests come together
+        from moa_nb.gateway.http import Http
+
+        Http.moments, post = [], Http.post  # type: ignore[attr-defined]  # for ``told``
+
+        async def posted(http: Any, *args: Any, **words: Any) -> Any:
+            Http.moments.append(time.monotonic())  # type: ignore[attr-defined]  # likewise
+            return await post(http, *args, **words)
+
+        Http.post = posted  # type: ignore[method-assign]  # in a process of this test alone
+
+    def told() -> list[float]:
+        from moa_nb.gateway.http import Http
+
+        return Http.moments  # type: ignore[attr-defined]  # likewise
+
     # A cluster of its own: its seats are kept for a minute, and others would wait for them.
-    with cluster_in(tmp_path) as cluster, Client(cluster):
+    with cluster_in(tmp_path) as cluster, Client(cluster) as client:
+        client.run(watch)
         assert in_parts(rows, 4).moa.synthesize("q").compute().notna().all()
-    arrived = sorted(record.arrived for record in server.requests)
-    for first in range(len(arrived)):
-        for last in range(first + 1, len(arrived)):
-            # A second's worth may go at once (were it one of each process, it would be 20); the first lose a moment on
-            # their way, while connections are opened.
-            assert last - first + 1 <= 10 + (arrived[last] - arrived[first] + 0.75) * 10
+        sent = sorted(moment for moments in client.run(told).values() for moment in moments)
+    assert len(sent) == server.count() == 40
+    for first in range(len(sent)):
+        for last in range(first + 1, len(sent)):
+            # A second's worth may go at once (were it one of each process, it would be 20).
+            assert last - first + 1 <= 10 + (sent[last] - sent[first] + 0.75) * 10
 
 
 def test_rates_that_cannot_be_shared_are_refused(client: Client, one: Callable[..., None], server: ChatServer) -> None:
@@ -530,14 +552,15 @@ def test_a_killed_worker_loses_nothing_that_was_kept(
         future = client.compute(in_parts(rows, 4).moa.synthesize("q", budget=budget))
         assert server.wait_until(lambda: server.count() >= 50, seconds=60)
         os.kill(victim, signal.SIGKILL)
+        before = server.count()
         with contextlib.closing(sqlite3.connect(tmp_path / "home" / "store.sqlite")) as store:
             (kept,) = store.execute("SELECT CAST(TOTAL(n) AS INTEGER) FROM blocks").fetchone()
-        under_way = server.count() - kept
+        after = server.count()
         found = future.result(timeout=120)
     times = Counter(record.text_of("user") for record in server.requests)
     not_yet_read = 4  # sent by the killed process, and not counted at that moment
-    assert sum(times.values()) - len(times) <= under_way + not_yet_read, "only what was not kept is asked again"
-    assert under_way <= 4 * 2 * 4, "of four partitions, twice as many rows as a process has slots"
+    assert sum(times.values()) - len(times) <= after - kept + not_yet_read, "only what was not kept is asked again"
+    assert before - kept <= 4 * 2 * 4, "of four partitions, twice as many rows as a process has slots"
     if budget == "90 calls":
         assert server.count() <= 90
         assert found.notna().sum() >= 45
@@ -653,6 +676,20 @@ def test_a_scheduler_without_us(one: Callable[..., None], server: ChatServer, tm
         assert scheduler.stdin is not None
         scheduler.stdin.close()
     assert server.count() == 0
+
+
+def test_two_partitions_that_ask_first_have_one_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With two, a process would have two gateways, and take twice its share."""
+    settings, divide, seen = Settings(concurrency=8), shares._divided, list[Settings]()
+
+    def interrupted(settings: Settings, n_processes: int) -> Settings:
+        if not seen:
+            seen.append(settings)
+            seen.append(share(settings, n_processes))
+        return divide(settings, n_processes)
+
+    monkeypatch.setattr(shares, "_divided", interrupted)
+    assert share(settings, 2) is share(settings, 2) is seen[1]
 
 
 def test_dasks_own_processes_are_refused(one: Callable[..., None], server: ChatServer) -> None:

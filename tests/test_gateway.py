@@ -8,6 +8,7 @@ import gc
 import gzip
 import random
 import ssl
+import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -119,13 +120,16 @@ def test_samples_of_one_question_are_requests_of_their_own(server: ChatServer) -
 
 def test_one_waiter_that_leaves_does_not_take_the_call_with_it(server: ChatServer) -> None:
     """Cancelling the one that began the call leaves the other with its answer."""
-    server.on("a", Reply("for the other", delay=0.1))
+    has_left = threading.Event()
+    server.on("a", lambda body: "for the other" if has_left.wait(30) else Reply.fault())
 
     async def use(gateway: Gateway) -> str:
         first = asyncio.create_task(gateway.complete(question()))
         second = asyncio.create_task(gateway.complete(question()))
-        await asyncio.sleep(0.03)
+        await asyncio.to_thread(server.wait_until, lambda: server.count() == 1)
         first.cancel()
+        await asyncio.wait([first])
+        has_left.set()
         completion = await second
         assert first.cancelled()
         return completion.text
@@ -628,22 +632,29 @@ def test_no_slot_is_lost_or_given_twice(seed: int, most: int) -> None:
 
 def test_a_cool_down_of_one_model_leaves_the_others_alone(server: ChatServer) -> None:
     """A waits for its ``Retry-After``; B goes on; other calls to A wait with it."""
-    server.on("a", Reply.rate_limited(retry_after=0.4), "a now")
+    server.on("a", Reply.rate_limited(retry_after=40), "a now")
+    clock, is_over = Clock(), asyncio.Event()
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await is_over.wait()
+        clock.advance(seconds)
 
     async def use(gateway: Gateway) -> None:
         first = asyncio.create_task(gateway.complete(question("a")))
-        await asyncio.to_thread(server.wait_until, lambda: server.count("a", status=429) == 1)
-        await asyncio.sleep(0.05)
+        while not slept:
+            await asyncio.sleep(0.001)
         second = asyncio.create_task(gateway.complete(question("a", "Another")))
         for number in range(5):
             await gateway.complete(question("b", sample=number))
-        assert server.count("a") == 1
+        assert (server.count("a"), server.count("b"), clock.now) == (1, 5, 0.0)
+        is_over.set()
         await asyncio.gather(first, second)
 
-    through(lab_settings(server), use)
-    refused = server.asked("a")[0]
-    assert all(record.arrived - (refused.finished or 0.0) > 0.39 for record in server.asked("a")[1:])
-    assert all(record.arrived - (refused.finished or 0.0) < 0.39 for record in server.asked("b"))
+    through(lab_settings(server), use, clock=clock.time, sleep=sleep)
+    assert server.count("a") == 3
+    assert clock.now >= 40
 
 
 def test_calls_in_flight_never_pass_the_limit(server: ChatServer) -> None:
@@ -953,10 +964,10 @@ def test_a_long_event_in_small_pieces_takes_linear_time() -> None:
     """A megabyte in pieces of 64 bytes is read at once, not in a minute."""
     import time
 
-    started = time.perf_counter()
+    started = time.process_time()
     (event,) = events_of(b"data: " + b"x" * 1_000_000 + b"\n\n", 64)
     assert len(event) == 1_000_000
-    assert time.perf_counter() - started < 1.0
+    assert time.process_time() - started < 1.0
 
 
 @pytest.mark.parametrize("n_bytes", [10, 5_000_000])
@@ -1002,7 +1013,7 @@ def test_a_stream_that_breaks_off_is_asked_again(server: ChatServer) -> None:
     async def use(gateway: Gateway) -> Completion:
         return await gateway.complete(question(), watch=watch)
 
-    settings = lab_settings(server, timeout=0.3, provider={"key": "sk-0123456789abcdef"})
+    settings = lab_settings(server, timeout=1.5, provider={"key": "sk-0123456789abcdef"})
     completion = through(settings, use, retry=RetryPolicy(first_seconds=0.001))
     assert (completion.text, completion.attempts) == ("whole", 6)
     assert not any("sk-0123456789abcdef" in told for told in watch.told)

@@ -592,7 +592,7 @@ def test_a_bucket_never_gives_more_in_a_minute_than_its_limit(limit: int) -> Non
 # Over HTTP --------------------------------------------------------------------------------------
 
 
-def test_a_service_that_takes_so_many_a_second_is_used_and_not_hammered() -> None:
+def test_a_service_that_takes_so_many_a_second_is_used_and_not_hammered(stood_still: Callable[[], float]) -> None:
     """Over real connections: once it has learnt the rate, few calls are refused and little is left unused."""
 
     async def go(server: ChatServer) -> list[tuple[float, bool]]:
@@ -625,9 +625,13 @@ def test_a_service_that_takes_so_many_a_second_is_used_and_not_hammered() -> Non
         await http.close()
         return outcomes
 
-    with ChatServer(capacity=100, burst=20) as server:
-        server.on("a", Reply("x", delay=0.01))
-        outcomes = asyncio.run(go(server))
+    for _ in range(3):
+        before = stood_still()
+        with ChatServer(capacity=100, burst=20) as server:
+            server.on("a", Reply("x", delay=0.01))
+            outcomes = asyncio.run(go(server))
+        if stood_still() - before < 0.2:
+            break  # otherwise it is measured again: what fills the burst meanwhile is lost, and all come at once then
     late = [is_served for moment, is_served in outcomes if 4 <= moment < 8]
     assert sum(late) > 0.8 * 400
     assert late.count(False) < 0.05 * len(late)

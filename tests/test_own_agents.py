@@ -339,3 +339,16 @@ def _fresh() -> Iterator[None]:
     """No gateway remembers what another test's functions cost."""
     yield
     settings.reset()
+
+
+def test_a_function_is_looked_up_while_others_are_registered() -> None:
+    """A cell may register one while a run in the background looks for its own."""
+
+    class Registering(functions.Function):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "call" and len(functions.registered()) < 9:
+                moa.agent(f"one more {len(functions.registered())}")(lambda prompt: prompt)
+            return super().__getattribute__(name)
+
+    functions._registered["first"] = Registering("first", print)
+    assert functions.registration(len) is None

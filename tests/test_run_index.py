@@ -150,6 +150,15 @@ def test_an_index_comes_back(index: pd.Index[Any]) -> None:
     assert labels_as_text(packed) is None
 
 
+def test_labels_of_a_dtype_that_no_text_names_come_back_as_objects() -> None:
+    """Decimals of pyarrow are such: their labels are kept, whatever holds them."""
+    arrow = pytest.importorskip("pyarrow")
+    index = pd.Index([Decimal("1.50"), Decimal("2.25")], dtype=pd.ArrowDtype(arrow.decimal128(10, 2)), name="price")
+    found = unpack_index(again(pack_index(index)))
+    assert found.tolist() == index.tolist()
+    assert (found.dtype, found.name) == ("object", "price")
+
+
 @hypothesis_settings(deadline=None, max_examples=300)
 @given(labels=st.lists(LABELS))
 def test_labels_of_any_type_come_back(labels: list[Any]) -> None:

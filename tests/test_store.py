@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ from hypothesis import strategies as st
 import moa_nb as moa
 from moa_nb.chat import Completion, Usage
 from moa_nb.engine import engine
-from moa_nb.store import Store, StoreWarning, index, place, schema, versions, writer
+from moa_nb.store import Store, StoreWarning, index, memory, place, schema, versions, writer
 from moa_nb.store.completions import completion as read
 from moa_nb.store.completions import pack, unpack
 from moa_nb.store.runs import LedgerRow, RunRow
@@ -450,7 +451,7 @@ def client(*arguments: object) -> subprocess.Popen[str]:
 
 def ended(process: subprocess.Popen[str]) -> Any:
     """What the process printed; it must have ended well."""
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, "")
     return json.loads(out)
 
@@ -467,16 +468,19 @@ def test_a_killed_process_asks_only_what_was_not_committed() -> None:
     """Killed in the middle of 200 calls: what it was told is in the store and not asked again, the rest is asked once."""
     path = Path(os.environ["MOA_NB_HOME"]) / "store.sqlite"
     with ChatServer() as server:
-        server.on("*", Reply("an answer", delay=0.01))
+        server.on("*", *[Reply("an answer", delay=0.01)] * 180, Reply.hanging())
         process = client(server.base_url, 0, 200)
         assert server.wait_until(lambda: server.count() > 90 and Path("told").exists(), seconds=20)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
+        server.on("*", "an answer")
         committed = stored(path)
         assert committed < 200
         assert 0 < Path("told").stat().st_size <= committed
         assert asked(path, "PRAGMA integrity_check") == "ok"
-        server.wait_until(lambda: server.in_flight == 0)
+        for _ in range(3):  # whoever comes now is served after all that the killed process sent
+            urlopen(f"{server.base_url}/models").close()
+        assert server.wait_until(lambda: server.in_flight == 0)
         server.clear()
         cached = ended(client(server.base_url, 0, 200))
         assert cached.count(True) == committed
@@ -681,3 +685,98 @@ def test_versions_of_templates_are_forgotten_too(tmp_path: Path) -> None:
     assert store._do(lambda connection: versions.delete_before(connection, time.time() - 86_400)) == 1
     assert [version.name for version in store.versions("here", "moa")] == ["kept again", "new"]
     store.close()
+
+
+def test_of_two_that_set_a_damaged_file_aside_the_second_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be gone as soon as it was looked at; and a new file's log is not taken along."""
+    path, look, move = tmp_path / "store.sqlite", place.inode, Path.replace
+    log = path.with_name("store.sqlite-wal")
+    damaged(path)
+    found = place.inode(path)
+    with monkeypatch.context() as other:
+        other.setattr(place, "inode", lambda path: (look(path), move(path, tmp_path / "aside"))[0])
+        assert place.set_aside(path, found) is None
+    damaged(path)
+
+    def moved(self: Path, target: Path) -> Path:
+        done = move(self, target)
+        if self == path:
+            log.write_text("of a new file")
+        return done
+
+    monkeypatch.setattr(Path, "replace", moved)
+    assert place.set_aside(path, place.inode(path)) is not None
+    assert log.read_text() == "of a new file"
+
+
+def test_an_event_that_is_waited_for_is_that_of_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may note something while the writer of the first one's note is being started."""
+    store = Store(tmp_path / "store.sqlite")
+    start, waited_for = store._start, list[Any]()
+
+    def interrupted() -> Any:
+        if not waited_for:
+            waited_for.append(store._noted)
+            store._note(lambda _: None)
+        return start()
+
+    monkeypatch.setattr(store, "_start", interrupted)
+    store._note(lambda _: None)
+    store.close()
+    assert all(event is None or event.is_set() for event in waited_for)
+
+
+def test_what_is_in_memory_is_looked_through_while_more_comes() -> None:
+    """The engine's thread goes on adding."""
+    kept = memory.Memory()
+
+    class Adding(memory.Kept):
+        @property
+        def model(self) -> str:  # type: ignore[override]  # it does something besides
+            kept.keep(os.urandom(16), ANSWER, "lab:z")
+            return "lab:a"
+
+    kept[bytes(16)] = Adding(ANSWER, "", 1.0)
+    kept[b"x" * 16] = Adding(ANSWER, "", 1.0)
+    assert [one.completions for one in kept.held()] == [2]
+    assert kept.forget(before=None, model="lab:a") == 2
+
+
+def test_a_name_of_a_version_is_one_version_s_alone_whoever_gives_it(tmp_path: Path) -> None:
+    """Another process cannot give it to another version in between."""
+    (one, _), (other, _) = (schema.connect(tmp_path / "store.sqlite") for _ in range(2))
+    other.execute("PRAGMA busy_timeout=0")
+    refused: list[str] = []
+
+    def between(sql: str) -> None:
+        if "INSERT INTO versions" in sql and not refused:
+            with pytest.raises(sqlite3.OperationalError) as said:
+                versions.keep(other, "here", "moa", {"propose": "two"}, "best")
+            refused.append(str(said.value))
+
+    one.set_trace_callback(between)
+    versions.keep(one, "here", "moa", {"propose": "one"}, "best")
+    one.set_trace_callback(None)
+    assert refused == ["database is locked"]
+    assert [version.name for version in versions.listed(other, "here", "moa")] == ["best"]
+    one.close()
+    other.close()
+
+
+def test_an_interrupt_at_the_beginning_of_a_transaction_ends_it() -> None:
+    """Else every other writer would wait in vain."""
+
+    class Interrupted(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            cursor = super().execute(sql, *values)
+            if sql.startswith("BEGIN"):
+                raise KeyboardInterrupt
+            return cursor
+
+    connection = sqlite3.connect(":memory:", factory=Interrupted, isolation_level=None)
+    with pytest.raises(KeyboardInterrupt), schema.transaction(connection):
+        pass
+    assert not connection.in_transaction
+    connection.close()

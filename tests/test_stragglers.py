@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 import moa_nb as moa
 from moa_nb import settings
+from moa_nb.chat import Completion, Usage
 from moa_nb.engine import current
 from moa_nb.errors import LayerFailed, ServiceError
+from moa_nb.gateway.hedge import hedged
 from moa_nb.testing import ChatServer, Reply
 
 Lab = Callable[..., None]
@@ -25,13 +30,13 @@ def patient(seconds: float, min_ok: int = 1) -> moa.Pipeline:
 def test_a_layer_goes_on_without_who_is_late(server: ChatServer, lab: Lab) -> None:
     """After its patience the aggregator reads those that are there; who was dropped is said, and its connection closed."""
     server.on("a", Reply("one")).on("b", Reply.hanging()).on("c", Reply("three"))
-    result = moa.run("Why?", pipeline=patient(0.3))
+    result = moa.run("Why?", pipeline=patient(1.5))
     assert server.wait_until(lambda: server.in_flight == 0)
     (seen,) = server.asked("z")
     assert "1. one" in seen.text_of("system")
     assert "2. three" in seen.text_of("system")
     late = result.layers[0].calls[1]
-    assert (late.error, late.unreported) == ("no answer within the 0.3 s that the layer waits", 1)
+    assert (late.error, late.unreported) == ("no answer within the 1.5 s that the layer waits", 1)
     assert result.degraded
     assert result.unreported == 1, "what it wrote may be billed"
     assert "layer 1: 2 of 3 agents answered" in result.notes
@@ -115,3 +120,23 @@ def test_a_first_attempt_that_wins_late_is_remembered_as_late(server: ChatServer
         return engine.gateway(settings.current()).route("lab:z").seconds[-1]
 
     assert current().finish(latest()) >= 0.5
+
+
+def test_of_two_answers_at_the_same_moment_the_other_is_paid_for_too() -> None:
+    """Both were served: the one that nobody reads counts as unreported."""
+    both, answer = asyncio.Event(), Completion("yes", "z", "stop", Usage(1, 1))
+    call: Any = SimpleNamespace(attempts=0, began=0.0, unreported=0, route=SimpleNamespace(late_seconds=0.001))
+
+    def may_be_billed() -> None:
+        call.unreported += 1
+
+    async def attempt(call: Any) -> Completion:
+        call.attempts += 1
+        if call.attempts == 2:
+            both.set()
+        await both.wait()
+        return answer
+
+    call.may_be_billed = may_be_billed
+    assert asyncio.run(hedged(attempt, call, time.monotonic)) is answer
+    assert (call.attempts, call.unreported) == (2, 1)

@@ -7,6 +7,7 @@ a run makes many small objects; measured, that was a third of what a call costs.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 
 __all__ = ["resume", "slow_down"]
@@ -36,3 +37,16 @@ def resume() -> None:
         _n_runs -= 1
         if not _n_runs and gc.get_threshold() == _RARE:
             gc.set_threshold(*_before)
+
+
+def _forget() -> None:
+    """A forked child goes on with none of the parent's runs, and the lock may be held for ever in it."""
+    global _lock, _n_runs  # noqa: PLW0603
+    _lock = threading.Lock()
+    if _n_runs:
+        _n_runs = 1
+        resume()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)

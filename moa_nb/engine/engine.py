@@ -144,7 +144,7 @@ class Engine:
 
     def complain(self) -> None:
         """Return nothing; warn, on the caller's thread, of what went wrong with the store."""
-        for store in self._stores.values():
+        for store in [*self._stores.values()]:  # another thread may be opening one
             text = store.complaint()
             if text:
                 warnings.warn(text, StoreWarning, stacklevel=4)

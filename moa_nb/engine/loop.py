@@ -120,8 +120,12 @@ class Loop:
         """Return the job of a coroutine that now runs here.
 
         Raises:
-            SetupError: called from this loop's own thread, which would wait for itself.
+            SetupError: called from this loop's own thread, which would wait for itself, or nobody runs it any more.
         """
+        if not self.thread.is_alive():
+            coroutine.close()
+            msg = "the engine of this run is not in this process any more (a fork has none): run it again here"
+            raise SetupError(msg)
         if threading.current_thread() is self.thread:
             coroutine.close()
             msg = "this runs on the engine's own loop, where waiting would block it: use 'await moa.arun(...)' here"
@@ -138,11 +142,15 @@ class Loop:
         if not self.thread.is_alive():
             closing.close()
             return
-        self._stopping = True
         goodbye = Job(self.loop, _last(closing))
-        goodbye.future.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self.loop.stop))
+        goodbye.future.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self._end))
         # Code that blocks the loop must not hold up whoever stops it, nor the end of the interpreter.
         self.thread.join(_GOODBYE_SECONDS)
+
+    def _end(self) -> None:
+        # Here and not sooner: a thread that has only just begun would end without saying goodbye.
+        self._stopping = True
+        self.loop.stop()
 
 
 async def _last(closing: Coroutine[Any, Any, None]) -> None:
@@ -206,7 +214,7 @@ def on_kernel_loop(coroutine: Coroutine[Any, Any, _T], tick: Callable[[], None] 
     task = loop.create_task(coroutine)
     try:
         loop.run_until_complete(_waited(task, tick))
-    except KeyboardInterrupt:
+    except BaseException:  # an interrupt, or a tick that failed: nobody waits any more
         task.cancel()
         loop.run_until_complete(asyncio.wait([task], timeout=_GOODBYE_SECONDS))
         raise

@@ -56,7 +56,8 @@ class Bar:
 
             self._bar = tqdm(**options)
         # The rate counts from the run's start, not from when its bar came up.
-        self._bar.start_t -= time.monotonic() - self._began
+        if not self._bar.disable:  # as TQDM_DISABLE in the environment does
+            self._bar.start_t -= time.monotonic() - self._began
 
     def update(self) -> None:
         """Return nothing; show where the run is now."""

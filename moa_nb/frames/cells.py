@@ -23,6 +23,8 @@ _WRITES_TO_COPIES = int(pd.__version__.partition(".")[0]) >= 3
 _STRETCH = 1024
 """Rows whose cells are converted together."""
 
+_MASKED = (pd.arrays.IntegerArray, pd.arrays.FloatingArray, pd.arrays.BooleanArray)
+
 
 class Frame:
     """The columns of a frame or a series by the names that templates know.
@@ -115,7 +117,14 @@ class Column:
 
     def _stretch(self, start: int) -> list[Any]:
         part = self.series.array[start : start + _STRETCH]
-        cells = part.to_numpy().tolist() if isinstance(part, pd.arrays.NumpyExtensionArray) else part.tolist()
+        if isinstance(part, pd.arrays.NumpyExtensionArray):
+            cells = part.to_numpy().tolist()
+        elif isinstance(part, _MASKED):
+            # Their own list changes filters of warnings for a moment, and all threads share one set.
+            scalars: Any = part
+            cells = [cell if cell is pd.NA else cell.item() for cell in scalars]
+        else:
+            cells = part.tolist()
         lacking = self.lacking[start : start + _STRETCH]
         return (
             ["" if missing else cell for cell, missing in zip(cells, lacking, strict=True)] if lacking.any() else cells

@@ -107,17 +107,19 @@ class Execution:
         """Keeps what the rows ask, for those who look at the run tomorrow."""
         self._earlier: str | None = None
         """The run over the same rows that this one goes on from."""
+        # In the thread that speaks: pandas changes filters of warnings for a moment, and all threads share one set.
+        self._index = pack_index(questions.index)
 
     @property
     def seconds(self) -> float:
         """How long it has taken until now, or until its end."""
-        return (self.ended or time.time()) - self.began
+        return max((self.ended or time.time()) - self.began, 0.0)  # a clock may be set back
 
     @property
     def full_cost(self) -> float | None:
         """Dollars paid and, for what the store answered, once paid; ``None`` where a price is not known."""
         total = 0.0
-        for (_, model), count in self.tally.counts.items():
+        for (_, model), count in list(self.tally.counts.items()):
             is_free_or_priced = self.plan is not None and self.plan.gateway.price(model) is not None
             if count.unpriced or (count.cached and not count.saved and not is_free_or_priced):
                 return None
@@ -424,9 +426,9 @@ class Execution:
     def _packed(self) -> bytes:
         """Return how the rows stand, as the store keeps it: their texts only where they cannot be found again."""
         header = {
-            "index": pack_index(self.questions.index),
+            "index": self._index,
             "name": pack_value(self.questions.name),
-            "errors": [[position, *error] for position, error in self.outcomes.errors.items()],
+            "errors": [[position, *error] for position, error in dict(self.outcomes.errors).items()],
             "texts": [*self.outcomes.texts] if self._recipe is not None and self._recipe.reason is not None else None,
         }
         return pack_rows(header, self.outcomes.columns)

@@ -228,7 +228,7 @@ def _dtype_name(dtype: Any) -> str:
         return "str" if is_missing_number else f"string[{dtype.storage}]"
     try:
         return str(dtype) if pd.api.types.pandas_dtype(str(dtype)) == dtype else "object"
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, NotImplementedError):
         return "object"
 
 

@@ -209,12 +209,12 @@ class Tally:
     @property
     def prompt_tokens(self) -> int:
         """Of all calls that were sent."""
-        return sum(count.prompt_tokens for count in self.counts.values())
+        return sum(count.prompt_tokens for count in list(self.counts.values()))
 
     @property
     def completion_tokens(self) -> int:
         """Of all calls that were sent."""
-        return sum(count.completion_tokens for count in self.counts.values())
+        return sum(count.completion_tokens for count in list(self.counts.values()))
 
     @property
     def estimated(self) -> set[tuple[str, str]]:
@@ -224,7 +224,7 @@ class Tally:
     @property
     def saved(self) -> float:
         """Dollars that the cached answers took when they were asked."""
-        return sum(count.saved for count in self.counts.values())
+        return sum(count.saved for count in list(self.counts.values()))
 
     def frame(self) -> pd.DataFrame:
         """Return a row for each layer and model: calls, tokens, dollars, mean seconds of a call."""

@@ -52,12 +52,12 @@ class FrameRun:
 
     Args:
         execution: what goes through the rows.
-        found_as: where users find it, for what a warning says.
+        errors_at: where users find its errors, for what a warning says.
     """
 
-    def __init__(self, execution: Execution, *, found_as: str = "moa.last()") -> None:
+    def __init__(self, execution: Execution, *, errors_at: str = "moa.last().errors") -> None:
         self._execution = execution
-        self._found_as = found_as
+        self._errors_at = errors_at
         self._engine = execution.engine
         self._job: Job[None] | None = None
         self._has_warned = False
@@ -178,7 +178,7 @@ class FrameRun:
         parts = [f"{n_failed} of {n_rows} rows have no answer"] if n_failed else []
         if n_left:
             parts.append(f"{n_left} of {n_rows} rows were not asked or not finished")
-        text = f"{', '.join(parts)} (see {self._found_as}.errors); the first: {errors[min(errors)][1]}"
+        text = f"{', '.join(parts)} (see {self._errors_at}); the first: {errors[min(errors)][1]}"
         warnings.warn(text, RowsFailed, stacklevel=_levels_to_user())
 
     # What came of it --------------------------------------------------------------------------

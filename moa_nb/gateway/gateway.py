@@ -96,7 +96,9 @@ class Gateway:
         """
         found = self._routes.get(model)
         if found is None:
-            found = self._routes[model] = make_route(model, self.settings, self._make_limiter, self._clock)
+            # One, also where two threads ask for it first: with two, twice as many calls could be in flight.
+            made = make_route(model, self.settings, self._make_limiter, self._clock)
+            found = self._routes.setdefault(model, made)
         if found.provider.name == "function":
             found.reprice(self.settings.models.get(model))
         return found

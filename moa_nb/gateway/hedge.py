@@ -23,7 +23,7 @@ async def hedged(
 
     (Dean and Barroso 2013, "The Tail at Scale", hedged requests: after the 95th percentile of what calls
     take, so that about one in twenty is asked twice.) The overtaken one is cancelled; it may be billed, and
-    counts as unreported.
+    counts as unreported, as does one of two that answer at the same moment.
     """
     began_with = call.attempts
     tasks = [asyncio.ensure_future(attempt(call))]
@@ -36,23 +36,24 @@ async def hedged(
                     tasks.append(asyncio.ensure_future(attempt(call)))
                     break
             await asyncio.wait(tasks, timeout=late)
-        return await _first_answer(tasks)
+        return await _first_answer(tasks, call)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
 
 
-async def _first_answer(tasks: Collection[asyncio.Task[Completion | Fault]]) -> Completion | Fault:
+async def _first_answer(tasks: Collection[asyncio.Task[Completion | Fault]], call: Call) -> Completion | Fault:
     """Return the first completion, or what the last of the tasks brings where there is none.
 
     Raises:
         MoaError: each of them does.
     """
     pending: set[asyncio.Task[Completion | Fault]] = set(tasks)
+    answers: list[Completion] = []
     fault: Fault | None = None
     error: MoaError | None = None
-    while pending:
+    while pending and not answers:
         done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             try:
@@ -61,8 +62,13 @@ async def _first_answer(tasks: Collection[asyncio.Task[Completion | Fault]]) -> 
                 error = raised
                 continue
             if isinstance(outcome, Completion):
-                return outcome
-            fault = outcome
+                answers.append(outcome)
+            else:
+                fault = outcome
+    for _ in answers[1:]:
+        call.may_be_billed()
+    if answers:
+        return answers[0]
     if fault is not None:
         return fault
     assert error is not None

@@ -355,7 +355,7 @@ class Limiter:
     def _wake_in(self, seconds: float) -> None:
         """See to it that the queue is looked at again in ``seconds``, or before."""
         moment = self._clock() + seconds
-        if self._waking is not None:
+        if self._waking is not None and not self._waking.done():  # somebody may have cancelled every task of a loop
             if self._wakes_at <= moment:
                 return
             self._waking.cancel()

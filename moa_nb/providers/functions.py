@@ -111,7 +111,7 @@ def find(name: str) -> Function:
     try:
         return _registered[name]
     except KeyError:
-        meant = nearest(name, _registered)
+        meant = nearest(name, registered())
         msg = (
             f"no function {name!r}; {meant}{'' if meant.endswith('?') else '.'} Register one with @moa.agent({name!r})"
         )
@@ -126,7 +126,8 @@ def declared_cost(name: str) -> float | None:
 
 def registration(call: Callable[..., Any]) -> Function | None:
     """Return what a function is registered as; ``None`` if it is not."""
-    return next((known for known in _registered.values() if known.call is call), None)
+    # Copied: a cell may be registering another one while a run goes on.
+    return next((known for known in [*_registered.values()] if known.call is call), None)
 
 
 def name_of(call: Callable[..., Any]) -> str | None:

@@ -41,6 +41,7 @@ class Store:
         self._file = StoreFile(path)
         self._memory = Memory()
         self._writer: Writer | None = None
+        self._noting = threading.Lock()
         self._noted: threading.Event | None = None
         """Of the latest note."""
         connection = self._file.open()
@@ -111,8 +112,10 @@ class Store:
         if self._index is None:
             self._do(write)
         elif not self._file.is_broken:
-            self._noted = threading.Event()
-            (self._writer or self._start()).put(Note(functools.partial(self._try, write), self._noted))
+            writer = self._writer or self._start()
+            with self._noting:  # else an event that somebody waits for may be of no note
+                self._noted = threading.Event()
+                writer.put(Note(functools.partial(self._try, write), self._noted))
 
     def _try(self, action: Callable[[sqlite3.Connection], _T], connection: sqlite3.Connection) -> _T | None:
         """Return what ``action`` returns; whatever goes wrong but the file itself is said, and costs nobody a run."""

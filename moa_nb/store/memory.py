@@ -24,7 +24,7 @@ class Kept(NamedTuple):
 
 
 class Memory(dict[bytes, Kept]):
-    """Completions by their keys."""
+    """Completions by their keys. It is looked through as a copy: the engine's thread may be adding meanwhile."""
 
     def keep(self, key: bytes, completion: Completion, model: str) -> None:
         """Return nothing; from now on it is what the key finds."""
@@ -35,17 +35,17 @@ class Memory(dict[bytes, Kept]):
         """Return how many are gone: all, those kept before a time, those of a model, or those of both."""
         gone = [
             key
-            for key, known in self.items()
+            for key, known in self.copy().items()
             if (before is None or known.at < before) and (model is None or known.model == model)
         ]
         for key in gone:
-            del self[key]
+            self.pop(key, None)
         return len(gone)
 
     def held(self) -> tuple[Holding, ...]:
         """Return what is kept of each model, the largest first."""
         models: dict[str, list[Kept]] = {}
-        for known in self.values():
+        for known in self.copy().values():
             models.setdefault(known.model, []).append(known)
         found = (
             Holding(model, len(some), min(one.at for one in some), sum(len(one.completion.text) for one in some))

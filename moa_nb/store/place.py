@@ -41,7 +41,10 @@ def is_remote(path: Path, mounts: str | None = None) -> bool:
 
 def inode(path: Path) -> int:
     """Return what tells a file from another of the same name; 0 where there is none."""
-    return path.stat().st_ino if path.exists() else 0
+    try:
+        return path.stat().st_ino
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def set_aside(path: Path, damaged: int) -> Path | None:
@@ -57,9 +60,11 @@ def set_aside(path: Path, damaged: int) -> Path | None:
     if inode(path) != damaged:
         return None
     aside = path.with_name(f"{path.stem}.damaged-{time.strftime('%Y%m%d-%H%M%S')}{path.suffix}")
-    path.replace(aside)
-    for ending in ("-wal", "-shm", "-journal"):
-        beside = path.with_name(path.name + ending)
-        if beside.exists():
-            beside.replace(aside.with_name(aside.name + ending))
+    # The file itself last: as soon as it is gone, another process may begin a new one, with a log of its own.
+    for ending in ("-wal", "-shm", "-journal", ""):
+        try:
+            path.with_name(path.name + ending).replace(aside.with_name(aside.name + ending))
+        except FileNotFoundError:
+            if not ending:
+                return None
     return aside

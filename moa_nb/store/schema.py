@@ -126,8 +126,8 @@ def is_damage(error: BaseException) -> bool:
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """Return a block whose writes are all kept, or none; other writers wait for its end."""
-    connection.execute("BEGIN IMMEDIATE")
     try:
+        connection.execute("BEGIN IMMEDIATE")  # in here, since an interrupt may come right after it
         yield
         connection.execute("COMMIT")
     except BaseException:

@@ -58,20 +58,23 @@ def keep(
         sources: by file.
         name: what it is called from now on; ``None``: as before.
     """
+    from moa_nb.store.schema import transaction  # which knows the table of this module
+
     digest = _digest(sources)
     here = [place, pipeline]
-    if name is not None:
+    with transaction(connection):
+        if name is not None:
+            connection.execute(
+                "UPDATE versions SET name = NULL WHERE place = ? AND pipeline = ? AND name = ?", [*here, name]
+            )
         connection.execute(
-            "UPDATE versions SET name = NULL WHERE place = ? AND pipeline = ? AND name = ?", [*here, name]
+            "INSERT INTO versions (at, place, pipeline, name, digest, data) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET at = excluded.at, name = coalesce(excluded.name, name)",
+            [time.time(), *here, name, digest, pack(dict(sources))],
         )
-    connection.execute(
-        "INSERT INTO versions (at, place, pipeline, name, digest, data) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT DO UPDATE SET at = excluded.at, name = coalesce(excluded.name, name)",
-        [time.time(), *here, name, digest, pack(dict(sources))],
-    )
-    found = connection.execute(
-        "SELECT id, at, name, data FROM versions WHERE place = ? AND pipeline = ? AND digest = ?", [*here, digest]
-    ).fetchone()
+        found = connection.execute(
+            "SELECT id, at, name, data FROM versions WHERE place = ? AND pipeline = ? AND digest = ?", [*here, digest]
+        ).fetchone()
     return _version(*found)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+import threading
 from typing import Any
 
 from moa_nb.errors import SetupError
@@ -32,7 +33,8 @@ def share(settings: Settings, n_processes: int) -> Settings:
         return settings
     known = _shares.get((id(settings), n_processes))
     if known is None:
-        known = _shares[id(settings), n_processes] = (settings, _divided(settings, n_processes))
+        # One, also where two partitions ask first: with two, a process would take twice its share.
+        known = _shares.setdefault((id(settings), n_processes), (settings, _divided(settings, n_processes)))
     return known[1]
 
 
@@ -110,9 +112,17 @@ def packed(settings: Settings) -> bytes:
     return pickle.dumps(_with(settings, providers=providers))
 
 
-@functools.lru_cache(maxsize=64)
+_arriving = threading.Lock()
+
+
 def unpacked(settings: bytes) -> Settings:
     """Return settings that have arrived: equal ones are one, and so have one gateway."""
+    with _arriving:  # a cache alone lets two threads have one each
+        return _unpacked(settings)
+
+
+@functools.lru_cache(maxsize=64)
+def _unpacked(settings: bytes) -> Settings:
     found = pickle.loads(settings)  # noqa: S301 - it came with the code that this process was told to run
     assert isinstance(found, Settings)
     return found
