@@ -83,9 +83,8 @@ class Lab:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.root = folder / "root"
+        self.address = ""
         self._token = secrets.token_hex(16)
-        self._port = _free_port()
-        self.address = f"http://127.0.0.1:{self._port}"
         self._folder = folder
         self.root.mkdir(parents=True)
         places = {variable: folder / name for variable, name in _FOLDERS.items()}
@@ -93,28 +92,38 @@ class Lab:
             place.mkdir()
         for name, values in _SETTINGS.items():
             self.set(name, values)
-        self._log = (folder / "server.log").open("wb")
+        environment = {**environment, **{variable: str(place) for variable, place in places.items()}}
+        # A port that is free may be somebody else's by the time the server wants it.
+        if not any(self._starts(environment) for _ in range(3)):
+            pytest.fail(f"JupyterLab did not start: {(folder / 'server.log').read_text()[-2000:]}")
+
+    def _starts(self, environment: dict[str, str]) -> bool:
+        """Return whether the server answers, on a port that is free now."""
+        port = _free_port()
+        self.address = f"http://127.0.0.1:{port}"
+        self._log = (self._folder / "server.log").open("wb")
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
         options = [
-            f"--port={self._port}",
+            f"--port={port}",
             "--ServerApp.port_retries=0",
             f"--IdentityProvider.token={self._token}",
             f"--ServerApp.root_dir={self.root}",
         ]
         self._process = subprocess.Popen(
             [*command, *options],
-            env={**environment, **{variable: str(place) for variable, place in places.items()}},
+            env=environment,
             cwd=self.root,
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
         )
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > end:
                 self.stop()
-                pytest.fail(f"JupyterLab did not start: {(folder / 'server.log').read_text()[-2000:]}")
+                return False
             time.sleep(0.1)
+        return True
 
     def set(self, name: str, values: dict[str, Any]) -> None:
         """Set a plugin's settings, for pages that are opened from now on."""
@@ -134,10 +143,10 @@ class Lab:
         request = Request(
             f"{self.address}/api/{path}", method=method, headers={"Authorization": f"token {self._token}"}
         )
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while True:
             try:
-                with urlopen(request, timeout=10) as answer:
+                with urlopen(request, timeout=60) as answer:
                     content = answer.read()
                 return json.loads(content) if content else None
             except HTTPError as error:
@@ -204,7 +213,7 @@ class Reader:
     def __init__(self, browser: Browser, lab: Lab | None, *, scheme: str = "light") -> None:
         self._context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
         self.page: Page = self._context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(60_000)
         self._lab = lab
         self.outside: list[str] = []
         """The addresses beyond this machine's own server that the page asked for; none is reached."""
@@ -242,7 +251,7 @@ class Reader:
         """Return when the notebook's kernel is idle."""
         lab = self._lab
         assert lab is not None
-        self.until(lambda: [kernel["execution_state"] for kernel in lab.api("kernels")] == ["idle"], 60)
+        self.until(lambda: [kernel["execution_state"] for kernel in lab.api("kernels")] == ["idle"], 180)
         self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
 
     def menu(self, bar: str, command: str) -> None:
@@ -251,28 +260,30 @@ class Reader:
         self.page.locator(f"li.lm-Menu-item[data-command='{command}']").first.click()
 
     def run_all(self) -> None:
-        """Run all cells through the menu, and return at once."""
+        """Run all cells through the menu, and return as soon as they wait for their turn."""
         self.menu("Run", "runmenu:run-all")
+        self.until(lambda: re.search(r"\[[*\d]", " ".join(self.page.locator(".jp-InputPrompt").all_inner_texts())))
 
     def interrupt(self) -> None:
         """Interrupt the kernel through the menu."""
         self.menu("Kernel", "kernelmenu:interrupt")
 
     def save(self) -> None:
-        """Save the notebook through the keyboard, and wait until it is written."""
-        self.page.keyboard.press("Control+s")
-        self.page.wait_for_timeout(800)
+        """Save the notebook, which has changed, through the keyboard, and wait until it is written."""
+        with self.page.expect_response(
+            lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url
+        ):
+            self.page.keyboard.press("Control+s")
 
-    def until(self, holds: Callable[[], object], seconds: float = 20) -> None:
+    def until(self, holds: Callable[[], object], seconds: float = 60) -> None:
         """Return when the condition holds; the page goes on meanwhile."""
         end = time.monotonic() + seconds
         while not holds():
             assert time.monotonic() < end, f"it did not come to hold; the page says: {self.text[-1500:]}"
             self.page.wait_for_timeout(40)
 
-    def until_done(self, seconds: float = 40) -> None:
+    def until_done(self, seconds: float = 180) -> None:
         """Return when no cell runs any more."""
-        self.page.wait_for_timeout(150)
         self.until(lambda: "[*]" not in " ".join(self.page.locator(".jp-InputPrompt").all_inner_texts()), seconds)
         self.page.wait_for_timeout(300)
 

@@ -106,7 +106,7 @@ def visited(chromium: Browser, served: tuple[Lab, str]) -> Iterator[Reader]:
         reader.open("all.ipynb")
         reader.wait_for_kernel()
         reader.run_all()
-        reader.until(lambda: "answered; ■ stops it" in part(reader, "running").inner_text() or failed(reader), 60)
+        reader.until(lambda: "answered; ■ stops it" in part(reader, "running").inner_text() or failed(reader), 300)
         assert failed(reader) == []
         yield reader
     finally:
@@ -371,10 +371,10 @@ def test_a_kernel_that_is_gone_is_noticed(chromium: Browser, served: tuple[Lab, 
         reader.page.clock.install()
         reader.open("gone.ipynb")
         running = reader.page.locator(".jp-CodeCell").nth(1).locator(".jp-Cell-outputArea")
-        reader.until(lambda: len(lab.api("kernels")) == len(before) + 1, 60)
+        reader.until(lambda: len(lab.api("kernels")) == len(before) + 1, 180)
         reader.page.wait_for_selector(idle, state="attached")
         reader.run_all()
-        reader.until(lambda: "in the background, as of 20" in running.inner_text(), 60)
+        reader.until(lambda: "in the background, as of 20" in running.inner_text(), 180)
         running.locator("button", has_text="Stop").focus()
         reader.menu("Kernel", "kernelmenu:restart")
         reader.page.locator(".jp-Dialog .jp-mod-accept").click()
@@ -385,7 +385,7 @@ def test_a_kernel_that_is_gone_is_noticed(chromium: Browser, served: tuple[Lab, 
         reader.page.wait_for_selector(idle, state="attached")
         reader.run_all()
         reader.until(
-            lambda: "in the background, as of 20" in running.inner_text() and running.locator("button").count(), 60
+            lambda: "in the background, as of 20" in running.inner_text() and running.locator("button").count(), 180
         )
         (kernel,) = {kernel["id"] for kernel in lab.api("kernels")} - before
         commands = {one: " ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"])}

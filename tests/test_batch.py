@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from departing import quiet
 
 import moa_nb as moa
 from moa_nb import engine, settings
@@ -38,7 +39,8 @@ def echo(body: dict[str, Any]) -> str:
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of a day's work, in hundredths of a second."""
-    monkeypatch.setattr(departures, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(departures, "QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(departures.Batches, "_quiet", quiet)
     monkeypatch.setattr(batch, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(batch, "LONGEST_PAUSE", 0.1)
     monkeypatch.setattr(batch, "LATE_SECONDS", 0.2)

@@ -134,7 +134,7 @@ def test_a_sample_that_fails_is_one_fewer(server: ChatServer, name: str) -> None
 @pytest.mark.parametrize("name", TOGETHER)
 def test_a_model_that_hangs_holds_nobody_up(server: ChatServer, name: str) -> None:
     """Past ``timeout`` it counts as failed, and its connection is closed."""
-    configured(server, timeout=0.6, retry_seconds=0.0)
+    configured(server, timeout=1.0, retry_seconds=0.0)
     server.on("*", Faulty(victim(name), Reply.hanging()))
     result = run(name)
     assert_an_answer(result, server)

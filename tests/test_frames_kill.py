@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -59,8 +60,10 @@ def log(tmp_path: Path) -> Path:
 @pytest.fixture
 def script(tmp_path: Path, log: Path) -> Iterator[Script]:
     """Start a script against a server that is a process of its own and outlives it."""
+    late = {"text": "a", "delay": 1.0}  # beyond the middle, so that what ends a run there does not come after its end
+    alpha = ["a"] * (N_ROWS // 2 + 10) + [late] * 16 + ["a"]
     replies = json.dumps(
-        {"options": {"latency": 0.02}, "replies": {"judge": ["an answer"], "alpha": ["a"], "beta": ["b"]}}
+        {"options": {"latency": 0.02}, "replies": {"judge": ["an answer"], "alpha": alpha, "beta": ["b"]}}
     )
     (tmp_path / "replies.json").write_text(replies)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MOA_NB_")}
@@ -71,6 +74,7 @@ def script(tmp_path: Path, log: Path) -> Iterator[Script]:
     assert server.stdin is not None
     assert server.stdout is not None
     url = server.stdout.readline().strip()
+    (tmp_path / "url").write_text(url)
     started: list[subprocess.Popen[str]] = []
 
     def start(code: str) -> subprocess.Popen[str]:
@@ -90,7 +94,7 @@ def script(tmp_path: Path, log: Path) -> Iterator[Script]:
         process.kill()
         process.communicate()
     server.stdin.close()
-    server.wait(5)
+    server.wait(30)
     server.stdout.close()
 
 
@@ -104,9 +108,16 @@ def wait_for(log: Path, n_requests: int) -> None:
     pytest.fail(f"fewer than {n_requests} requests")
 
 
+def settle(log: Path) -> None:
+    """Return once the server has noticed who is gone: whoever comes afterwards is served afterwards."""
+    url = (log.parent / "url").read_text()
+    for _ in range(3):
+        urllib.request.urlopen(url + "/models").close()
+
+
 def output(process: subprocess.Popen[str]) -> str:
     """What a process wrote, once it has ended well."""
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return out.splitlines()[-1]
 
@@ -117,7 +128,7 @@ def test_a_killed_run_goes_on_where_it_was(script: Script, log: Path, tmp_path: 
     wait_for(log, N_ROWS * 3 // 2)
     process.kill()
     process.communicate()
-    time.sleep(0.2)  # the server notices
+    settle(log)
     with sqlite3.connect(tmp_path / "home" / "store.sqlite") as connection:
         (committed,) = connection.execute("SELECT CAST(TOTAL(n) AS INTEGER) FROM blocks").fetchone()
     connection.close()

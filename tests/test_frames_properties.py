@@ -356,10 +356,12 @@ def test_a_stopped_run_keeps_what_is_finished(lab: Lab) -> None:
     """After stop() the finished rows have their answers, the others are missing; again goes on from there."""
     lab.use(concurrency=2)
     lab.delay = 0.01
+    lab.faults["judge"] = lambda number: Reply.hanging() if number >= 20 else None
     numbers: list[int | None] = [*range(30)]
     run = lab.said(frame_of(numbers), "start")
     assert lab.server.wait_until(lambda: run.progress.done >= 3)
     run.stop()
+    lab.faults.clear()
     is_done = [cell is not None for cell in cells(run.wait().partial)]
     assert run.state == "stopped"
     assert 3 <= sum(is_done) < 30

@@ -210,14 +210,14 @@ def drive(line: Line, page: LabPage) -> None:
     page.until(lambda: running in page.says(ASKED))
     assert bool(page.output(ASKED).locator(page.widgets).count()) == (line.running == LIVE)
     page.shot(f"front-ends/{name}-running")
-    page.until(lambda: "single running" in page.says(ENDING), 40)
+    page.until(lambda: "single running" in page.says(ENDING), 180)
     page.interrupt()
     page.until(page.is_idle)
     for cell in ANSWERS:
         page.until(lambda cell=cell: LAST_WORDS in page.says(cell) and "moa-lite done" in page.says(cell))
         assert page.output(cell).locator(page.widgets).count() == 0
     if line.running == LIVE:
-        assert "32/32" in page.says(ROWS)
+        page.until(lambda: "32/32" in page.says(ROWS))
     if line.buttons:
         press(page)
     else:
@@ -287,7 +287,7 @@ def test_in_a_terminal(place: Place) -> None:
             terminal.run(line)
         said = [terminal.run(source) for source in asked[: ENDING - 1]]
         terminal.start(asked[ENDING - 1])
-        assert place.server.wait_until(lambda: place.server.in_flight == 1)
+        assert place.server.wait_until(lambda: place.server.in_flight == 1, seconds=60)
         said.append(terminal.interrupt())
         assert "4" in terminal.run("2 + 2")
     finally:
@@ -326,11 +326,10 @@ def test_reopened(front_end: str, trusted: bool, place: Place, lab: Lab, chromiu
     try:
         page.open(f"{name}.ipynb")
         for cell in ANSWERS:
-            page.until(lambda cell=cell: LAST_WORDS in page.says(cell))
-            assert "moa-lite done" in page.says(cell)
+            page.until(lambda cell=cell: LAST_WORDS in page.says(cell) and "moa-lite done" in page.says(cell))
             assert page.output(cell).locator(page.widgets).count() == 0
-        assert "from layer 2: $" in page.says(FORM)
-        assert "KeyboardInterrupt: stopped" in page.says(ENDING)
+        page.until(lambda: "from layer 2: $" in page.says(FORM))
+        page.until(lambda: "KeyboardInterrupt: stopped" in page.says(ENDING))
         assert page.page.locator(".moa-controls").count() == 0
         opening = page.output(ASKED).locator("details").first
         heading = opening.locator("summary").first

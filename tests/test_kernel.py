@@ -5,11 +5,13 @@ The kernel's Python is this one, or that of the environment variable ``TESTS_KER
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import sqlite3
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,7 +38,10 @@ RUN = "application/vnd.moa.run+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STATIC = {"text/html", "text/markdown", "text/plain", RUN}
 CLOSED_WITHIN = 0.3
-"""Seconds from the interrupt until the server must see its connections closed."""
+"""Seconds from the interrupt until the server must see its connections closed, on a machine that has time for it.
+
+Three threads of two processes, one after the other, have a part in it: each may wait for its turn as long as another did.
+"""
 
 
 @dataclass
@@ -44,6 +49,8 @@ class Cell:
     """One cell as a front end has it: its outputs with all updates in, and the kernel's reply."""
 
     outputs: list[dict[str, Any]] = field(default_factory=list)
+    live: str = ""
+    """What its widgets were told, one thing after the other."""
     reply: dict[str, Any] = field(default_factory=dict)
     idle: bool = False
 
@@ -85,7 +92,7 @@ class Kernel:
         self.cells[self.client.execute(source)] = cell
         return cell
 
-    def wait(self, cell: Cell, seconds: float = 30) -> Cell:
+    def wait(self, cell: Cell, seconds: float = 120) -> Cell:
         """Return the cell when it is over."""
         end = time.monotonic() + seconds
         while not (cell.idle and cell.reply):
@@ -93,7 +100,7 @@ class Kernel:
             self.read(0.1)
         return cell
 
-    def run(self, source: str, seconds: float = 30) -> Cell:
+    def run(self, source: str, seconds: float = 120) -> Cell:
         """Return a cell that was run."""
         return self.wait(self.start(source), seconds)
 
@@ -120,6 +127,7 @@ class Kernel:
         kind, content = message["msg_type"], message["content"]
         if kind == "update_display_data":
             for output in self._by_display[content["transient"]["display_id"]]:
+                output.setdefault("first", output["data"])
                 output["data"] = content["data"]
             return
         cell = self.cells.get(message["parent_header"].get("msg_id"))
@@ -127,6 +135,8 @@ class Kernel:
             return
         if kind == "status":
             cell.idle = cell.idle or content["execution_state"] == "idle"
+        elif kind in {"comm_open", "comm_msg"}:
+            cell.live += json.dumps(content["data"])
         elif kind in {"display_data", "execute_result", "stream", "error"}:
             output = {"type": kind, **content}
             cell.outputs.append(output)
@@ -166,9 +176,9 @@ def running(folder: Path, server: ChatServer, **settings: Any) -> Iterator[Kerne
     assert isinstance(client, BlockingKernelClient)
     client.start_channels()
     try:
-        client.wait_for_ready(timeout=60)
+        client.wait_for_ready(timeout=180)
         kernel = Kernel(manager, client)
-        kernel.run(setup(server, **settings), 60).ok()
+        kernel.run(setup(server, **settings)).ok()
         yield kernel
     finally:
         client.stop_channels()
@@ -205,7 +215,7 @@ def _kernel(_server: ChatServer, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture
 def server(_server: ChatServer) -> ChatServer:
     """The server, with nothing recorded and its three models answering."""
-    assert _server.wait_until(lambda: _server.in_flight == 0)
+    assert _server.wait_until(lambda: _server.in_flight == 0, seconds=60)
     _server.clear()
     for name in ("alpha", "beta", "gamma"):
         _server.on(name, f"answer of {name}")
@@ -226,12 +236,31 @@ def meanwhile(kernel: Kernel, server: ChatServer, condition: Callable[[], object
         kernel.read()
         return condition()
 
-    assert server.wait_until(holds, seconds=20)
+    assert server.wait_until(holds, seconds=120)
+
+
+@pytest.fixture(scope="module")
+def late() -> Iterator[Callable[[float], float]]:
+    """Tells for how many seconds since a moment this machine was too busy to give a thread its turn in time."""
+    over, turns = threading.Event(), []
+
+    def watch() -> None:
+        before = time.monotonic()
+        while not over.wait(0.01):
+            now = time.monotonic()
+            turns.append((now, now - before - 0.01))
+            before = now
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    yield lambda moment: sum(missed for at, missed in turns if at >= moment and missed > 0.02)
+    over.set()
+    thread.join()
 
 
 def closed_after(server: ChatServer, moment: float, model: str) -> list[float]:
     """Return how many seconds after ``moment`` each open request for ``model`` was closed."""
-    assert server.wait_until(lambda: server.in_flight == 0)
+    assert server.wait_until(lambda: server.in_flight == 0, seconds=60)
     closed = [record.closed_at for record in server.asked(model)]
     return [moment_closed - moment for moment_closed in closed if moment_closed is not None]
 
@@ -239,17 +268,18 @@ def closed_after(server: ChatServer, moment: float, model: str) -> list[float]:
 # ■ ----------------------------------------------------------------------------------------------
 
 
-def test_an_interrupt_closes_what_is_open_and_keeps_what_is_done(kernel: Kernel, server: ChatServer) -> None:
+def test_an_interrupt_closes_what_is_open_and_keeps_what_is_done(
+    kernel: Kernel, server: ChatServer, late: Callable[[float], float]
+) -> None:
     """■ in a ``%%moa`` closes its connections at once; the cell raises; running it again asks only what is missing."""
     server.on("beta", Reply.hanging())
     source = "%%moa\ninterrupted question"
     cell = kernel.start(source)
-    meanwhile(kernel, server, lambda: server.count("alpha", status=200) == 1 and server.count("beta") == 1)
-    time.sleep(0.3)
+    meanwhile(kernel, server, lambda: "1 of 2 answered" in cell.live and server.count("beta") == 1)
     moment = kernel.interrupt()
     kernel.wait(cell)
     (closed,) = closed_after(server, moment, "beta")
-    assert 0 <= closed < CLOSED_WITHIN
+    assert 0 <= closed < CLOSED_WITHIN + 3 * late(moment)
     assert "1 finished" in cell.error
     assert "\n" not in cell.reply["evalue"]
     assert len(cell.reply["traceback"]) == 1
@@ -261,33 +291,33 @@ def test_an_interrupt_closes_what_is_open_and_keeps_what_is_done(kernel: Kernel,
     assert (server.count("alpha"), server.count("beta"), server.count("gamma")) == (1, 2, 1)
 
 
-def test_an_interrupt_in_a_stream_closes_it(kernel: Kernel, server: ChatServer) -> None:
+def test_an_interrupt_in_a_stream_closes_it(kernel: Kernel, server: ChatServer, late: Callable[[float], float]) -> None:
     """■ while an answer is being written closes the stream."""
     server.on("gamma", Reply("word " * 400, token_delay=0.05))
     cell = kernel.start("%%moa -p single\nstreamed and stopped")
-    meanwhile(kernel, server, lambda: server.count("gamma") == 1)
-    time.sleep(0.4)
+    meanwhile(kernel, server, lambda: "word word" in cell.live)
     moment = kernel.interrupt()
     kernel.wait(cell)
     (closed,) = closed_after(server, moment, "gamma")
-    assert closed < CLOSED_WITHIN
+    assert closed < CLOSED_WITHIN + 3 * late(moment)
     assert "word word" in cell.panels[0]["text/html"]
 
 
-def test_an_interrupt_of_a_frame_keeps_its_rows(kernel: Kernel, server: ChatServer) -> None:
+def test_an_interrupt_of_a_frame_keeps_its_rows(
+    kernel: Kernel, server: ChatServer, late: Callable[[float], float]
+) -> None:
     """■ in a verb closes its connections; the finished rows are in ``moa.last().partial`` and are not asked again."""
     server.on("gamma", lambda body: Reply.hanging() if "stuck" in str(body["messages"]) else "fine")
     kernel.run("texts = pd.Series([f'row {n}' + (' stuck' if n % 4 == 3 else '') for n in range(12)])").ok()
-    source = "out = texts.moa.synthesize(pipeline='single', progress=False)"
+    source = "out = texts.moa.synthesize(pipeline='single', progress=True)"
     cell = kernel.start(source)
-    meanwhile(kernel, server, lambda: server.count(status=200) == 9 and server.in_flight == 3)
-    time.sleep(0.2)
+    meanwhile(kernel, server, lambda: "9/12" in cell.live and server.in_flight == 3)
     moment = kernel.interrupt()
     kernel.wait(cell)
     assert cell.error.startswith("KeyboardInterrupt")
     closed = closed_after(server, moment, "gamma")
     assert len(closed) == 3
-    assert max(closed) < CLOSED_WITHIN
+    assert max(closed) < CLOSED_WITHIN + 3 * late(moment)
     assert kernel.run("moa.last().partial.notna().sum()").ok().text in {"9", "np.int64(9)"}
     server.on("gamma", "fine too")
     assert "12" in kernel.run(source + "\nout.notna().sum()").ok().text
@@ -324,16 +354,18 @@ def test_awaiting_at_the_top_works(kernel: Kernel, server: ChatServer) -> None:
     assert server.count() == 3
 
 
-def test_awaiting_at_the_top_can_be_interrupted(kernel: Kernel, server: ChatServer) -> None:
+def test_awaiting_at_the_top_can_be_interrupted(
+    kernel: Kernel, server: ChatServer, late: Callable[[float], float]
+) -> None:
     """■ in an idle ``await`` is noticed at once."""
     server.on("gamma", Reply.hanging())
     cell = kernel.start("await moa.arun('awaited and stopped', pipeline='single')")
     meanwhile(kernel, server, lambda: server.count() == 1)
     time.sleep(0.3)
     moment = kernel.interrupt()
-    kernel.wait(cell, 5)
+    kernel.wait(cell)
     (closed,) = closed_after(server, moment, "gamma")
-    assert closed < CLOSED_WITHIN
+    assert closed < CLOSED_WITHIN + 3 * late(moment)
     assert cell.reply["status"] == "error"
     assert kernel.run("2 + 2").ok().text == "4"
 
@@ -345,15 +377,14 @@ def test_the_panel_is_live_and_then_static(kernel: Kernel, server: ChatServer) -
     """While it runs the cell has a widget with a fallback; afterwards the same display is complete without one."""
     server.on("gamma", Reply("slowly " * 12, token_delay=0.05))
     cell = kernel.start("%%moa\nlive, then static")
-    meanwhile(kernel, server, lambda: server.count("gamma") == 1 and cell.panels)
-    (live,) = cell.panels
+    kernel.wait(cell)
+    (output,) = cell.outputs
+    assert output["type"] == "display_data"
+    live, panel = output["first"], output["data"]
     assert WIDGET in live
     assert "running" in live["text/html"]
     assert "running" in live["text/plain"]
-    kernel.wait(cell)
-    (panel,) = cell.panels
     assert set(panel) == STATIC
-    assert [output["type"] for output in cell.outputs] == ["display_data"]
     assert "slowly slowly" in panel["text/html"]
 
 
@@ -439,7 +470,7 @@ def test_local_variables_of_a_function(kernel: Kernel, server: ChatServer) -> No
 # Kernels of their own ---------------------------------------------------------------------------
 
 
-def test_the_kernels_own_loop(server: ChatServer, tmp_path: Path) -> None:
+def test_the_kernels_own_loop(server: ChatServer, tmp_path: Path, late: Callable[[float], float]) -> None:
     """With ``loop = 'kernel'`` cells and functions run on the kernel's loop, said once; an interrupt stops them."""
     with running(tmp_path, server, loop="kernel") as kernel:
         warned = kernel.run("print(moa.run('on the loop', pipeline='single').text)").ok().text
@@ -455,14 +486,16 @@ def test_the_kernels_own_loop(server: ChatServer, tmp_path: Path) -> None:
         kernel.wait(cell)
         assert cell.reply["status"] == "error"
         (closed,) = closed_after(server, moment, "gamma")
-        assert closed < CLOSED_WITHIN
+        assert closed < CLOSED_WITHIN + 3 * late(moment)
         server.on("gamma", "goes on")
         assert "goes on" in kernel.run("moa.run('after it', pipeline='single').text").ok().text
 
 
 def test_a_killed_kernel_loses_nothing_that_was_kept(server: ChatServer, tmp_path: Path) -> None:
     """After ``kill -9`` in the middle of 200 rows a new kernel asks only for what was not committed."""
-    server.on("gamma", Reply("fine", delay=0.03))
+    turns = itertools.count()
+    # However late it is killed, it is in the middle.
+    server.on("gamma", lambda _: Reply("fine", delay=0.03) if next(turns) < 150 else Reply.hanging())
     settings: dict[str, Any] = {"concurrency": 8}
     source = (
         "texts = pd.Series([f'text {n} to keep' for n in range(200)])\n"
@@ -474,7 +507,8 @@ def test_a_killed_kernel_loses_nothing_that_was_kept(server: ChatServer, tmp_pat
         pid = kernel.manager.provisioner.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        assert server.wait_until(lambda: server.in_flight == 0)
+        assert server.wait_until(lambda: server.in_flight == 0, seconds=60)
+    server.on("gamma", Reply("fine"))
     n_answered, n_first = server.count(status=200), server.count()
     assert n_first < 200
     with sqlite3.connect(tmp_path / "home" / "store.sqlite") as store:
@@ -504,7 +538,7 @@ def test_a_notebook_runs_without_a_front_end(server: ChatServer, tmp_path: Path)
         "raise RuntimeError('the end')",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    client = NotebookClient(notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(notebook, timeout=300, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}})
     client.km = new_manager()  # given later, it is still the client's own, which ends it
     client.execute(env=environment(tmp_path / "home"))
     assert client.kc is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -88,6 +89,26 @@ def test_a_front_end_gets_one_panel(in_front_end: Notebook) -> None:
     assert set(updates[-1]) == {"text/html", "text/markdown", "text/plain", RUN}
     assert len(updates) == 1
     assert shown.printed == ""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupt_of_what_is_just_over_leaves_a_static_panel(
+    in_front_end: Notebook, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Whoever presses ■ while the last panel is made, and once more, saves no live one; what was answered is kept."""
+    from moa_nb.notebook import live
+
+    drawn, interrupts = live.bundle, iter([True] * times)
+
+    def bundle(result: moa.Result) -> dict[str, Any]:
+        if next(interrupts, False):
+            raise KeyboardInterrupt
+        return drawn(result)
+
+    monkeypatch.setattr(live, "bundle", bundle)
+    shown = in_front_end.ask("-p single")
+    assert str(shown.error) == "stopped; 1 finished call kept: run the cell again to go on from there"
+    assert set(shown.displays[-1]) == {"text/html", "text/markdown", "text/plain", RUN}
 
 
 def test_no_widget_stays_behind(in_front_end: Notebook) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,8 +22,11 @@ from test_kernel import KEY, running
 from traitlets.config import Config
 
 import moa_nb as moa
+from moa_nb.engine import current
 from moa_nb.errors import MoaError, SetupError, SpendingNotAgreed, TemplateError, UnknownName
 from moa_nb.notebook.playground import Playground, edit, static
+from moa_nb.notebook.playground.drafts import Draft
+from moa_nb.notebook.playground.preview import Preview
 from moa_nb.testing import ChatServer, Reply
 
 QUESTION = "Why did churn rise?"
@@ -95,8 +101,11 @@ def test_prompts_below_unknown_answers_have_placeholders_and_say_so(served: Chat
     preview = playground.preview()
     assert (preview.names, preview.n_exact, preview.result) == (["layer 1", "layer 2"], 1, None)
     assert "[the answer of a, up to" in playground.prompt("layer 2")
-    assert "placeholders" in static.bundle(playground)["text/plain"]
     assert preview.estimate.n_calls == 4
+    for text in (str(preview), static.bundle(playground)["text/plain"], static.bundle(playground)["text/html"]):
+        assert str(preview.estimate) in text
+        assert re.search(r"moa-lite: 4 calls, [\d,]+ tokens in, up to [\d,]+ out, at most \$0\.\d+", text)
+    assert "placeholders" in static.bundle(playground)["text/plain"]
     assert served.count() == 0
 
 
@@ -482,7 +491,7 @@ def test_without_a_front_end_there_is_the_static_form(tmp_path: Path) -> None:
         assert set(panel) == {"text/html", "text/markdown", "text/plain"}
         assert "placeholders" in panel["text/plain"]
         kernel.run("pg.run()").ok()
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while "every answer is in the store" not in panel["text/plain"]:
             assert time.monotonic() < end, panel["text/plain"]
             kernel.read(0.1)
@@ -491,7 +500,7 @@ def test_without_a_front_end_there_is_the_static_form(tmp_path: Path) -> None:
 
 def settled(playground: Playground, holds: Callable[[], object]) -> None:
     """Return when the editor has come to show what is expected of it."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < end, playground._editor.widget.seen
         time.sleep(0.005)
@@ -545,17 +554,48 @@ def test_the_editor_does_what_its_buttons_say(served: ChatServer) -> None:
     editor._receive(None, "no message at all", [])
 
 
+def test_an_earlier_look_that_takes_longer_is_not_shown(served: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two edits from code the second one's prompts are shown, though the first one's come after them."""
+    playground = Playground(QUESTION, pipeline="moa-lite")
+    editor = playground.open_editor(lambda _: None)
+    look, held, came = playground.look, threading.Event(), threading.Event()
+
+    async def slowly(draft: Draft, row: int | None = None) -> Preview:
+        seen = await look(draft, row)
+        if draft.sources["synthesize.jinja"].startswith("first"):
+            while not held.is_set():
+                await asyncio.sleep(0.002)
+            came.set()
+        return seen
+
+    monkeypatch.setattr(playground, "look", slowly)
+    for text in ("first {{ references }}", "second {{ references }}"):
+        playground.edit("synthesize", text)
+
+    def shown() -> str:
+        return str([prompt["messages"][0]["text"] for prompt in editor.widget.seen.get("prompts", ())])
+
+    settled(playground, lambda: "second" in shown())
+    held.set()
+    assert came.wait(60)
+    current().finish(asyncio.sleep(0))  # a turn of the loop later
+    assert "second" in shown()
+    assert served.count() == 0
+
+
 def test_the_editor_stops(served: ChatServer) -> None:
-    """Stop ends what runs; what was answered is kept."""
+    """Stop ends what runs, whatever else was pressed meanwhile; what was answered is kept."""
     served.on("z", Reply.hanging())
     playground = Playground(QUESTION, pipeline="moa-lite")
     editor = playground.open_editor(lambda _: None)
     editor._receive(None, {"do": "run"}, [])
-    assert served.wait_until(lambda: served.count("z") == 1)
+    assert served.wait_until(lambda: served.count("z") == 1, seconds=60)
+    editor._receive(None, {"do": "keep", "name": "best"}, [])
+    assert editor.widget.status == {"text": "kept as best", "busy": True}
     editor._receive(None, {"do": "stop"}, [])
     settled(playground, lambda: not editor.widget.status["busy"])
     assert editor.widget.status["text"].startswith("stopped")
-    assert served.wait_until(lambda: served.in_flight == 0)
+    assert served.wait_until(lambda: served.in_flight == 0, seconds=60)
     assert playground.estimate().n_calls == 1
 
 

@@ -367,7 +367,7 @@ def test_a_first_layer_that_fails_is_the_runs_failure(server: ChatServer, lab: L
 
 def test_a_hanging_critic_does_not_hold_the_run(server: ChatServer, lab: Lab) -> None:
     """Past its time its critiques are missing."""
-    lab(timeout=0.5, retry_seconds=0.2)
+    lab(timeout=1.0, retry_seconds=0.2)
     discussion = Discussion(server, C_b_a_1=Reply.hanging())
     result = run(1)
     assert (result.text, result.degraded) == ("O-1", True)

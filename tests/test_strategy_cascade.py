@@ -373,7 +373,7 @@ def test_the_best_answer_so_far_is_the_one_with_the_highest_score(server: ChatSe
 
 def test_a_hanging_tier_is_a_rejection(server: ChatServer, lab: Lab) -> None:
     """Past its time."""
-    lab(timeout=0.3, retry_seconds=0.1)
+    lab(timeout=1.0, retry_seconds=0.1)
     server.on("a", Reply.hanging())
     result = moa.run(QUESTION, pipeline=cascade(lambda *_: 1, ["lab:a", "lab:z"]))
     assert (result.text, result.degraded) == ("answer of z", True)

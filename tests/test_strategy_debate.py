@@ -287,7 +287,7 @@ def test_faults_that_end_are_no_failure(server: ChatServer, lab: Lab) -> None:
 
 def test_who_hangs_does_not_hold_the_others(server: ChatServer, lab: Lab) -> None:
     """Past its time its answer of the round before stands."""
-    lab(timeout=0.4, retry_seconds=0.2)
+    lab(timeout=1.0, retry_seconds=0.2)
     sentinels(server, c={2: Reply.hanging()})
     result = moa.run(QUESTION, pipeline="debate")
     assert (result.layers[1].n_ok, result.degraded) == (2, True)

@@ -329,7 +329,7 @@ def test_a_refused_key_of_the_judge_ends_it(server: ChatServer, lab: Lab) -> Non
 
 def test_a_hanging_verdict_does_not_hold_the_run_and_faults_that_end_are_none(server: ChatServer, lab: Lab) -> None:
     """Past its time it abstains; a 500 is asked again."""
-    lab(timeout=0.4, retry_seconds=0.2)
+    lab(timeout=1.0, retry_seconds=0.2)
     sentinels(server)
     server.on("a", Reply.fault(500), "SENTINEL-a")
     rating(server, a="[[2]]", b=Reply.hanging(), c="[[3]]")

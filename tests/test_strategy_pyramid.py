@@ -180,7 +180,7 @@ def test_a_failed_oracle_leaves_the_consensus(server: ChatServer, fault: Reply) 
 
 def test_a_hanging_oracle_leaves_the_consensus(server: ChatServer, lab: Lab) -> None:
     """Past its time."""
-    lab(strong="lab:z", timeout=0.3, retry_seconds=0.1)
+    lab(strong="lab:z", timeout=1.0, retry_seconds=0.1)
     base(server, "17", "42", "42")
     server.on("z", Reply.hanging())
     result = moa.run(QUESTION, pipeline="pyramid")

@@ -197,7 +197,7 @@ def test_a_failed_comparison_leaves_its_pair_undecided(four: ChatServer) -> None
 )
 def test_without_a_judge_the_answers_stand_as_declared(four: ChatServer, fault: Reply) -> None:
     """No row is lost for it."""
-    moa.configure(timeout=0.5, retry_seconds=0.2)
+    moa.configure(timeout=1.0, retry_seconds=0.2)
     four.on("j", fault)
     result = moa.run(QUESTION, pipeline="rank-and-fuse")
     assert fused(four.asked("z")[0]) == ["answer of a", "answer of b", "answer of c"]

@@ -130,7 +130,7 @@ def test_a_failed_sample_is_just_one_fewer(server: ChatServer, lab: Lab, fault: 
 
 def test_a_hanging_sample_does_not_hold_the_run_and_faults_that_end_are_none(server: ChatServer, lab: Lab) -> None:
     """Past its time it is dropped; a 500 and a 429 are asked again."""
-    lab(timeout=0.4, retry_seconds=0.3)
+    lab(timeout=1.0, retry_seconds=0.3)
     replies = (Reply.hanging(), Reply.fault(500), Reply.rate_limited(retry_after=0.05))
     server.on("z", *replies, "Answer: 7", "Answer: 7", "Answer: 7")
     result = moa.run(QUESTION, pipeline=sampled(4))

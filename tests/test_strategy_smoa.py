@@ -214,7 +214,7 @@ def test_a_single_answer_is_kept_alone(four: ChatServer) -> None:
 )
 def test_without_a_moderator_the_first_answers_go_on(four: ChatServer, lab: Lab, fault: Reply) -> None:
     """No row is lost for it; the result is degraded."""
-    moa.configure(timeout=0.4, retry_seconds=0.2)
+    moa.configure(timeout=1.0, retry_seconds=0.2)
     four.on("m", fault)
     result = moa.run(QUESTION, pipeline="smoa")
     assert [text for _, text in numbered(four.asked("z")[0])] == ["A2", "B2"]

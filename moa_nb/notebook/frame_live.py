@@ -41,6 +41,8 @@ class FramePanel:
         ]
         self._seen = np.zeros(n_rows, dtype=bool)
         self._latest: deque[int] = deque(maxlen=_LATEST)
+        self._opened: int | None = None
+        """The row that was pressed last."""
         self._controls = Controls(parts, self.press)
 
     def show(self) -> None:
@@ -72,11 +74,10 @@ class FramePanel:
         number = values.get("row") if do == "row" else values.get("position")
         text = str(number)
         if not text.isdecimal() or int(text) >= len(self._execution.outcomes):
-            self._controls.say(
-                f"rows are counted from 0 to {len(self._execution.outcomes) - 1}", busy=not self._run.done
-            )
+            self._say(f"rows are counted from 0 to {len(self._execution.outcomes) - 1}")
             return
-        current().start(self._open(int(text)))
+        self._opened = int(text)
+        current().start(self._open(self._opened))
 
     async def _open(self, position: int) -> None:
         """Show a row's layers below the report; they are no part of what is saved."""
@@ -87,6 +88,8 @@ class FramePanel:
             result = await execution.recall(position) if why is None else None
         except MoaError as error:
             why = str(error)
+        if position != self._opened:
+            return  # another one was pressed meanwhile, whose layers may have been there sooner
         if result is None:
             outcome = execution.outcomes[position]
             why = why or ("not over yet" if outcome is None else outcome.error or outcome.state)
@@ -97,6 +100,9 @@ class FramePanel:
 
     def _say(self, text: str) -> None:
         self._controls.say(text, busy=not self._run.done)
+        if self._run.done:
+            # It may have ended while that was said, and the last drawing is over by now.
+            self._controls.say(text)
 
     # What is shown ----------------------------------------------------------------------------
 

@@ -75,19 +75,27 @@ def run(
 
     try:
         result = engine.finish(running(), panel.update if panel else None)
-    except KeyboardInterrupt:
         if panel:
-            panel.finish(record.result or record.finish(error="stopped", stop_reason="stopped"))
+            panel.finish(result)
+    except KeyboardInterrupt:  # which may come when the run is just over
+        if panel:
+            _leave(panel, record.result or record.finish(error="stopped", stop_reason="stopped"))
         raise stopped([record]) from None
     except MoaError as error:
         if panel:
-            panel.finish(record.result or record.finish(error=str(error), stop_reason=error.kind))
+            _leave(panel, record.result or record.finish(error=str(error), stop_reason=error.kind))
         raise
-    if panel:
-        panel.finish(result)
-    elif form != "quiet":
+    if panel is None and form != "quiet":
         show_as(result, form)
     return result
+
+
+def _leave(panel: LivePanel, result: Result) -> None:
+    """Return when the static panel stands there: who presses ■ twice must not save one that lives."""
+    try:
+        panel.finish(result)
+    except KeyboardInterrupt:
+        _leave(panel, result)
 
 
 def estimated(engine: Engine, plan: Plan, task: Task) -> Estimate:

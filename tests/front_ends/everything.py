@@ -62,7 +62,9 @@ def script(server: ChatServer) -> None:
             return Reply.bad_request("not today")
         if "row" in asked:
             return Reply("fine", delay=0.3)
-        return Reply(ANSWER, token_delay=0.02) if body["model"] == "gamma" else Reply(ANSWER)
+        # Of the panel that lives somebody has to see how far it is.
+        token_delay = 0.1 if "Why did it rise" in asked else 0.02
+        return Reply(ANSWER, token_delay=token_delay) if body["model"] == "gamma" else Reply(ANSWER)
 
     for model in ("alpha", "beta", "gamma"):
         server.on(model, answer)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +37,25 @@ def spec(kernel: str) -> dict[str, Any]:
         return found
     folder = _FOLDER / version
     if not (folder / "ipykernel_launcher.py").exists():
-        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
-        installed = subprocess.run(
-            [*install, f"ipykernel=={version}"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-        if installed.returncode:
-            why = f"ipykernel {version} could not be installed: {installed.stderr[-300:]}"
-            if os.environ.get("TESTS_REQUIRE_BROWSER") == "1":
-                pytest.fail(why)
-            pytest.skip(why)
+        _FOLDER.mkdir(parents=True, exist_ok=True)
+        # Whole or not at all: other tests may look for it, or install it, at this moment.
+        with tempfile.TemporaryDirectory(dir=_FOLDER) as beside:
+            fresh = Path(beside, version)
+            install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(fresh)]
+            installed = subprocess.run(
+                [*install, f"ipykernel=={version}"],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if installed.returncode:
+                why = f"ipykernel {version} could not be installed: {installed.stderr[-300:]}"
+                if os.environ.get("TESTS_REQUIRE_BROWSER") == "1":
+                    pytest.fail(why)
+                pytest.skip(why)
+            with contextlib.suppress(OSError):  # somebody else was quicker
+                fresh.rename(folder)
     path = [str(folder), os.environ.get("PYTHONPATH", "")]
     found["env"] = {"PYTHONPATH": os.pathsep.join(filter(None, path))}
     return found

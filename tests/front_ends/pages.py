@@ -70,12 +70,13 @@ class Classic(LabPage):
 
     def wait_for_kernel(self) -> None:
         """Return when the notebook's kernel is idle."""
-        self.page.wait_for_selector("#kernel_indicator_icon.kernel_idle_icon", state="attached", timeout=60_000)
+        self.page.wait_for_selector("#kernel_indicator_icon.kernel_idle_icon", state="attached", timeout=180_000)
 
     def run_all(self) -> None:
-        """Run all cells through the menu, and return at once."""
+        """Run all cells through the menu, and return as soon as they wait for their turn."""
         self.page.locator("#celllink").click()
         self.page.locator("#run_all_cells").click()
+        self.until(lambda: not self.is_idle())
 
     def interrupt(self) -> None:
         """Interrupt the kernel through the menu."""

@@ -25,7 +25,7 @@ def by_nbclient(
 ) -> tuple[nbformat.NotebookNode, str]:
     """Return the notebook as nbclient leaves it, and what its kernel said; its last cell fails, unless said otherwise."""
     (folder / "home").mkdir(parents=True)
-    client = NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(folder)}})
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
     client.km = new_manager()
     client.km._kernel_spec = KernelSpec(**kernels.spec(kernel))
     with (folder / "said").open("w+") as said:
@@ -49,7 +49,7 @@ def by_papermill(notebook: nbformat.NotebookNode, kernel: str, folder: Path) -> 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert ran.returncode == 1, ran.stderr
@@ -69,7 +69,7 @@ class Terminal:
             cwd=str(folder),
             env={**environment(folder / "home"), "TERM": "dumb"},
             encoding="utf-8",
-            timeout=60,
+            timeout=180,
             dimensions=(60, 160),
             echo=False,
         )

@@ -62,8 +62,11 @@ class Editor:
         self._lock = threading.RLock()
         self._serial = 0
         """Of the latest edit."""
+        self._looks = 0
+        """How many have begun."""
         self._layer: str | None = None
         self._sets = 0
+        self._is_busy = False
         self._job: Job[None] | None = None
         """What runs because of a button."""
         self._timer: asyncio.TimerHandle | None = None
@@ -76,7 +79,7 @@ class Editor:
     def follow(self) -> None:
         """Return at once; the editor shows the playground as it is now, whatever was typed."""
         self._set_draft()
-        self.widget.shown = self._playground.shown
+        self._show_latest()
         self._start(self._look(self._next()))
 
     # What the browser says --------------------------------------------------------------------
@@ -170,10 +173,13 @@ class Editor:
         """Show the prompts of an edit, unless there is a later one."""
         if of != self._serial:
             return
+        self._looks += 1
+        look = self._looks
         seen = await self._seen(serial)
-        if of != self._serial:
+        # Edits from code have no number, and where more is known a look takes longer than the one after it.
+        if of != self._serial or look != self._looks:
             return
-        self.widget.state = scene.state(self._playground)
+        self._show_state()
         self.widget.seen = seen
         self._settle()
 
@@ -193,9 +199,9 @@ class Editor:
         self._say("running …", busy=True)
         said = ""
         try:
-            shown = await work
-            self.widget.shown = self._playground.shown = shown
-            said = shown.get("status", "")
+            self._playground.shown = await work
+            self._show_latest()
+            said = self._playground.shown.get("status", "")
         except MoaError as error:
             said = str(error)
         except asyncio.CancelledError:
@@ -203,8 +209,11 @@ class Editor:
         except Exception as error:  # a strategy or a function may be anybody's code
             said = f"{type(error).__name__}: {error}"
         finally:
-            self._say(said)
-            await self._look(self._serial)
+            try:
+                await self._look(self._serial)
+            finally:
+                # Last: as soon as the page hears it, another button may be pressed.
+                self._say(said, busy=False)
 
     async def _run(self, message: dict[str, Any], row: int) -> dict[str, Any]:  # noqa: ARG002 - nothing more
         return scene.answered(await self._playground.arun(row))
@@ -217,13 +226,27 @@ class Editor:
     async def _compare(self, message: dict[str, Any], row: int) -> dict[str, Any]:
         return scene.differing(await self._playground.adifference(message["before"], message["after"], row))
 
-    def _say(self, text: str, *, busy: bool = False) -> None:
-        self.widget.status = {"text": text, "busy": busy}
+    # What two threads may set, each sets under the lock: the page has last what was last.
+
+    def _say(self, text: str, *, busy: bool | None = None) -> None:
+        """Return nothing; say how it stands; ``None``: whatever runs goes on."""
+        with self._lock:
+            self._is_busy = self._is_busy if busy is None else busy
+            self.widget.status = {"text": text, "busy": self._is_busy}
+
+    def _show_latest(self) -> None:
+        with self._lock:
+            self.widget.shown = self._playground.shown
+
+    def _show_state(self) -> None:
+        with self._lock:
+            self.widget.state = scene.state(self._playground)
 
     def _set_draft(self) -> None:
-        self._sets += 1
-        self.widget.state = scene.state(self._playground)
-        self.widget.draft = {**scene.draft(self._playground), "n": self._sets}
+        with self._lock:
+            self._sets += 1
+            self._show_state()
+            self.widget.draft = {**scene.draft(self._playground), "n": self._sets}
 
     def _settle(self) -> None:
         """Return at once; the static form follows once nothing has changed for a while."""
