@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from moa_nb.errors import SetupError, SpendingNotAgreed
 from moa_nb.evaluation import Evaluation
 from moa_nb.evaluation.contests import Contests, Exhibit, Ratings, contenders
 from moa_nb.evaluation.points import settled
+from moa_nb.evaluation.shown import view_of
 from moa_nb.frames.execution import Execution
 from moa_nb.testing import ChatServer, Reply
 
@@ -137,6 +139,7 @@ def test_it_is_computed_again_from_what_is_kept(server: ChatServer, lab: Lab) ->
     again = Evaluation(found.answers, found.unit, found.judgements, figures=found.figures, baseline="a")
     pd.testing.assert_frame_equal(again.table, found.table)
     pd.testing.assert_frame_equal(again.tests, found.tests)
+    assert again.table["quality"].to_dict() == {"a": 0.5, "b": 0.5, "z": 1.0}
 
 
 def test_one_budget_holds_for_all_of_it(server: ChatServer, lab: Lab) -> None:
@@ -235,7 +238,7 @@ def test_a_metric_takes_no_judge(server: ChatServer, lab: Lab) -> None:
             lambda body, name=name: prompt_of(body).replace("Question", "best").rstrip("?") if name == "z" else "x",
         )
     server.on("a", lambda body: Reply.bad_request("no") if "Question 3" in prompt_of(body) else "x")
-    with pytest.warns(UserWarning, match=r"1 of 6 rows have no answer \(see evaluation\.runs\['a'\]\.errors\)"):
+    with pytest.warns(UserWarning, match=r"1 of 6 rows have no answer \(see the result's \.runs\['a'\]\.errors\)"):
         found = moa.compare(
             FRAME, "question", {name: SINGLES[name] for name in "az"}, reference="best", metric="exact", progress=False
         )
@@ -243,6 +246,49 @@ def test_a_metric_takes_no_judge(server: ChatServer, lab: Lab) -> None:
     assert found.table["quality"].to_dict() == {"a": 0, "z": 1}
     assert found.table["failed"].to_dict() == {"a": 1, "z": 0}
     assert found.table["n"].to_dict() == {"a": 5, "z": 6}
+
+
+def test_rows_of_a_metric_are_won_tied_and_lost(server: ChatServer, lab: Lab) -> None:
+    """Who is better is counted by row and corrected by Holm; seconds are the median row's, degraded rows are counted."""
+    models(lab)
+    numbers = range(12)
+    best = [f"best {number}" for number in numbers]
+    frame = pd.DataFrame({"question": [f"Question {number}?" for number in numbers], "best": best})
+    for name in "bc":
+        server.on(name, "x")
+    server.on("a", lambda body: Reply.bad_request("no") if re.search("Question [25]", prompt_of(body)) else "x")
+    server.on("z", lambda body: f"best {re.findall('Question ([0-9]+)', prompt_of(body))[-1]}")
+    some = [text if number % 4 else "x" for number, text in enumerate(best)]
+    few = [text if number < 4 else "x" for number, text in enumerate(best)]
+    found = moa.compare(
+        frame,
+        "question",
+        {
+            "all": "moa-lite",
+            "some": pd.DataFrame({"answer": some, "seconds": [number**2 for number in numbers]}),
+            "few": pd.DataFrame({"answer": few}),
+        },
+        reference="best",
+        metric="exact",
+        progress=False,
+    )
+    assert found.table["quality"].tolist() == pytest.approx([1, 9 / 12, 4 / 12])
+    differences = {(test.one, test.other): test for test in view_of(found).differences}
+    for one, other, n_won, n_lost, p, n_tests in (
+        ("all", "some", 3, 0, 2 / 2**3, 1),
+        ("all", "few", 8, 0, 2 / 2**8, 3),
+        ("some", "few", 6, 1, 2 * 8 / 2**7, 2),
+    ):
+        assert found.wins.loc[one, other] == pytest.approx((12 + n_won - n_lost) / 24)
+        assert found.wins.loc[other, one] == pytest.approx((12 - n_won + n_lost) / 24)
+        assert sorted(found.better(one, other)) == [0.0] * n_lost + [0.5] * (12 - n_won - n_lost) + [1.0] * n_won
+        assert found.tests.loc[(one, other), "difference"] == pytest.approx((n_won - n_lost) / 12)
+        assert found.tests.loc[(one, other), "p"] == pytest.approx(p * n_tests)
+        test = differences[one, other]
+        assert (test.p, test.p_holm) == (pytest.approx(p), pytest.approx(p * n_tests))
+    assert found.table.loc["all", "seconds"] == found.runs["all"].report["seconds"].median()
+    assert found.table.loc["some", "seconds"] == 30.5
+    assert found.table.loc["all", ["calls", "failed", "degraded"]].tolist() == [48, 0, 2]
 
 
 def test_runs_and_answers_that_are_there_are_not_made_again(server: ChatServer, lab: Lab) -> None:
@@ -457,7 +503,7 @@ def test_a_budget_that_ends_is_said_and_nothing_is_taken_for_a_half(server: Chat
     assert first.table["quality"].isna().all()
     assert pd.isna(first.table.loc["z", "total_cost"])
     assert first.reservations[0].startswith("the budget ended before 2 of 6 rows were answered by a")
-    with pytest.warns(UserWarning, match=r"rows were not asked .*\(see evaluation\.judging\.errors\)"):
+    with pytest.warns(UserWarning, match=r"rows were not asked .*\(see the result's \.judging\.errors\)"):
         last = moa.compare(FRAME, "question", SINGLES, judge="lab:j", baseline="a", budget="20 calls", progress=False)
     assert last.reservations[0].startswith("the budget ended before")
     assert "pairs were judged: do the same again with a larger one, and only the rest is asked" in last.reservations[0]
@@ -649,7 +695,11 @@ def test_a_process_that_ends_in_the_middle_goes_on(server: ChatServer, tmp_path:
             env=environment,
         )
 
-    def end_at(model: str, after: int, answer: Callable[[dict[str, Any]], str]) -> None:
+    def n_kept() -> int:
+        with contextlib.closing(sqlite3.connect(tmp_path / "child" / "store.sqlite")) as store:
+            return int(store.execute("SELECT TOTAL(n) FROM blocks").fetchone()[0])
+
+    def end_at(model: str, after: int, n_before: int, answer: Callable[[dict[str, Any]], str]) -> None:
         reached, over, count = threading.Event(), threading.Event(), itertools.count(1)
 
         def reply(body: dict[str, Any]) -> str:
@@ -662,10 +712,11 @@ def test_a_process_that_ends_in_the_middle_goes_on(server: ChatServer, tmp_path:
         server.on(model, reply)
         process = begin()
         assert reached.wait(60)
-        time.sleep(0.5)  # what was answered is committed within a twentieth of a second
+        # What was answered is committed a moment later; a few may not have been sent.
+        assert server.wait_until(lambda: n_kept() >= n_before + after - 8, seconds=30)
         process.send_signal(getattr(signal, how))
         try:
-            _, error = process.communicate(timeout=60)
+            _, error = process.communicate(timeout=120)
         finally:
             over.set()
             process.kill()
@@ -673,11 +724,11 @@ def test_a_process_that_ends_in_the_middle_goes_on(server: ChatServer, tmp_path:
         assert process.returncode != 0
         assert ("only the rest is asked" in error) == (how == "SIGINT")
 
-    end_at("z", 30, lambda body: f"z says: {prompt_of(body)[-30:]}")
-    end_at("j", 40, longer)
+    end_at("z", 30, 60, lambda body: f"z says: {prompt_of(body)[-30:]}")
+    end_at("j", 40, 120, longer)
     serve(server, longer)
     process = begin()
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=120)
     assert out.strip() == "[60, 60]", error
     n_asked = Counter(request.model for request in server.requests)
     assert n_asked["a"] == 60

@@ -76,7 +76,7 @@ def test_a_later_turn_follows_the_pipelines_own_answer(served: ChatServer) -> No
 def test_an_answer_that_failed_has_no_second_turn(served: ChatServer) -> None:
     """Where a first turn has no answer nothing follows, and nothing is counted as a rating."""
     served.on("b", lambda body: Reply.bad_request("no") if "river" in prompt_of(body) else "b to it")
-    with pytest.warns(UserWarning, match=r"1 of 3 rows have no answer \(see graded\.runs\['b'\]\[0\]\.errors\)"):
+    with pytest.warns(UserWarning, match=r"1 of 3 rows have no answer \(see the result's \.runs\['b'\]\[0\]\.errors\)"):
         found = mt_bench(TALKS, "turns", SINGLES, judge="lab:j", progress=False)
     assert found.runs["b"][0].errors.notna().sum() == 1
     assert found.table["n"].to_dict() == {"a": 5, "b": 3}

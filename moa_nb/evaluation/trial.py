@@ -140,22 +140,15 @@ class Trial:
         """Return what all runs would take; nothing is sent."""
         engine = current()
         runs = {name: self._run(one) for name, one in self.contestants.items() if isinstance(one, str | Pipeline)}
-        # Before the loop is asked: a run that still goes on is waited for, which its loop itself could not do.
-        answers = self._blank()
-        for name, one in self.contestants.items():
-            if name not in runs:
-                answers[name] = texts(one, self.rows)
-
-        async def priced() -> list[Estimate]:
-            found = [await run.estimate() for run in runs.values()]
-            if self.judge is not None:
-                for name, run in runs.items():
-                    answers[name] = texts(self.contestants[name], self.rows, await longest(run))
-                found.append(await self._judging(answers, told_apart=bool(runs)).estimate())
-            return found
-
+        found = [engine.finish(run.estimate()) for run in runs.values()]
+        if self.judge is not None:
+            answers = self._blank()
+            for name, one in self.contestants.items():
+                said = engine.finish(longest(runs[name])) if name in runs else None
+                answers[name] = texts(one, self.rows, said)
+            found.append(engine.finish(self._judging(answers, told_apart=bool(runs)).estimate()))
         names = ", ".join(self.contestants) + ("" if self.judge is None else ", judged")
-        return together(names, engine.finish(priced()))
+        return together(names, found)
 
     # Running ----------------------------------------------------------------------------------
 
@@ -172,7 +165,7 @@ class Trial:
         notes = [*_repeated(self.asked)]
         for name, one in self.contestants.items():
             if isinstance(one, str | Pipeline):
-                runs[name] = FrameRun(self._run(one), found_as=f"evaluation.runs[{name!r}]")
+                runs[name] = FrameRun(self._run(one), errors_at=f"the result's .runs[{name!r}].errors")
                 answers[name] = runs[name].finish(progress=progress)
                 notes += self.purse.cut_short(runs[name], f"rows were answered by {name}")
             else:
@@ -195,7 +188,7 @@ class Trial:
         if self.judge is None:
             return found
         execution = self._judging(answers)
-        run = FrameRun(execution, found_as="evaluation.judging")
+        run = FrameRun(execution, errors_at="the result's .judging.errors")
         run.finish(progress=progress)
         said = judging.verdicts(execution) if self.is_pairwise else judging.ratings(execution)
         notes += self.purse.cut_short(run, "pairs were judged" if self.is_pairwise else "answers were rated")

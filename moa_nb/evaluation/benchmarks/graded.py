@@ -256,7 +256,7 @@ class _Running:
     def answers(self, name: str, run: Execution) -> _Said:
         """Return what a pipeline answers."""
         runs = self.of_pipelines.setdefault(name, [])
-        made = FrameRun(run, found_as=f"graded.runs[{name!r}][{len(runs)}]")
+        made = FrameRun(run, errors_at=f"the result's .runs[{name!r}][{len(runs)}].errors")
         runs.append(made)
         said = made.finish(progress=self._progress)
         texts = [text if isinstance(text, str) else None for text in said]
@@ -269,7 +269,7 @@ class _Running:
 
     def judged(self, run: Execution) -> pd.DataFrame:
         """Return what judges say."""
-        made = FrameRun(run, found_as=f"graded.judging[{len(self.of_judges)}]")
+        made = FrameRun(run, errors_at=f"the result's .judging[{len(self.of_judges)}].errors")
         self.of_judges.append(made)
         made.finish(progress=self._progress)
         self.notes += self._purse.cut_short(made, "answers were rated")
