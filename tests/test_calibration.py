@@ -518,8 +518,12 @@ def test_no_other_thresholds_serve_the_wish_better(n_tiers: int, wish: dict[str,
         served = tried[tried[name] <= wish[f"max_{name}"]]
         assert found.fit.quality.mean == pytest.approx(served["quality"].max())
         assert (found.fit.cost.mean if name == "cost" else found.fit.strong_share) <= next(iter(wish.values()))
-    other = replay.take(np.flatnonzero(found.parts == "held out"))
-    assert found.held_out == other.at(found.thresholds)
+    places = np.flatnonzero(found.parts == "held out")
+    assert found.held_out == replay.take(places).at(found.thresholds)
+    assert replay.costs is not None
+    for name, alone in found.alone.iterrows():
+        assert alone["quality"] == pytest.approx(replay.quality[name].iloc[places].mean())
+        assert alone["cost"] == pytest.approx(replay.costs[name].iloc[places].mean())
     assert found.pipeline.params.accept_above == found.thresholds  # type: ignore[attr-defined]  # a cascade's
 
 

@@ -19,8 +19,10 @@ from hypothesis import strategies as st
 from test_panels import ATTRIBUTES, HOSTILE, PANEL_TAGS, RENDERED_TAGS, TEXTS, Tags, assert_harmless
 
 from moa_nb.errors import SetupError
+from moa_nb.evaluation import Evaluation
 from moa_nb.evaluation.front import front
 from moa_nb.evaluation.picture import picture
+from moa_nb.evaluation.shown import view_of as shown_of
 from moa_nb.panels.evaluation import bundle, scatter, words
 from moa_nb.panels.evaluation.answer import headline
 from moa_nb.panels.evaluation.view import DifferenceView, EvaluationView, JudgeView, PairView, PipelineView
@@ -208,6 +210,39 @@ def test_the_cost_is_the_sum_of_its_parts_or_unknown() -> None:
     assert board().cost == pytest.approx(2.94)
     assert board(judging_cost=None).cost is None
     assert board(answers_cost=None).cost is None
+
+
+def compared() -> Evaluation:
+    """Return twelve rows of two: two ties of equal answers, three flips, six rows for the longer one, one for the other."""
+    answers = pd.DataFrame({"short": ["same"] * 2 + ["brief"] * 10, "long": ["same"] * 2 + ["at length"] * 10})
+    lines = [
+        (row, *pair, "lab:j", "A" if row < 5 or (pair[0] == "long") == (row < 11) else "B")
+        for row in range(2, 12)
+        for pair in (("short", "long"), ("long", "short"))
+    ]
+    judgements = pd.DataFrame(lines, columns=["row", "first", "second", "judge", "verdict"])
+    figures = pd.DataFrame(
+        {"cost": [0.01, 0.02], "total_cost": [0.12, 0.24], "seconds": [5.0, 1.0], "degraded": [0, 2]},
+        index=["short", "long"],
+    )
+    return Evaluation(answers, "points", judgements, figures=figures, column="question")
+
+
+def test_the_view_is_of_the_evaluation() -> None:
+    """Ties, flips, wins of the longer answer, degraded rows and both fronts are those of the rows."""
+    view = shown_of(compared())
+    [pair], [judge], [test] = view.pairs, view.judges, view.differences
+    assert pair == PairView("short", "long", pytest.approx(3.5 / 12), 12, 5)
+    assert (test.by, test.n) == (pytest.approx(-5 / 12), 12)
+    assert (judge.model, judge.n_verdicts, judge.n_unreadable) == ("lab:j", 20, 0)
+    assert (judge.flip_rate, judge.n_swapped) == (pytest.approx(3 / 10), 10)
+    assert (judge.longer_wins, judge.n_unequal) == (pytest.approx(6 / 7), 7)
+    assert judge.first_wins == pytest.approx(13 / 20)
+    short, long = view.pipelines
+    assert (short.cost_per_row, short.cost, short.seconds_per_row, short.n_degraded) == (0.01, 0.12, 5.0, 0)
+    assert (long.cost_per_row, long.cost, long.seconds_per_row, long.n_degraded) == (0.02, 0.24, 1.0, 2)
+    assert (short.on_cost_front, short.on_time_front) == (True, False)
+    assert (long.on_cost_front, long.on_time_front) == (True, True)
 
 
 # The answer ---------------------------------------------------------------------------------------
@@ -609,6 +644,21 @@ def test_the_picture_has_every_point_and_the_front(against: Any) -> None:
     assert list(steps.get_ydata()) == [*on["quality"], on["quality"].iloc[-1]]
     assert axes.get_ylabel() == "points"
     assert figure._repr_png_().startswith(b"\x89PNG")
+
+
+def test_the_picture_of_an_evaluation_is_against_what_was_asked_for() -> None:
+    """Against seconds each pipeline stands at its seconds, by itself at its dollars, and the axis says so."""
+    pytest.importorskip("matplotlib", reason="pictures are drawn with matplotlib, which is not installed")
+    found = compared()
+    for figure, column, label in (
+        (found.plot(), "cost", "dollars a row"),
+        (found.plot(against="seconds"), "seconds", "seconds a row"),
+    ):
+        [axes] = figure.axes
+        dots: Any = axes.collections
+        at = {tuple(point) for one in dots for point in getattr(one, "get_offsets", list)().tolist()}
+        assert {*zip(found.table[column], found.table["quality"], strict=True)} <= at
+        assert (axes.get_xlabel(), axes.get_ylabel()) == (label, "points")
 
 
 def test_free_pipelines_stand_apart_on_a_logarithmic_axis() -> None:

@@ -200,6 +200,11 @@ def test_people_are_another_judge() -> None:
     assert found(check, "own answers, beyond others").value == 0
     assert found(check, "own answers, beyond others").verdict == "fine"
     assert found(check, "kappa with people").value == pytest.approx(1)
+    compared, makers = Evaluation(answers, "points", said), {"mine": ["lab:z"]}
+    assert compared.judge(labels=labels, makers=makers).findings == check.findings
+    assert compared.judge(makers=makers).findings == alone.findings
+    assert found(compared.judge(labels=labels), "kappa with people").value == pytest.approx(1)
+    assert "kappa with people" not in compared.judge().to_frame()["measure"].tolist()
 
 
 def test_who_wrote_is_asked_for() -> None:

@@ -132,6 +132,7 @@ def test_the_figures_are_those_of_the_report(run: FrameRun) -> None:
     assert math.isclose(view.cost, report["cost"].sum(), rel_tol=1e-12)
     assert math.isclose(view.cost, by_model["cost"].sum(), rel_tol=1e-12)
     assert (view.unsent, view.earlier_calls) == (0, 0)
+    assert (view.seconds, view.rows_per_second) == (progress.seconds, progress.done / progress.seconds)
 
     shown = pd.DataFrame([{field.name: getattr(one, field.name) for field in fields(one)} for one in view.models])
     assert not shown.pop("estimated").any()
@@ -193,6 +194,15 @@ def test_every_form_says_the_same_figures(run: FrameRun) -> None:
     assert f"({view.degraded} degraded)" in page
     assert "customer" in page
     assert str(run.values.iloc[0]) in page
+
+
+@pytest.mark.parametrize(
+    ("pace", "said"), [(1234.4, "1,234 rows/s"), (9.94, "9.9 rows/s"), (0.25, "0.25 rows/s"), (None, None)]
+)
+def test_the_header_says_how_many_rows_a_second(pace: float | None, said: str | None) -> None:
+    """Few are said with their fractions; where some were over before, nothing is said."""
+    page = words(bundle(replace(made(), rows_per_second=pace))["text/html"])
+    assert re.findall(r"[\d.,]+ rows/s", page) == ([] if said is None else [said])
 
 
 def test_the_notebook_shows_one_page_and_a_terminal_few_lines(run: FrameRun) -> None:

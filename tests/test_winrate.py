@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moa_nb.errors import SetupError, UnknownName
+from moa_nb.evaluation import Evaluation
 from moa_nb.evaluation.benchmarks.preferences import preferences_of
 from moa_nb.evaluation.benchmarks.winrate import WinRate, lc_winrate, winrate, winrate_of
 
@@ -365,6 +366,38 @@ def test_a_win_rate_of_recorded_judgements() -> None:
     assert (few.n, few.length_controlled_winrate) == (10, None)
     assert few.warnings == ("10 readable rows are too few to control for length: 30 are needed",)
     assert winrate_of(asked(*lines), answers, "moa", "single", length_controlled=False).lc_interval is None
+
+
+def test_an_evaluation_has_the_win_rate_of_its_judgements() -> None:
+    """Whoever is the baseline: the one that is named, the evaluation's, or the only other one; else it is asked for."""
+    answers = pd.DataFrame(
+        {
+            "moa": [f"long answer {'x' * n}" for n in range(40)],
+            "single": [f"answer {'y' * max(0, n % 7 - 4)}" for n in range(40)],
+            "other": ["z" * (n % 5) for n in range(40)],
+        },
+        dtype="str",
+    )
+    judgements = asked(
+        *(
+            (row, *pair, "j", "A" if (pair[0] == "moa") == (row % 4 > 0) else "B")
+            for row, pair in product(range(40), permutations(answers, 2))
+        )
+    )
+    rates = winrate_of(judgements, answers, "moa", "single")
+    assert (rates.win_rate, rates.warnings) == (75, ())
+    two = judgements[(judgements["first"] != "other") & (judgements["second"] != "other")]
+    alone = Evaluation(answers[["moa", "single"]], "points", two)
+    assert alone.length_controlled("moa") == rates
+    assert alone.length_controlled("single") == winrate_of(judgements, answers, "single", "moa")
+    three = Evaluation(answers, "points", judgements)
+    assert three.length_controlled("moa", "single") == rates
+    with pytest.raises(SetupError, match="baseline= one of single, other"):
+        three.length_controlled("moa")
+    against_all = judgements[(judgements["first"] == "single") | (judgements["second"] == "single")]
+    assert Evaluation(answers, "points", against_all, baseline="single").length_controlled("moa") == rates
+    with pytest.raises(SetupError, match="needs 30 readable rows"):
+        Evaluation(answers.head(20), "points", judgements[judgements["row"] < 20]).length_controlled("moa", "single")
 
 
 def test_pipelines_may_go_by_numbers() -> None:
