@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from moa_nb.frames import FrameRun
     from moa_nb.frames.recalled import recall
     from moa_nb.history import last, messages, runs
+    from moa_nb.notebook.chat_files import export_chat, restore_chats
     from moa_nb.notebook.playground import Playground
     from moa_nb.panels.difference_of_runs import difference
     from moa_nb.panels.provenance import from_notebook
@@ -49,10 +50,12 @@ __all__ = [
     "configure",
     "difference",
     "estimate",
+    "export_chat",
     "from_notebook",
     "last",
     "messages",
     "recall",
+    "restore_chats",
     "run",
     "runs",
     "strategy",
@@ -85,10 +88,12 @@ _HOMES = {
     "configure": "moa_nb.settings",
     "difference": "moa_nb.panels.difference_of_runs",
     "estimate": "moa_nb.engine",
+    "export_chat": "moa_nb.notebook.chat_files",
     "from_notebook": "moa_nb.panels.provenance",
     "last": "moa_nb.history",
     "messages": "moa_nb.history",
     "recall": "moa_nb.frames.recalled",
+    "restore_chats": "moa_nb.notebook.chat_files",
     "run": "moa_nb.engine",
     "runs": "moa_nb.history",
     "strategy": "moa_nb.pipeline.strategies",

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from moa_nb.frames import FrameRun
+    from moa_nb.store.conversations import Turn
 
-__all__ = ["last", "messages", "runs"]
+__all__ = ["last", "messages", "runs", "turns_of"]
 
 _MOST_RUNS = 10**9
 
@@ -38,7 +39,7 @@ def messages(chat: str) -> list[dict[str, str]]:
     """Return the messages of a chat (``%%moa --chat NAME``) in their order, as ``moa.run`` takes them.
 
     ``moa.run([*moa.messages("support"), {"role": "user", "content": "And in short?"}])`` goes on from there without
-    adding to the chat.
+    adding to the chat. ``moa.export_chat`` writes them to a file.
 
     Raises:
         UnknownName: there is no such chat; the message names the nearest.
@@ -48,6 +49,16 @@ def messages(chat: str) -> list[dict[str, str]]:
     Traceback (most recent call last):
     moa_nb.errors.UnknownName: no chat 'no such chat'; there are none
     """
+    return [message.to_dict() for turn in turns_of(chat) for message in turn.messages]
+
+
+def turns_of(chat: str) -> list[Turn]:
+    """Return the turns of a chat in their order.
+
+    Raises:
+        UnknownName: there is no such chat; the message names the nearest.
+        SetupError: what was given is no name.
+    """
     if not isinstance(chat, str):
         msg = f"a chat has a name, and {quoted(chat)} is none"
         raise SetupError(msg)
@@ -56,7 +67,7 @@ def messages(chat: str) -> list[dict[str, str]]:
     if not turns:
         msg = f"no chat {chat!r}; {nearest(chat, [row.name for row in store.chats()])}"
         raise UnknownName(msg)
-    return [message.to_dict() for turn in turns for message in turn.messages]
+    return turns
 
 
 def runs(limit: int = 50) -> pd.DataFrame:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from base64 import b64decode
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import nbformat
 import pytest
 from hostile.families import HOSTILE
-from lab import Lab, Reader, browser
+from lab import OUTPUT, Lab, Reader, browser
 from test_kernel import STATIC, WIDGET, environment, setup
 
 from moa_nb.testing import ChatServer, Reply
@@ -197,6 +198,62 @@ def test_the_stop_button_stops(reader: Reader, lab: Lab, server: ChatServer) -> 
     assert "Traceback" not in panel.inner_text()
     reader.shot("stopped", whole=True)
     assert reader.outputs(2).count() == 0
+
+
+BOXES = """() => [...document.querySelectorAll('.jp-CodeCell')[1].querySelectorAll('.jp-OutputArea-output *')]
+    .map(e => e.getBoundingClientRect()).map(box => [box.x, box.width, box.height])"""
+"""Where everything in an output stands, and how large it is, in pixels as CSS counts them."""
+
+
+def test_pipelines_side_by_side_and_completion(reader: Reader, lab: Lab, server: ChatServer) -> None:
+    """A comparison grows, stays, and is as large on a fine screen; after ``%%moa`` Tab finds options and pipelines."""
+    server.on(
+        "gamma",
+        lambda body: Reply(REASONS * 3 + LAST_WORDS, token_delay=0.1) if len(body["messages"]) > 1 else REASONS,
+    )
+    question = "%%moa --compare single,moa-lite\nWhy did churn rise, side by side?"
+    lab.write("compare.ipynb", notebook_of(setup(server), question, ""))
+    reader.open("compare.ipynb")
+    reader.wait_for_kernel()
+    reader.run_all()
+    panel = reader.page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea-output")
+    reader.until(lambda: "1 of 2 pipelines answered; ■ stops it" in panel.inner_text())
+    reader.until(lambda: panel.inner_text().count("Churn rose") == 2)
+    reader.shot("compare-running")
+    reader.until_done()
+    reader.until(lambda: "2 pipelines for $" in panel.inner_text() and LAST_WORDS in panel.inner_text())
+    reader.shot("compare")
+
+    coarse = reader.page.evaluate(BOXES)
+    metrics = {"width": 1280, "height": 900, "deviceScaleFactor": 2, "mobile": False}
+    screen = reader.page.context.new_cdp_session(reader.page)
+    screen.send("Emulation.setDeviceMetricsOverride", metrics)
+    reader.until(lambda: reader.page.evaluate("devicePixelRatio") == 2)
+    fine = reader.page.evaluate(BOXES)
+    picture = b64decode(screen.send("Page.captureScreenshot")["data"])  # another would set the screen back
+    (OUTPUT / "compare-fine.png").write_bytes(picture)
+    assert int.from_bytes(picture[16:20], "big") == 2560  # the width that a PNG's head says
+    assert len(fine) == len(coarse)
+    # Text is as wide as whole pixels allow, of which there are twice as many.
+    assert [pair for pair in zip(coarse, fine, strict=True) if pytest.approx(pair[0], abs=2, rel=0.02) != pair[1]] == []
+    screen.send("Emulation.clearDeviceMetricsOverride")
+
+    cell = reader.page.locator(".jp-CodeCell").nth(2).locator(".cm-content")
+    offered = reader.page.locator(".jp-Completer-item")
+    cell.click()
+    reader.page.keyboard.type("%%moa --pip")
+    reader.page.keyboard.press("Tab")
+    reader.until(lambda: "--pipeline" in reader.page.locator(".jp-Completer").inner_text())
+    assert offered.count() == 1
+    reader.page.keyboard.press("Enter")
+    reader.until(lambda: "%%moa --pipeline" in cell.inner_text())
+    reader.page.keyboard.type(" moa")
+    reader.page.keyboard.press("Tab")
+    reader.until(lambda: offered.count() > 1)
+    reader.shot("completion")
+    names = offered.locator(".jp-Completer-match").all_inner_texts()
+    assert "moa-lite" in names
+    assert all(name.startswith("moa") for name in names)
 
 
 def open_and_press(reader: Reader) -> None:
@@ -390,7 +447,7 @@ def test_a_playground_is_edited_run_and_left_behind(
     # The file has the static form, and that is what stays when the kernel is gone.
     saved = left_behind(reader, lab, f"{name}.ipynb")
     (output,) = saved.cells[1].outputs
-    assert set(output.data) == {"text/html", "text/markdown", "text/plain"}
+    assert set(output.data) == STATIC
     assert WIDGET not in nbformat.writes(saved)
     reader.menu("Kernel", "kernelmenu:restart")
     reader.page.locator(".jp-Dialog .jp-mod-accept").click()

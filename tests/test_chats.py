@@ -9,13 +9,18 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 from jupyter_client.manager import KernelManager
 from magics import (  # noqa: F401 - fixtures
+    KEY,
+    RUN,
     Notebook,
+    Shown,
     in_front_end_fixture,
     notebook_fixture,
     server_fixture,
@@ -29,7 +34,7 @@ import moa_nb as moa
 from moa_nb import settings
 from moa_nb.engine import current
 from moa_nb.engine import engine as engine_room
-from moa_nb.errors import UnknownName
+from moa_nb.errors import SetupError, UnknownName
 from moa_nb.notebook.chats import CellChat
 from moa_nb.panels.chat import MAX_CHARACTERS, ChatDisplay, EarlierTurns
 from moa_nb.pipeline import presets
@@ -61,13 +66,50 @@ class Cells:
     def __init__(self, notebook: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
         self.notebook = notebook
         self.running = ""
+        self.outputs: dict[str, list[dict[str, Any]]] = {}
         parent = property(lambda _: lambda: {"metadata": {"cellId": self.running}})
         monkeypatch.setattr(type(notebook.shell), "get_parent", parent, raising=False)
 
     def run(self, cell: str, question: str, line: str = "-p single") -> moa.Result:
         """Return the result of the cell with this id."""
+        shown = self.show(cell, f"%%moa answer --chat support {line}\n{question}")
+        assert shown.error is None, shown.error
+        result = self.notebook.variables["answer"]
+        assert isinstance(result, moa.Result)
+        return result
+
+    def show(self, cell: str, source: str) -> Shown:
+        """Return what the cell leaves, which takes the place of what it left before."""
         self.running = cell
-        return self.notebook.answer(f"--chat support {line}", question)
+        shown = self.notebook.run(source)
+        self.outputs[cell] = shown.displays
+        return shown
+
+    def save(self, path: Path) -> Path:
+        """Return the notebook's file."""
+        return saved(path, *self.outputs.values())
+
+
+def saved(path: Path, *cells: Sequence[dict[str, Any]]) -> Path:
+    """Return the file of a notebook whose cells show these."""
+    made = [
+        nbformat.v4.new_code_cell("", outputs=[nbformat.v4.new_output("display_data", data=data) for data in shown])
+        for shown in cells
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=made), path)
+    return path
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Return what goes to another machine, whose store is empty."""
+
+    def go() -> None:
+        engine_room.stop()
+        monkeypatch.setenv("MOA_NB_HOME", str(tmp_path / "elsewhere"))
+        assert store().chats() == []
+
+    return go
 
 
 @pytest.fixture
@@ -245,7 +287,7 @@ def test_broken_characters_cost_no_turn(tmp_path: Path) -> None:
     """Half of a character, in a name or a text, is replaced and not refused."""
     kept = Store(tmp_path / "store.sqlite")
     kept.add_turn("a\ud800", turn("b\ud800", "c\ud800"))
-    assert [(one.question, one.answer) for one in kept.turns("a\ud800")] == [("b?", "c?")]
+    assert [(one.question, one.answer) for one in kept.turns("a\ud800")] == [("b\ufffd", "c\ufffd")]
     assert kept.complaint() is None
     kept.close()
 
@@ -340,6 +382,7 @@ def test_an_answer_shows_what_it_follows(in_front_end: Notebook) -> None:
     assert FIRST in earlier["text/html"]
     assert "The <strong>final</strong> answer." in panel["text/html"]
     (only,) = in_front_end.ask("--chat support -p single -f text", THIRD).displays
+    assert only.pop(RUN)["chat"]["name"] == "support"
     assert only == {"text/plain": "The **final** answer."}
 
 
@@ -353,7 +396,8 @@ def test_chats_are_listed_shown_and_forgotten(notebook: Notebook) -> None:
     whole = notebook.run("%moa chats support").table
     assert f"> {FIRST}" in whole
     assert "The **final** answer." in whole
-    assert "two words is forgotten, 1 turn" in notebook.run("%moa reset 'two words'").printed
+    (forgotten,) = notebook.run("%moa reset 'two words'").displays
+    assert "two words is forgotten, 1 turn" in forgotten["text/plain"]
     assert [row.name for row in store().chats()] == ["support"]
     assert len(moa.runs()) == 2
 
@@ -396,9 +440,189 @@ def test_a_long_chat_is_cut_at_its_beginning_and_says_so() -> None:
     assert "moa.messages(&#39;support&#39;)" in page
 
 
+# In files ---------------------------------------------------------------------------------------
+
+
+def test_a_chat_comes_back_from_its_notebook(
+    cells: Cells, server: ChatServer, tmp_path: Path, elsewhere: Callable[[], None]
+) -> None:
+    """On another machine every turn is there as it was, and its cells are known; nothing is said more than once a run."""
+    server.on("gamma", lambda body: f"answer after {len(body['messages'])} messages")
+    cells.run("c1", FIRST)
+    cells.run("c2", SECOND, "-p moa-lite")
+    cells.run("c2", "And who sold it then?")
+    cells.run("c3", THIRD, "-p single -f markdown")
+    server.on("gamma", '{"price": 3}')
+    cells.notebook.variables["Fields"] = {"price": float}
+    cells.run("c4", "And the price?", "-p single --schema Fields")
+    before, path = store().turns("support"), cells.save(tmp_path / "x.ipynb")
+    assert KEY not in path.read_text("utf-8")
+    runs = moa.from_notebook(path)
+    chats = json.dumps([run.chat for run in runs])
+    assert [chats.count(text) for text in (FIRST, "answer after", "And the price?")] == [0, 0, 1]
+    assert runs[-1].chat is not None
+    assert [one["run"] for one in runs[-1].chat["turns"]] == [one.run for one in before]
+    elsewhere()
+    assert moa.restore_chats(path) == {"support": "put back, 5 turns"}
+    assert store().turns("support") == before
+    assert asked() == [FIRST, SECOND, "And who sold it then?", THIRD, "And the price?"]
+    assert moa.restore_chats(path) == {"support": "is here already, 5 turns"}
+    again = cells.run("c3", THIRD)
+    assert [one.content for one in again.conversation][::2] == [FIRST, SECOND, "And who sold it then?", THIRD]
+    assert len(asked()) == 4
+
+
+def test_a_chat_comes_back_as_it_last_was(cells: Cells, tmp_path: Path, elsewhere: Callable[[], None]) -> None:
+    """A cell that went back to its turn left out the later ones, whose outputs still stand; a forgotten chat is gone."""
+    for cell, question in (("c1", FIRST), ("c2", SECOND), ("c3", THIRD)):
+        cells.run(cell, question)
+    cells.run("c2", SECOND)
+    path = cells.save(tmp_path / "x.ipynb")
+    cells.show("c4", "%moa reset support")
+    forgotten = cells.save(tmp_path / "forgotten.ipynb")
+    cells.run("c3", THIRD)
+    begun = cells.save(tmp_path / "begun.ipynb")
+    elsewhere()
+    assert moa.restore_chats(forgotten) == {}
+    assert moa.restore_chats(path) == {"support": "put back, 2 turns"}
+    assert asked() == [FIRST, SECOND]
+    assert "is another from turn 1 on" in moa.restore_chats(begun)["support"]
+    assert moa.restore_chats(begun, overwrite=True) == {"support": "put back, 1 turn for the 2 that were here"}
+    assert asked() == [THIRD]
+
+
+@pytest.mark.parametrize(
+    ("here", "said", "then"),
+    [
+        ([FIRST], "goes on, 1 turn more than the 1 that were here", [FIRST, SECOND]),
+        ([FIRST, SECOND, THIRD], "left as it is, since here it goes on for 1 turn more; overwrite=True takes", None),
+        ([FIRST, THIRD], "left as it is, since here it is another from turn 2 on; overwrite=True takes", None),
+    ],
+)
+def test_what_the_store_has_stays_unless_told(
+    cells: Cells, tmp_path: Path, elsewhere: Callable[[], None], here: list[str], said: str, then: list[str] | None
+) -> None:
+    """The notebook adds to a chat that it goes on from; any other stays as it is, and a line says so."""
+    for cell, question in (("c1", FIRST), ("c2", SECOND)):
+        cells.run(cell, question)
+    path = cells.save(tmp_path / "x.ipynb")
+    elsewhere()
+    for number, question in enumerate(here):
+        store().add_turn("support", turn(question, "The **final** answer.", run=f"r{number}"))
+    kept = store().turns("support")
+    assert moa.restore_chats(path)["support"].startswith(said)
+    assert asked() == (then or here)
+    assert store().turns("support")[: len(kept)] == kept
+    moa.restore_chats(path, overwrite=True)
+    assert asked() == [FIRST, SECOND]
+
+
+def test_turns_that_did_not_go_out_come_back_from_their_own_cells(
+    cells: Cells, tmp_path: Path, elsewhere: Callable[[], None]
+) -> None:
+    """What no longer fitted the context is in the outputs of earlier cells; what is in none is counted."""
+    moa.configure(models={"lab:gamma": {"context": 4000}}, max_tokens=500)
+    for number in range(8):
+        cells.run(f"c{number}", f"question {number} {'word ' * 400}")
+    before, path = store().turns("support"), cells.save(tmp_path / "x.ipynb")
+    del cells.outputs["c0"], cells.outputs["c1"]
+    parts = saved(tmp_path / "parts.ipynb", cells.outputs["c7"])
+    elsewhere()
+    n_gone = 8 - len(moa.from_notebook(parts)[0].conversation) // 2 - 1
+    assert moa.restore_chats(parts) == {"support": f"put back, {8 - n_gone} turns; {n_gone} turns not in the notebook"}
+    assert store().turns("support") == before[n_gone:]
+    moa.restore_chats(path, overwrite=True)
+    assert store().turns("support") == before
+    assert moa.restore_chats(parts) == {"support": "is here already, 8 turns"}
+
+
+def test_an_answer_that_was_cut_is_said(
+    cells: Cells, server: ChatServer, tmp_path: Path, elsewhere: Callable[[], None]
+) -> None:
+    """An answer that no output holds whole comes back as far as it goes; a later turn's conversation has it whole."""
+    server.on("gamma", "word " * 60_000)
+    cells.run("c1", FIRST)
+    first = cells.save(tmp_path / "first.ipynb")
+    server.on("gamma", "Yes.")
+    cells.run("c2", SECOND)
+    both, whole = cells.save(tmp_path / "both.ipynb"), moa.messages("support")
+    elsewhere()
+    assert moa.restore_chats(first) == {"support": "put back, 1 turn; 1 answer cut when it was saved"}
+    moa.restore_chats(both, overwrite=True)
+    assert moa.messages("support") == whole
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"chat": 3},
+        {"chat": {"name": "support"}},
+        {"chat": {"name": "support", "turns": []}},
+        {"chat": {"name": "\x1b[2J", "turns": [{"run": "r", "pipeline": "p", "cell": "", "at": 1}]}},
+        {"chat": {"name": "support", "turns": [{"run": "r", "pipeline": "p", "cell": "", "at": float("nan")}]}},
+        {"chat": {"name": "support", "turns": [{"run": "r", "pipeline": "p", "cell": "", "at": -(10**400)}]}},
+        {"chat": {"name": "support", "turns": [{"run": 3, "pipeline": "p", "cell": "", "at": 1}]}},
+        {"conversation": []},
+        {"conversation": [{"role": "user", "content": 3}]},
+        {"text": 3},
+        {"forgotten": 3},
+    ],
+)
+def test_a_chat_that_was_changed_by_hand_is_said(cells: Cells, tmp_path: Path, change: dict[str, Any]) -> None:
+    """A record that is not as ours are is an error that names the file, and nothing is put back."""
+    cells.run("c1", FIRST)
+    cells.outputs["c1"][-1][RUN] |= change
+    path = cells.save(tmp_path / "x.ipynb")
+    store().forget_chat("support")
+    with pytest.raises(SetupError, match=r"x\.ipynb holds a chat that cannot be read"):
+        moa.restore_chats(path)
+    assert store().chats() == []
+
+
+def test_a_hostile_chat_comes_back_as_text(cells: Cells, server: ChatServer, tmp_path: Path) -> None:
+    """Braces are not filled in, times to come are now, and what is written out is harmless."""
+    server.on("gamma", HOSTILE)
+    cells.run("c1", HOSTILE + " {{ secret }}", "-p single --raw")
+    cells.outputs["c1"][-1][RUN]["chat"]["turns"][0]["at"] = 10**400
+    before, path = moa.messages("support"), cells.save(tmp_path / "x.ipynb")
+    store().forget_chat("support")
+    assert moa.restore_chats(path) == {"support": "put back, 1 turn"}
+    assert moa.messages("support") == before
+    assert "support" in cells.notebook.run("%moa chats").table
+    page = moa.export_chat("support", tmp_path / "x.md").read_text("utf-8")
+    rendered = MarkdownIt("commonmark", {"html": True}).enable("table").render(page)
+    assert_harmless(rendered, RENDERED_TAGS | {"h1"}, {"style", "class", "href", "title"})
+    (line,) = moa.export_chat("support", tmp_path / "x.jsonl").read_bytes().splitlines()
+    assert json.loads(line) == {"messages": moa.messages("support")}
+
+
+def test_a_chat_is_written_to_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As messages or as a page, by the file's ending, whole however long; a file that is there stays unless told."""
+    store().add_turn("the mill", turn(FIRST, "The *miller*."))
+    store().add_turn("the mill", turn(SECOND, "word " * 30_000 + "end", run="r2"))
+    lines = moa.export_chat("the mill", tmp_path / "mill.jsonl")
+    assert [json.loads(line) for line in lines.read_text("utf-8").splitlines()] == [
+        {"messages": moa.messages("the mill")}
+    ]
+    page = moa.export_chat("the mill", str(tmp_path / "mill.MD")).read_text("utf-8")
+    assert page.startswith(f"# the mill\n\n> {FIRST}\n\nThe *miller*.\n\n> {SECOND}\n\nword word")
+    assert page.endswith("word end\n")
+    with pytest.raises(SetupError, match=r"mill\.jsonl is there already: pass overwrite=True"):
+        moa.export_chat("the mill", lines)
+    store().add_turn("the mill", turn(THIRD, run="r3"))
+    moa.export_chat("the mill", lines, overwrite=True)
+    assert len(json.loads(lines.read_text("utf-8"))["messages"]) == 6
+    with pytest.raises(SetupError, match=r"\.jsonl \(messages\) or \.md \(to be read\), not to 'mill\.txt'"):
+        moa.export_chat("the mill", tmp_path / "mill.txt")
+    with pytest.raises(UnknownName, match="did you mean 'the mill'"):
+        moa.export_chat("the mil", tmp_path / "mil.md")
+    assert sorted(one.name for one in tmp_path.iterdir() if one.is_file()) == ["mill.MD", "mill.jsonl"]
+
+
 @pytest.mark.kernel
-def test_a_kernel_knows_its_cells(tmp_path: Path) -> None:
-    """What a front end sends with a cell as its id is what the chat knows it by."""
+def test_a_kernel_knows_its_cells(tmp_path: Path, elsewhere: Callable[[], None]) -> None:
+    """What a front end sends with a cell as its id is what the chat knows it by; what it saves brings the chat back."""
+    shown: dict[str, dict[str, Any]] = {}
     (tmp_path / "moa.toml").write_text('proposers = ["offline:lead"]\naggregator = "offline:lead"')
     manager = KernelManager()
     manager.start_kernel(cwd=str(tmp_path))
@@ -420,14 +644,26 @@ def test_a_kernel_knows_its_cells(tmp_path: Path) -> None:
             }
             message = client.session.msg("execute_request", content, metadata={"cellId": cell})
             client.shell_channel.send(message)
-            while (reply := client.get_shell_msg(timeout=60))["parent_header"].get("msg_id") != message["header"][
-                "msg_id"
-            ]:
+            asking = message["header"]["msg_id"]
+            while (reply := client.get_shell_msg(timeout=60))["parent_header"].get("msg_id") != asking:
                 pass
             assert reply["content"]["status"] == "ok", reply
+            shown[cell] = {}
+            is_over = False
+            while not is_over:
+                told = client.get_iopub_msg(timeout=60)
+                said = told["content"]
+                if told["msg_type"] in {"display_data", "update_display_data"}:
+                    shown[cell][said["transient"].get("display_id", told["msg_id"])] = said["data"]
+                is_over = said.get("execution_state") == "idle" and told["parent_header"].get("msg_id") == asking
     finally:
         client.stop_channels()
         manager.shutdown_kernel()
     kept = Store(tmp_path / "home" / "store.sqlite")
-    assert [one.cell for one in kept.turns("support")] == ["c1"]
+    turns = kept.turns("support")
+    assert [one.cell for one in turns] == ["c1"]
     kept.close()
+    path = saved(tmp_path / "x.ipynb", *(list(displays.values()) for displays in shown.values()))
+    elsewhere()
+    assert moa.restore_chats(path) == {"support": "put back, 1 turn"}
+    assert store().turns("support") == turns

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 from itertools import pairwise
 from typing import Any
@@ -188,7 +189,7 @@ def test_a_judge_compares_every_two_in_both_orders(notebook: Notebook, server: C
     notebook.ask(line.replace(" -m lab:alpha", ""))
     both = notebook.variables["both"]
     assert both.points == {"single": 1.0, "moa-lite": 0.0}
-    assert server.count("judge") == 2
+    assert [record.body["temperature"] for record in server.requests if record.model == "judge"] == [0, 0]
     assert both.judged is not None
     assert both.cost == pytest.approx(sum(one.cost for one in both.values()) + both.judged.cost)
     server.on("judge", "[[A]]")
@@ -331,6 +332,16 @@ def test_a_hostile_comparison_is_harmless_in_every_form() -> None:
     assert_harmless(rendered, RENDERED_TAGS, ATTRIBUTES)
     assert not any(sign in shown["text/plain"] for sign in "\x00\x1b\u202e\ud800")
     json.dumps(shown[RUN], allow_nan=False, ensure_ascii=False).encode()
+
+
+def test_the_figures_stand_in_every_form() -> None:
+    """Calls, cached ones, tokens, dollars, seconds and points of each pipeline are in one line of the table."""
+    made = Comparison({"one": churn(), "other": churn(seconds=12.3, text="Rain.")}, {"one": 1.0, "other": 0.0})
+    shown = made.bundle()
+    for text in (Tags(shown["text/html"]).text, shown["text/markdown"], shown["text/plain"]):
+        line = re.sub(r"[|\s]+", " ", text)
+        assert " one 5 1 2,140 890 0.0123 6.4 – 1.00 other 5 1 2,140 890 0.0123 12.3 – 0.00 " in line
+    assert made.to_frame()["seconds"].to_dict() == {"one": 6.4, "other": 12.3}
 
 
 def test_a_strictly_sanitised_comparison_still_reads() -> None:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import nbclassic
 import nbconvert
 import nbformat
 import pytest
@@ -32,11 +33,12 @@ from front_ends.everything import (
 )
 from front_ends.kernels import NEWEST
 from front_ends.pages import Classic, LabPage, Notebook7
-from front_ends.programs import Terminal, by_nbclient, by_papermill
+from front_ends.programs import Terminal, by_nbclient, by_papermill, completed
 from lab import OUTPUT, Lab, Reader, browser
 from markdown_it import MarkdownIt
 from test_kernel import KEY, environment
 
+from moa_nb.notebook.controls import asset
 from moa_nb.testing import ChatServer
 
 if TYPE_CHECKING:
@@ -68,20 +70,22 @@ MATRIX = (
     Line("JupyterLab",                  NEWEST,    LIVE,          True),
     Line("JupyterLab without widgets",  NEWEST,    LINE,          False),
     Line("Notebook 7",                  "6.31",    LIVE,          True),
+    Line("Notebook 7",                  "7.3",     LIVE,          True),
     Line("Notebook 7",                  NEWEST,    LIVE,          True),
     Line("nbclassic",                   "6.31",    LIVE,          True),
+    Line("nbclassic",                   "7.3",     LIVE,          True),
     Line("nbclassic",                   NEWEST,    LIVE,          True),
     Line("nbclient",                    "6.31",    NOTHING,       False),
     Line("nbclient",                    "7.3",     NOTHING,       False),
     Line("nbclient",                    NEWEST,    NOTHING,       False),
     Line("papermill",                   "6.31",    NOTHING,       False),
+    Line("papermill",                   "7.3",     NOTHING,       False),
     Line("papermill",                   NEWEST,    NOTHING,       False),
     Line("IPython in a terminal",       "none",    NOTHING,       False),
 )
 """Where the notebook of ``front_ends.everything`` is run.
 
-When a cell is over, what stays is the same everywhere: a static panel, in a terminal its text. Each front end of a page
-meets the oldest and the newest ipykernel, whose ways with messages of a page differ most; papermill is nbclient within.
+When a cell is over, what stays is the same everywhere: a static panel, in a terminal its text.
 """
 
 REOPENED = (
@@ -228,7 +232,10 @@ def drive(line: Line, page: LabPage) -> None:
 
 
 def press(page: LabPage) -> None:
-    """Copy an answer, type where letters are commands of the notebook's, and ask again from the second layer on."""
+    """Copy an answer, type where letters are commands of the notebook's, and ask again from the second layer on.
+
+    The focus stays in the field: from there the notebook is saved.
+    """
     form = page.output(FORM)
     page.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     form.locator("button", has_text="Copy answer").click()
@@ -244,6 +251,7 @@ def press(page: LabPage) -> None:
     form.locator("button", has_text="Re-run").first.click()
     page.until(lambda: "from layer 2: $" in page.says(FORM))
     assert page.says(FORM).count("moa-lite done") == 2
+    field.focus()
 
 
 # Programs ----------------------------------------------------------------------------------------
@@ -279,7 +287,7 @@ def test_a_background_run_is_over_in_the_file(place: Place) -> None:
 
 @pytest.mark.kernel
 def test_in_a_terminal(place: Place) -> None:
-    """IPython prints text: the panel's, a bar, one line for a mistake and for an interrupt; never HTML."""
+    """IPython prints text: the panel's, a bar, one line for a mistake and for an interrupt; never HTML. Tab completes."""
     terminal = Terminal(place.folder / "terminal")
     try:
         start, *asked = everything.sources(place.server, "a terminal", ending=HANGS)
@@ -304,6 +312,7 @@ def test_in_a_terminal(place: Place) -> None:
     assert "KeyboardInterrupt: stopped" in stopped
     whole = "".join(said)
     assert not re.search(r"<(div|table|details|span|HTML)|Traceback|object at 0x|\x1b\[\d*m", whole)
+    assert completed(place.folder / "completing", "%%moa --pip", "eline")
 
 
 # What is made of a saved notebook ----------------------------------------------------------------
@@ -341,6 +350,23 @@ def test_reopened(front_end: str, trusted: bool, place: Place, lab: Lab, chromiu
     finally:
         page.close()
         lab.end_kernels()
+
+
+@pytest.mark.browser
+def test_what_opens_is_seen_to_open(chromium: Browser) -> None:
+    """The playground's rows have their triangle under nbclassic's style too, which takes it from all others."""
+    style = Path(nbclassic.__file__).parent / "static" / "style" / "style.min.css"
+    opens = "<details><summary>layer 1</summary>alpha</details>"
+    reader = Reader(chromium, None)
+    try:
+        reader.page.set_content(
+            f"<style>{style.read_text('utf-8')}</style><style>{asset('playground/playground.css')}</style>"
+            f'{opens}<div class="moa-playground moa-fields">{opens}</div>'
+        )
+        shown = "all => all.map(one => getComputedStyle(one).display)"
+        assert reader.page.locator("summary").evaluate_all(shown) == ["block", "list-item"]
+    finally:
+        reader.close()
 
 
 WIDE = """() => [...document.querySelectorAll('.jp-OutputArea-output')]

@@ -409,6 +409,31 @@ def test_the_live_panel_is_small(kernel: Kernel, server: ChatServer) -> None:
     assert n_bytes < 20 * (seconds + 1) * len("token " * 600)
 
 
+def test_pipelines_grow_side_by_side(kernel: Kernel, server: ChatServer) -> None:
+    """``--compare`` shows each answer as it comes, the end of it alone; ■ closes what is open, what is answered stays."""
+    long = " ".join(f"w{number}" for number in range(20_000))
+    server.on(
+        "gamma", lambda body: Reply(long, token_delay=0.002) if len(body["messages"]) > 1 else "short and **done**"
+    )
+    kernel.run(
+        "from IPython.display import DisplayHandle\nsizes, told = [], DisplayHandle.update\n"
+        "def count(self, shown, **options):\n    sizes.append(len(shown['text/html']))\n    told(self, shown, **options)\n"
+        "DisplayHandle.update = count"
+    ).ok()
+    cell = kernel.start("%%moa --compare single,moa-lite\nside by side, and stopped")
+    meanwhile(kernel, server, lambda: cell.panels and "w2000" in cell.panels[0]["text/html"])
+    kernel.interrupt()
+    assert "stopped; 3 finished calls kept" in kernel.wait(cell).error
+    assert server.wait_until(lambda: server.in_flight == 0, seconds=60)
+    (panel,) = cell.panels
+    for said in ("<strong>done</strong>", "1 of 2 pipelines answered", "No answer. stopped"):
+        assert said in panel["text/html"]
+    assert "■" not in panel["text/html"]
+    largest, n_drawn = map(int, kernel.run("DisplayHandle.update = told\nprint(max(sizes), len(sizes))").text.split())
+    assert largest < 8000
+    assert n_drawn > 3
+
+
 def test_outputs_of_two_cells_do_not_mix(kernel: Kernel, server: ChatServer) -> None:
     """Cells that follow each other, and a run in the background, each show in their own place."""
     server.on(

@@ -56,7 +56,7 @@ def pressed(server: ChatServer, form: LiveForm, do: str, **values: Any) -> Resul
     """Return what pressing a button of a form brought."""
     before = len(form.reruns)
     form.press(do, values)
-    assert server.wait_until(lambda: not form.busy, seconds=20)
+    assert server.wait_until(lambda: not form.busy, seconds=60)
     return form.reruns[-1].result if len(form.reruns) > before else None
 
 
@@ -205,9 +205,9 @@ def test_buttons_may_be_pressed_on_any_thread(server: ChatServer, asked: Callabl
         thread.start()
     for thread in threads:
         thread.join()
-    assert server.wait_until(lambda: server.in_flight == 1)
+    assert server.wait_until(lambda: server.in_flight == 1, seconds=60)
     form.press("stop", {})
-    assert server.wait_until(lambda: not form.busy and server.in_flight == 0)
+    assert server.wait_until(lambda: not form.busy and server.in_flight == 0, seconds=60)
     assert server.count("z") == 2
     assert form.reruns[-1].result.stop_reason == "stopped"
     assert "stopped" in form._controls.widget.status["text"]
@@ -234,7 +234,7 @@ def test_a_background_run_returns_at_once(server: ChatServer, asked: Callable[..
     server.on("z", Reply.hanging())
     run = start_in_background(current(), plan, make_task("in the background"))
     assert not run.done
-    assert server.wait_until(lambda: server.in_flight == 1 and server.count("z") == 2)
+    assert server.wait_until(lambda: server.in_flight == 1 and server.count("z") == 2, seconds=60)
     assert "running" in repr(run)
     run.stop()
     assert run.result.stop_reason == "stopped"
@@ -274,19 +274,64 @@ def test_a_frames_panel_lists_its_latest_rows_and_opens_any(server: ChatServer, 
     with pytest.warns(moa.frames.run.RowsFailed):
         run.wait()
     shown = panel._draw()
-    assert set(shown) == {"text/html", "text/markdown", "text/plain"}
+    assert set(shown) == STATIC
+    assert shown[RUN]["frame_run"]["run_id"] == run.id
+    assert "row 1" not in json.dumps(shown[RUN])
     rows = panel._controls.widget.rows
     assert [row["position"] for row in rows] == [9, 8, 7, 6, 5, 4]
     assert [row["state"] for row in rows[:3]] == ["skipped", "failed", "done"]
     assert "bad row" in rows[1]["text"]
     n_before = server.count()
     panel.press("row", {"row": 3})
-    assert server.wait_until(lambda: "fine" in panel._controls.widget.panel)
+    assert server.wait_until(lambda: "fine" in panel._controls.widget.panel, seconds=60)
     panel.press("open", {"position": "9"})
-    assert server.wait_until(lambda: "skipped" in panel._controls.widget.status["text"])
+    assert server.wait_until(lambda: "skipped" in panel._controls.widget.status["text"], seconds=60)
     panel.press("open", {"position": "77"})
     assert "0 to 9" in panel._controls.widget.status["text"]
     assert server.count() == n_before
+
+
+def test_a_frames_panel_has_what_was_pressed_last(server: ChatServer, asked: Callable[..., Asked]) -> None:
+    """A row whose layers come after those of the next one pressed is not shown; what ends while it is spoken of is over."""
+    assert asked
+    server.on("a", lambda body: Reply.hanging() if "row 2" in str(body["messages"]) else "fine")
+    run = pd.Series([f"row {n}" for n in range(3)]).moa.start.synthesize(pipeline="single", aggregator="lab:a")
+    panel = FramePanel(run)
+    controls, recall, held, came = panel._controls, run._execution.recall, threading.Event(), threading.Event()
+
+    async def slowly(position: int) -> Result | None:
+        result = await recall(position)
+        if position == 0:
+            while not held.is_set():
+                await asyncio.sleep(0.002)
+            came.set()
+        return result
+
+    assert server.wait_until(lambda: run.progress.done == 2, seconds=60)
+    run._execution.recall = slowly
+    for position in (0, 1):
+        panel.press("row", {"row": position})
+    assert server.wait_until(lambda: controls.widget.status["text"] == "row 1", seconds=60)
+    held.set()
+    assert came.wait(60)
+    current().finish(asyncio.sleep(0))  # a turn of the loop later
+    assert controls.widget.status["text"] == "row 1"
+
+    panel._draw()
+    assert controls.widget.status["busy"]
+    say = controls.say
+
+    def late(text: str, *, busy: bool = False) -> None:
+        if busy:
+            run.stop()
+            assert server.wait_until(lambda: run.done, seconds=60)
+            panel._draw()
+        say(text, busy=busy)
+
+    controls.say = late  # type: ignore[method-assign]  # what happens between two statements
+    panel.press("open", {"position": "77"})
+    assert "0 to 2" in controls.widget.status["text"]
+    assert not controls.widget.status["busy"]
 
 
 # In a kernel ------------------------------------------------------------------------------------
@@ -324,7 +369,7 @@ class Page(Kernel):
 
     def until(self, condition: Callable[[], object]) -> None:
         """Return when the condition holds; what the kernel sends is read meanwhile."""
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while not condition():
             assert time.monotonic() < end, [cell.outputs for cell in self.cells.values()]
             self.read(0.05)
@@ -356,7 +401,7 @@ def _page(_served: ChatServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture
 def served(_served: ChatServer) -> ChatServer:
     """The server of the kernel, its three models answering."""
-    assert _served.wait_until(lambda: _served.in_flight == 0)
+    assert _served.wait_until(lambda: _served.in_flight == 0, seconds=60)
     _served.clear()
     for name in ("alpha", "beta", "gamma"):
         _served.on(name, f"answer of {name}")
@@ -379,15 +424,17 @@ def html_of(cell: Cell) -> str:
 
 
 @pytest.mark.kernel
-def test_a_panel_follows_while_other_cells_run(page: Page, served: ChatServer) -> None:
+def test_a_panel_follows_while_other_cells_run(page: Page, served: ChatServer, tmp_path: Path) -> None:
     """The cell is over at once; its panel changes while another cell blocks the kernel, and ends static in its own cell."""
     served.on("gamma", Reply("word " * 60, token_delay=0.02))
     first = page.run("run = start('follow me')").ok()
     assert "running" in html_of(first)
-    blocking = page.start("time.sleep(3); print('slept')")
+    seen = tmp_path / "seen"
+    blocking = page.start(f"import os\nwhile not os.path.exists({str(seen)!r}): time.sleep(0.01)\nprint('slept')")
     page.until(lambda: "word word" in html_of(first))
-    assert not blocking.idle
     page.until(lambda: "moa-lite</b>" in html_of(first) and set(first.panels[0]) == STATIC)
+    assert not blocking.idle
+    seen.touch()
     page.wait(blocking).ok()
     assert blocking.text == "slept\n"
     assert [output["type"] for output in first.outputs] == ["display_data"]
@@ -467,8 +514,8 @@ def test_a_frames_panel_follows_and_stops(page: Page, served: ChatServer) -> Non
     page.until(lambda: "8 done" in html_of(cell))
     page.press("stop")
     page.until(lambda: "stopped" in html_of(cell))
-    assert served.wait_until(lambda: served.in_flight == 0)
-    assert set(cell.panels[0]) == {"text/html", "text/markdown", "text/plain"}
+    assert served.wait_until(lambda: served.in_flight == 0, seconds=60)
+    assert set(cell.panels[0]) == STATIC
     assert [output["type"] for output in cell.outputs] == ["display_data"]
 
 
@@ -485,7 +532,7 @@ def test_run_by_a_program_panels_are_static(served: ChatServer, tmp_path: Path) 
         "time.sleep(0.5)",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    client = NotebookClient(notebook, timeout=60, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
     client.km = new_manager()
     client.execute(env=environment(tmp_path / "home"))
     for cell in notebook.cells[1:4]:
@@ -528,3 +575,29 @@ def test_a_panel_that_cannot_be_drawn_is_said_once(caplog: pytest.LogCaptureFixt
         "a panel cannot be drawn, its run goes on: ValueError: no such view",
     ]
     assert shown[0] == {"text/html": "<div>done</div>"}
+
+
+def test_two_drawings_never_overlap() -> None:
+    """An engine that ends while a panel is being drawn draws the last one after that."""
+    begun, goes_on, drawing, overlapped = threading.Event(), threading.Event(), threading.Lock(), []
+
+    def draw() -> dict[str, Any]:
+        is_alone = drawing.acquire(blocking=False)
+        overlapped.append(not is_alone)
+        begun.set()
+        goes_on.wait(60 if len(overlapped) == 1 else 0)
+        if is_alone:
+            drawing.release()
+        return {"text/html": "<div></div>"}
+
+    async def end() -> None:
+        following = asyncio.create_task(publish(draw, shown.append, shown.append, begun.is_set))
+        await asyncio.to_thread(begun.wait, 60)
+        following.cancel()
+        threading.Timer(0.2, goes_on.set).start()
+        await asyncio.wait([following])
+
+    shown: list[dict[str, Any]] = []
+    asyncio.run(asyncio.wait_for(end(), 120))
+    assert overlapped == [False, False]
+    assert len(shown) == 1

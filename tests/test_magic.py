@@ -18,6 +18,7 @@ from magics import (  # noqa: F401 - fixtures
     server_fixture,
     shell_fixture,
 )
+from test_panels import ATTRIBUTES, HOSTILE, PANEL_TAGS, assert_harmless
 
 import moa_nb as moa
 from moa_nb import settings
@@ -89,6 +90,44 @@ def test_a_front_end_gets_one_panel(in_front_end: Notebook) -> None:
     assert set(updates[-1]) == {"text/html", "text/markdown", "text/plain", RUN}
     assert len(updates) == 1
     assert shown.printed == ""
+
+
+def test_pipelines_side_by_side_are_harmless_while_they_grow(in_front_end: Notebook, server: ChatServer) -> None:
+    """No text of an answer or an error, on its way or finished, becomes a tag, handler or address."""
+    server.on(
+        "gamma", lambda body: Reply(f"so far {HOSTILE}", token_delay=0.3) if len(body["messages"]) > 1 else HOSTILE
+    )
+    shown = in_front_end.ask("--compare single,moa-lite")
+    growing = [display["text/html"] for display in shown.displays[1:-1]]
+    assert any("so far" in page for page in growing)
+    for page in growing:
+        assert_harmless(page, PANEL_TAGS | {"th"}, ATTRIBUTES | {"class", "colspan"})
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupt_of_a_comparison_that_is_just_over(
+    in_front_end: Notebook, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Whoever presses ■ while the comparison is made, and once more, leaves what was answered, and nothing that runs."""
+    from moa_nb.notebook import comparing, comparing_live
+
+    interrupts = iter([True] * times)
+
+    def interrupted(function: Any) -> Any:
+        def called(*given: Any, **options: Any) -> Any:
+            if given[-1] in {"panel", ""} and next(interrupts, False):
+                raise KeyboardInterrupt
+            return function(*given, **options)
+
+        return called
+
+    monkeypatch.setattr(comparing, "_form_of", interrupted(comparing._form_of))
+    monkeypatch.setattr(comparing_live.LiveComparison, "_draw", interrupted(comparing_live.LiveComparison._draw))
+    shown = in_front_end.ask("--compare single,moa-lite")
+    assert str(shown.error).startswith("stopped; 4 finished calls kept")
+    last = shown.displays[-1]["text/html"]
+    assert "2 of 2 pipelines answered" in last
+    assert "■" not in last
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -13,18 +13,25 @@ from html.parser import HTMLParser
 
 import nbconvert
 import nbformat
+import pandas as pd
 import pytest
 from hostile.places import PLACES, answering, configure
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from markdown_it.token import Token
 
-from moa_nb.chat import Message, Usage
+import moa_nb as moa
+from moa_nb import settings as configuration
+from moa_nb.chat import Completion, Message, Usage
+from moa_nb.engine import current
 from moa_nb.errors import nearest
 from moa_nb.panels import figures, html, provenance, text, timeline
 from moa_nb.panels.bundle import bundle
 from moa_nb.panels.colours import AMBER, BLUE, GREEN, GREY, RED
-from moa_nb.panels.markdown import first_line, to_html, to_markdown
+from moa_nb.panels.comparison import Comparison
+from moa_nb.panels.markdown import as_html, first_line, to_html, to_markdown
+from moa_nb.panels.markdown.reading import parse
 from moa_nb.panels.tables import table
 from moa_nb.panels.view import CallView, LayerView, PanelView, caption_of, view_of
 from moa_nb.pipeline.result import Call, Layer, Result
@@ -380,6 +387,23 @@ def test_no_text_takes_long(piece: str) -> None:
     assert time.process_time() - begun < 5
 
 
+@pytest.mark.parametrize("piece", ["[", "![", "[](", "*_", "a*", "**a", "~~a", "1. a\n", "# a\n", "> a\n", "a\n-\n"])
+def test_what_is_hardly_more_than_signs_is_shown_as_it_stands(piece: str) -> None:
+    """It is not read as Markdown, which takes long; nothing of it is lost, and a short text is still read."""
+    said = piece * 2500
+    assert [token.type for token in parse(said)] == ["code_block"]
+    assert Tags(to_html(said)).text.split() == said.split()
+    assert Tags(MarkdownIt().render(to_markdown(said))).text.split() == said.split()
+    assert [token.type for token in parse(piece * 20)] != ["code_block"]
+
+
+@pytest.mark.parametrize("line", ["- **Price:** it rose by 12 %\n", "| 1 | 2 | 3 |\n", "- Ohio\n"])
+def test_a_long_answer_keeps_its_markup(line: str) -> None:
+    """Lists with bold words, tables of digits and lists of single words are read as Markdown, however long."""
+    head = "| a | b | c |\n|---|---|---|\n" if line.startswith("|") else ""
+    assert [token.type for token in parse(head + line * 200)] != ["code_block"]
+
+
 # -- the view -------------------------------------------------------------------------------------
 
 
@@ -515,6 +539,37 @@ def test_a_large_panel_keeps_to_its_size_and_says_what_it_left_out() -> None:
     assert "Layer 2" in page
 
 
+@pytest.mark.parametrize(
+    ("piece", "most"),
+    [
+        ("The mill is loud and it broke. ", 1.4),
+        ("- an item\n", 1.2),
+        ("| x | y |\n", 0.5),
+        ("[a](http://b) ", 0.5),
+        ("é", 0.5),
+    ],
+)
+def test_a_large_panel_reads_little_more_than_it_shows(
+    piece: str, most: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long thirty texts are, as much is read as fits, once or twice; what takes much room is first tried."""
+    read: list[int] = []
+
+    def counted(said: str) -> list[Token]:
+        read.append(len(said))
+        return parse(said)
+
+    monkeypatch.setattr(as_html, "parse", counted)
+    as_html._to_html.cache_clear()
+    head = "| a | b |\n|---|---|\n" if piece.startswith("|") else ""
+    said = head + piece * (100_000 // len(piece))
+    calls = tuple(Call(f"a{n}", "lab:a", text=f"{n}\n\n{said}") for n in range(30))
+    view = view_of(Result(said, "big", (Layer("layer 1", calls),)))
+    size = len(html.panel(view).encode())
+    assert 0.7 * html.MAX_BYTES < size <= html.MAX_BYTES
+    assert sum(read) < most * html.MAX_BYTES
+
+
 def test_equal_prompts_and_the_answer_stand_in_the_panel_once() -> None:
     """What would be said twice is referred to."""
     words = Tags(html.panel(view_of(churn()))).text
@@ -538,6 +593,46 @@ def test_unknown_is_never_shown_as_zero() -> None:
     assert "10 → 5 0" in words
     free = Result("y", "single", (Layer("layer 1", calls[1:]),))
     assert "$0" in Tags(html.panel(view_of(free))).text
+
+
+def test_a_comparison_says_why_a_judge_gave_no_points() -> None:
+    """Verdicts that could not be read are counted in every form; of verdicts that could, nothing is said."""
+    answers = {name: Result(name, name, (Layer("layer 1", (Call(name, "lab:a", text=name),)),)) for name in ("a", "b")}
+    verdicts = Layer("verdicts", tuple(Call("judge", "lab:judge", text="Hm.") for _ in range(2)), aside=True)
+    judged = Result("no verdict could be read", "judge", (verdicts,), n_unparsed=2)
+    shown = Comparison(answers, {"a": None, "b": None}, judged).bundle()
+    for kind in ("text/html", "text/markdown", "text/plain"):
+        assert "judge: 2 of 2 verdicts could not be read, and count for nobody" in shown[kind]
+    assert "could not be read" not in repr(Comparison(answers, {"a": 1.0, "b": 0.0}, judged.replace(n_unparsed=0)))
+    failed = Result("", "judge", error="no answer: HTTP 500", stop_reason="failed")
+    assert repr(Comparison({**answers, "judge": failed})).count("HTTP 500") == 1
+
+
+def test_estimated_tokens_are_marked_wherever_that_is_known() -> None:
+    """In the panel of a comparison, from the store too, and in the listing of costs; reported ones stand as they are."""
+    from moa_nb.notebook import kept
+
+    frame = pd.DataFrame({"text": ["The mill is loud. I sent it back.", "It grinds evenly. I like it."]})
+
+    def reports(prompt: str) -> Completion:
+        return Completion(prompt[:9], usage=Usage(7, 3), cost=0.0)
+
+    told = moa.Pipeline(name="told", layers=[[moa.agent("told", version="1")(reports)]])
+    for _ in range(2):
+        found = moa.compare(frame, "text", ["single", told], metric=len, aggregator="offline:lead", progress=False)
+        sums = {str(name): round(row["prompt_tokens"]) for name, row in found.table.iterrows()}
+        assert sums["told"] == 7
+        for kind, form in found._repr_mimebundle_().items():
+            words = Tags(form).text if kind == "text/html" else form
+            assert f"≈{sums['single']} → ≈" in words
+            assert "7 → 3" in words
+            assert "≈7" not in words
+    store = current().store(configuration.current())
+    for by, marked in (("model", [True, False]), ("day,model", [True, False]), ("day", [True])):
+        rows = kept.costs(store, ["--by", by]).rows
+        marks = ["≈" in f"{row[-6]}{row[-5]}" for row in rows]
+        assert marks[-1]
+        assert sorted(marks[:-1], reverse=True) == marked
 
 
 def test_a_cost_that_may_be_higher_is_shown_as_at_least() -> None:

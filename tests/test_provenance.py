@@ -114,13 +114,15 @@ def test_what_is_cut_is_said() -> None:
 
 
 def test_runs_are_read_from_a_saved_notebook(tmp_path: Path) -> None:
-    """In the order of the cells, those side by side too, each once."""
+    """In the order of the cells, those side by side and those that buttons began too, each once."""
     other = churn(run_id="run-2", pipeline="single")
     third = churn(run_id="run-3", pipeline="moa")
     both = Comparison({"single": other, "moa": third})
-    path = saved(tmp_path / "x.ipynb", bundle(churn()), {"text/plain": "x"}, both.bundle(), bundle(churn()))
-    runs = moa.from_notebook(str(path))
-    assert [run.run_id for run in runs] == ["run-1", "run-2", "run-3"]
+    again = {**record(third), "reruns": [record(churn(run_id="run-4")), record(other)]}
+    shown = (bundle(churn()), {"text/plain": "x"}, both.bundle(), bundle(churn()), {MIME_TYPE: again})
+    runs = moa.from_notebook(str(saved(tmp_path / "x.ipynb", *shown)))
+    assert [run.run_id for run in runs] == ["run-1", "run-2", "run-3", "run-4"]
+    assert runs.frame_runs == ()
     assert runs[0] == without_prompts(churn())
     assert runs[0].to_frame()["agent"].tolist() == ["alpha", "beta", "gamma", "delta", "aggregator"]
     assert ANSWER.split("\n")[0] in bundle(runs[0])["text/markdown"]
@@ -141,7 +143,13 @@ def test_a_file_that_is_no_notebook_is_said(tmp_path: Path, text: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"layers": [{}]}, {"layers": 3}, {"layers": [{"name": "x", "calls": [{"agent": "a"}]}]}, {"conversation": [3]}],
+    [
+        {"layers": [{}]},
+        {"layers": 3},
+        {"layers": [{"name": "x", "calls": [{"agent": "a"}]}]},
+        {"conversation": [3]},
+        {"frame_run": {"run_id": "x"}},
+    ],
 )
 def test_a_run_that_was_changed_by_hand_is_said(tmp_path: Path, change: dict[str, Any]) -> None:
     """A record that has not what a record has is an error that names the file."""
@@ -158,7 +166,7 @@ def test_a_notebook_without_runs_has_none(tmp_path: Path) -> None:
 
 @pytest.mark.kernel
 def test_a_notebook_that_ran_holds_its_runs_and_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers, a chat, a comparison and a refused key, run in a kernel and saved: all runs are there, the key is nowhere."""
+    """Answers, what buttons and a playground asked, a chat, a comparison, a refused key: all is there, the key is nowhere."""
     with ChatServer(models=["alpha", "beta", "gamma"], key=KEY) as server:
         server.on("gamma", "The **final** answer.").on("delta", Reply.refused_key())
         prices = "".join(
@@ -177,6 +185,11 @@ def test_a_notebook_that_ran_holds_its_runs_and_no_key(tmp_path: Path, monkeypat
             "%%moa --compare single,self-moa\nWhy?",
             "%%moa -p single -a lab:delta\nAnd now?",
             "answer",
+            "from moa_nb.notebook.form import live_form\nform = live_form(answer)\nform.press('layer', {'layer': '1'})",
+            "form._job.wait()\ndisplay(form.bundle(), raw=True)",
+            "import moa_nb as moa, pandas as pd\ntried = moa.Playground('Who owns the mill?', pipeline='single')\ntried.run()\ntried",
+            "pd.Series(['A row of text.'] * 2, name='q').moa.synthesize(pipeline='single');",
+            "from moa_nb.notebook.frame_live import FramePanel\ndisplay(FramePanel(moa.last())._draw(), raw=True)",
         ]
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
         manager = KernelManager()
@@ -202,11 +215,25 @@ def test_a_notebook_that_ran_holds_its_runs_and_no_key(tmp_path: Path, monkeypat
         ("single", True),
         ("self-moa", True),
         ("single", False),
+        ("moa-lite", True),
+        ("single", True),
     ]
     assert runs[0].text == "The **final** answer."
     assert [turn.content for turn in runs[1].conversation] == ["Who built the mill?"]
     assert (runs[0].cost or 0) > 0
     assert runs[0].agreement is not None
+    again, tried = runs[-2:]
+    assert [{call.cached for call in layer.calls} for layer in again.layers] == [{True}, {False}]
+    assert [turn.content for turn in tried.conversation] == ["Who owns the mill?"]
+
+    # Of a run over rows the file has the id and the figures, of its rows what the report shows.
+    (rows,) = runs.frame_runs
+    assert (rows.verb, rows.column, rows.pipeline, rows.state) == ("synthesize", "q", "single", "done")
+    assert (rows.rows, rows.states, rows.calls) == (2, {"done": 1, "duplicate": 1}, 1)
+    assert rows.cost == sum(model["cost"] for model in rows.models)
+    assert rows.cost
+    assert f"over rows: moa.recall('{rows.run_id}')" in repr(runs)
+    assert "row of text" not in json.dumps(notebook.cells[-1].outputs[0].data[MIME_TYPE])
 
 
 # Differences ------------------------------------------------------------------------------------

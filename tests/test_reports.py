@@ -266,6 +266,10 @@ def test_tokens_that_were_estimated_say_so() -> None:
     for kind, shown in bundle(view_of_run(run._execution)).items():
         assert flow in (words(shown) if kind == "text/html" else shown)
         assert f"≈{one['prompt_tokens']}" in shown.replace(flow, "")
+    again = moa.recall(run.id)
+    assert isinstance(again, FrameRun)
+    recalled = bundle(view_of_run(again._execution))["text/plain"]
+    assert f"≈{one['prompt_tokens']} tokens in, ≈{one['completion_tokens']} out" in recalled
 
 
 def test_a_cost_that_may_be_higher_is_at_least() -> None:

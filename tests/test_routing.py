@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+import moa_nb as moa
 from moa_nb.chat import Message
 from moa_nb.errors import UnknownName
 from moa_nb.pipeline.candidate import Task
@@ -141,3 +142,28 @@ def test_a_score_at_the_threshold_is_past_it() -> None:
     """.2, .5 and .8 with threshold .5 are weak, strong, strong; with two thresholds there are three ways."""
     assert [past(score, [0.5]) for score in (0.2, 0.5, 0.8)] == [0, 1, 1]
     assert [past(score, [0.3, 0.6]) for score in (0.1, 0.3, 0.59, 0.6)] == [0, 1, 1, 2]
+
+
+def test_thresholds_on_scores_of_ones_own_say_that_the_pipeline_asks_another_scorer() -> None:
+    """The note is in the calibration and what it shows; with the function that made the scores there is none."""
+    frame = pd.DataFrame({"text": [f"Mill {at} is loud. It broke." for at in range(24)]})
+    tiers = {"small": "offline:lead", "strong": "offline:textrank"}
+    runs = {
+        name: frame.moa.start.synthesize("text", pipeline=moa.Pipeline(layers=[[model]]), progress=False)
+        for name, model in tiers.items()
+    }
+
+    def scorer(question: str, answer: str) -> float:
+        return len(answer) % 2
+
+    mine = moa.Pipeline(strategy="cascade", tiers=list(tiers.values()), scorer=scorer)
+    scores = pd.Series([at % 2 for at in range(24)], dtype="float64")
+    for recipe, is_told in (("cascade", True), (mine, False)):
+        replay = moa.Replay.of(runs, recipe, scores=scores, metric=len)
+        for one in (replay, replay.take(range(22))):
+            found = one.calibrate(max_strong_share=1.0)
+            assert any("asks $judge for a score" in note for note in found.notes) is is_told
+            assert any("score the answers is in none of these costs" in note for note in found.notes) is is_told
+            assert ("scorer=function" in repr(found)) is is_told
+    logged = moa.Replay.of(runs, mine, metric=len)
+    assert logged.calibrate(max_strong_share=1.0).notes == ()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moa_nb.errors import SetupError
-from moa_nb.evaluation import statistics
+from moa_nb.evaluation import Evaluation, statistics
 from moa_nb.evaluation.statistics import Interval, holm, interval, paired, said
 
 SCORES = st.lists(st.one_of(st.none(), st.floats(-10, 10).map(lambda value: round(value, 3))), max_size=30)
@@ -269,6 +269,38 @@ def test_what_is_said() -> None:
     unsaid = said(paired([1, 0] * 12, [0, 0, 1] * 8), "a", "b")
     assert unsaid.startswith("no difference between a and b that 24 rows can show: it would have to be about 0.")
     assert unsaid.endswith("or take about 140 rows")
+
+
+ANSWERS = pd.DataFrame({"a": ["x", "y", None], "b": ["p", None, None]})
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "unsaid"),
+    [
+        ([None, None], "no row has a readable verdict on a and b"),
+        (["A", "A"], "a and b are equal on the one row that both have"),
+    ],
+)
+def test_what_no_judge_could_say_is_not_put_on_the_answers(verdicts, unsaid) -> None:
+    """Where both have answered, it is the verdicts that are missing."""
+    lines = [(0, "a", "b", "j", verdicts[0]), (0, "b", "a", "j", verdicts[1])]
+    said_of = pd.DataFrame(lines, columns=["row", "first", "second", "judge", "verdict"])
+    assert Evaluation(ANSWERS, "points", said_of).unsaid == (unsaid,)
+
+
+def test_what_no_measure_could_say_is_not_put_on_the_answers() -> None:
+    """Ratings that could not be read and values that are missing are named; so are answers that are missing."""
+    lines = [(0, "a", "j", None), (0, "b", "j", None), (1, "a", "j", 7)]
+    rated = pd.DataFrame(lines, columns=["row", "pipeline", "judge", "rating"])
+    assert Evaluation(ANSWERS, "rating", rated).unsaid == ("no row has a readable rating of both a and b",)
+    values = pd.DataFrame({"a": [1.0, 1.0, None], "b": [None, None, None]}, dtype="float64")
+    assert Evaluation(ANSWERS, "exact", measured=values).unsaid == ("no row has exact of both a and b",)
+    apart = pd.DataFrame({"a": ["x", None], "b": [None, "y"]})
+    assert Evaluation(apart, "exact", measured=values.head(2)).unsaid == ("no row has both a and b",)
+    both = ANSWERS.fillna("z")
+    equal = pd.DataFrame({"a": [1.0, 1.0, None], "b": [1.0, None, None]})
+    unsaid = ("a and b are equal on the one row that could be compared",)
+    assert Evaluation(both, "exact", measured=equal).unsaid == unsaid
 
 
 def test_a_corrected_p_takes_a_difference_back() -> None:

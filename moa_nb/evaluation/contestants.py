@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from moa_nb.errors import SetupError, UnknownName, nearest
+from moa_nb.errors import MoaError, SetupError, UnknownName, nearest
 from moa_nb.frames import report as reports
 from moa_nb.frames.run import FrameRun
 from moa_nb.frames.texts import series
@@ -128,6 +128,7 @@ def taken(one: Contestant, run: FrameRun | None) -> dict[str, Any]:
             "seconds": report.loc[is_timed, "seconds"].median() if is_timed.any() else None,
             "prompt_tokens": report.loc[is_asked, "prompt_tokens"].mean(),
             "completion_tokens": report.loc[is_asked, "completion_tokens"].mean(),
+            "estimated": _is_estimated(run, np.flatnonzero(is_asked)),
             "calls": int(report["n_calls"].sum()),
             "failed": int((report["state"] == "failed").sum()),
             "degraded": int(report["degraded"].fillna(value=False).sum()),
@@ -140,6 +141,16 @@ def taken(one: Contestant, run: FrameRun | None) -> dict[str, Any]:
             known["seconds"] = one["seconds"].median()
         return known
     return {}
+
+
+def _is_estimated(run: FrameRun, asked: np.ndarray[Any, Any]) -> bool:
+    """Return whether tokens of a run are estimates, some of them at least: those of its calls, or of one stored row's."""
+    if run._execution.tally.estimated:  # noqa: SLF001 - as above
+        return True
+    try:
+        return len(asked) > 0 and run.trace(int(asked[0])).usage.estimated
+    except MoaError:  # nothing of it is kept
+        return False
 
 
 def _total(run: FrameRun, report: pd.DataFrame) -> float | None:

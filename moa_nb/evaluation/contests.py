@@ -142,8 +142,8 @@ def _index(n_rows: int, places: Sequence[tuple[str, ...]], names: Sequence[str])
     """Return each row with each of the places, made of their numbers: there may be a million of them."""
     levels: list[Any] = [range(n_rows)]
     codes: list[Any] = [np.repeat(np.arange(n_rows), len(places))]
-    for column in zip(*places, strict=True):
-        numbers, known = pd.factorize(np.array(column, dtype=object))
+    for at in range(len(names)):  # by names: before anybody has answered there are no places
+        numbers, known = pd.factorize(np.array([place[at] for place in places], dtype=object))
         levels.append(known)
         codes.append(np.tile(numbers, n_rows))
     return pd.MultiIndex(levels, codes, names=["row", *names])

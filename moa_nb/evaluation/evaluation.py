@@ -206,8 +206,17 @@ class Evaluation:
         )
         made["n"] = pd.array([one.n for one in seen], dtype="Int64")
         made["is_shown"] = [one.is_shown for one in seen]
-        made["said"] = [said(test, *pair) for test, pair in zip(seen, pairs, strict=True)]
+        made["said"] = [self._said(test, *pair) for test, pair in zip(seen, pairs, strict=True)]
         return made
+
+    def _said(self, test: Paired, one: str, other: str) -> str:
+        """Return what a test says, or why there is none: answers are missing, or what was to be said of them."""
+        n_both = int(self.answers[[one, other]].notna().all(axis=1).sum())
+        if test.n or not n_both:
+            return said(test, one, other, rows="that both have" if test.n == n_both else "that could be compared")
+        if self.measured is not None:
+            return f"no row has {self.unit} of both {one} and {other}"
+        return f"no row has a readable {self.word} {'on' if self.unit == 'points' else 'of both'} {one} and {other}"
 
     def paired(self, one: str, other: str) -> Paired:
         """Return how far the first is better than the second, on the rows that both have; p is not corrected.

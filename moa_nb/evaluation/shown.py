@@ -56,6 +56,7 @@ def _paid(run: FrameRun) -> float | None:
 
 def _pipelines(found: Evaluation) -> Iterator[PipelineView]:
     table = found.table
+    estimated = _estimated(found.figures)
     is_quick = front(table["seconds"].tolist(), table["quality"].tolist())
     for name, is_on_time_front in zip(table.index, is_quick, strict=True):
         row = {column: None if pd.isna(value) else value for column, value in table.loc[name].items()}
@@ -72,12 +73,20 @@ def _pipelines(found: Evaluation) -> Iterator[PipelineView]:
             seconds_per_row=row["seconds"],
             prompt_tokens_per_row=row["prompt_tokens"],
             completion_tokens_per_row=row["completion_tokens"],
+            estimated=name in estimated,
             n_calls=None if row["calls"] is None else int(row["calls"]),
             n_failed=found.n_missing[name],
             n_degraded=int(row["degraded"] or 0),
             on_cost_front=bool(row["on_front"]),
             on_time_front=is_on_time_front,
         )
+
+
+def _estimated(figures: pd.DataFrame | None) -> set[str]:
+    """Return the pipelines of which some tokens are estimates."""
+    if figures is None or "estimated" not in figures:
+        return set()
+    return set(figures.index[figures["estimated"].isin([True])])
 
 
 def _pairs(found: Evaluation) -> Iterator[PairView]:

@@ -167,8 +167,8 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return corrected
 
 
-def said(seen: Paired, a: str = "the first", b: str = "the second") -> str:
-    """Return in one sentence what the rows say about ``a`` and ``b``, or what they cannot.
+def said(seen: Paired, a: str = "the first", b: str = "the second", *, rows: str = "that both have") -> str:
+    """Return in one sentence what the rows say about ``a`` and ``b``, or what they cannot; ``rows`` says which they are.
 
     For a p-value corrected by ``holm``, pass ``dataclasses.replace(seen, p=corrected)``.
 
@@ -180,7 +180,7 @@ def said(seen: Paired, a: str = "the first", b: str = "the second") -> str:
     if seen.difference is None:
         return f"no row has both {a} and {b}"
     if seen.n_unequal == 0:
-        return f"{a} and {b} are equal on {'the one row' if seen.n == 1 else f'all {seen.n:,} rows'} that both have"
+        return f"{a} and {b} are equal on {'the one row' if seen.n == 1 else f'all {seen.n:,} rows'} {rows}"
     better, worse = (a, b) if seen.difference > 0 else (b, a)
     if seen.is_shown:
         return f"{better} is better than {worse} by {_distance(seen)}"

@@ -76,6 +76,10 @@ def view_of_run(execution: Execution) -> ReportView:
         completion_tokens=_tokens(outcomes, "completion_tokens")
         if is_recalled
         else sum(one.completion_tokens for one in models),
+        # Of other models' tokens an earlier session has kept the sums alone.
+        is_estimated_by_rows=is_recalled
+        and execution.plan is not None
+        and any(model.startswith("offline:") for model in execution.plan.models),
         tokens_are_at_least=has_silent or progress.unreported > 0,
         cost=progress.cost,
         cost_is_at_least=progress.unreported > 0,

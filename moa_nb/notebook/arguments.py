@@ -15,7 +15,7 @@ from moa_nb.errors import nearest
 from moa_nb.gateway.budget import Unit
 from moa_nb.options import Mode
 
-__all__ = ["COMMANDS", "FORMATS", "MODES", "cell_parser", "split"]
+__all__ = ["COMMANDS", "FORMATS", "MODES", "cell_parser", "is_chat_name", "split"]
 
 COMMANDS = {
     "pipelines": "what pipelines there are, and how many calls each takes",
@@ -142,8 +142,17 @@ def _pipelines(text: str) -> list[str]:
     return names
 
 
+def is_chat_name(text: str) -> bool:
+    """Return whether a chat can have this name.
+
+    >>> is_chat_name("the mill"), is_chat_name("-b")
+    (True, False)
+    """
+    return bool(text.strip()) and text.isprintable() and len(text) <= _LONGEST_CHAT and not text.startswith("-")
+
+
 def _chat(text: str) -> str:
-    if not text.strip() or not text.isprintable() or len(text) > _LONGEST_CHAT or text.startswith("-"):
+    if not is_chat_name(text):
         msg = f"{text[:40]!r} cannot be a chat's name: a word, or words in quotes"
         raise argparse.ArgumentTypeError(msg)
     return text

@@ -20,6 +20,8 @@ from moa_nb.errors import UnknownName, nearest
 from moa_nb.notebook.display import has_front_end
 from moa_nb.panels.chat import ChatDisplay, EarlierTurns
 from moa_nb.panels.figures import count
+from moa_nb.panels.provenance import MIME_TYPE
+from moa_nb.panels.room import brief
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.pipeline.candidate import Task
 from moa_nb.pipeline.context import room_for_references
@@ -28,7 +30,10 @@ from moa_nb.store import Store
 from moa_nb.store.conversations import Turn
 from moa_nb.tokens import count_prompt_tokens, estimate_error
 
-__all__ = ["CellChat", "cell_of", "listing", "reset"]
+__all__ = ["SAVED", "CellChat", "Forgotten", "cell_of", "listing", "reset"]
+
+SAVED = ("pipeline", "run", "cell", "at")
+"""What a saved notebook has of each turn, beside its words."""
 
 _FRAME = 1000
 """Tokens that a template's own words may have."""
@@ -85,6 +90,7 @@ class CellChat:
         if not result.text.strip():
             return _noted(result, "the answer is empty, so the chat goes on as if this had not been asked")
         turn = Turn(self.question, result.text, result.pipeline, result.run_id, self.cell, time.time())
+        result = result.replace(chat=self._saved(turn, result))
         gone = [earlier.run for earlier in self.after]
         known = {*gone, *(earlier.run for earlier in self.before)}
         n_between = self.store.add_turn(self.name, turn, known=known, gone=gone)
@@ -93,6 +99,12 @@ class CellChat:
                 result, f"the chat went on meanwhile: this answer knows nothing of {count(n_between, 'turn')}"
             )
         return result
+
+    def _saved(self, own: Turn, result: Result) -> dict[str, Any]:
+        """Return what a saved notebook has of the chat beside the conversation, which holds what was said."""
+        asked = {} if result.conversation[-1].content == own.question else {"question": own.question}
+        turns = [{name: getattr(turn, name) for name in SAVED} for turn in (*self.before, own)]
+        return {"name": self.name, **asked, "turns": turns}
 
 
 def _noted(result: Result, note: str) -> Result:
@@ -160,12 +172,30 @@ def listing(store: Store, name: str | None) -> ChatDisplay | TableDisplay:
         (row.name, row.turns, time.strftime("%Y-%m-%d %H:%M", time.localtime(row.at)), " ".join(row.first.split())[:80])
         for row in store.chats()
     ]
-    caption = None if rows else "there are no chats yet; %%moa --chat NAME begins one"
+    begin = "%%moa --chat NAME begins one, moa.restore_chats('x.ipynb') brings those of a notebook back"
+    caption = None if rows else f"there are no chats yet; {begin}"
     return table(rows, ["chat", "turns", "latest", "began with"], caption)
 
 
-def reset(store: Store, name: str) -> str:
-    """Return what was forgotten, in a line.
+@dataclass(frozen=True, repr=False)
+class Forgotten:
+    """A chat that is forgotten, in a line; the saved notebook knows it too, lest earlier cells bring the chat back."""
+
+    name: str
+    n_turns: int
+    at: float
+    """When, in seconds since 1970."""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's
+        return {"text/plain": repr(self), MIME_TYPE: {"version": 1, "forgotten": self.name, "at": self.at}}
+
+    def __repr__(self) -> str:
+        said = f"{brief(self.name)} is forgotten, {count(self.n_turns, 'turn')}"
+        return f"{said}; its runs and answers stay: %moa delete RUN, %moa cache clear"
+
+
+def reset(store: Store, name: str) -> Forgotten:
+    """Return what was forgotten.
 
     Raises:
         UnknownName: there is no such chat.
@@ -173,7 +203,7 @@ def reset(store: Store, name: str) -> str:
     n_gone = store.forget_chat(name)
     if not n_gone:
         raise _unknown(store, name)
-    return f"{name} is forgotten, {count(n_gone, 'turn')}; its runs and answers stay: %moa delete RUN, %moa cache clear"
+    return Forgotten(name, n_gone, time.time())
 
 
 def _unknown(store: Store, name: str) -> UnknownName:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from html import escape
 from typing import Any
-
-from IPython.display import DisplayHandle, display
 
 from moa_nb.engine.engine import Engine
 from moa_nb.engine.plan import Options, Plan
 from moa_nb.errors import MoaError
+from moa_nb.notebook.comparing_live import LiveComparison
 from moa_nb.notebook.display import has_front_end
 from moa_nb.notebook.running import estimated, stopped
 from moa_nb.panels.comparison import Comparison
-from moa_nb.panels.figures import dollars, seconds
+from moa_nb.panels.figures import dollars
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.candidate import Candidate, Task
@@ -27,11 +24,8 @@ from moa_nb.pipeline.result import Result
 from moa_nb.pipeline.spec import Pipeline
 from moa_nb.pipeline.strategies import Strategy
 from moa_nb.pipeline.strategies.judge import Judge, compare
-from moa_nb.plain import to_plain
 
 __all__ = ["Contest", "estimates", "plan", "run"]
-
-_EVERY_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -88,22 +82,22 @@ def run(engine: Engine, contest: Contest, task: Task, *, form: str) -> Compariso
         MoaError: none of them has an answer.
     """
     records = {name: engine.new_record(one, task) for name, one in contest.plans.items()}
-    line = _Line(records) if form != "quiet" and has_front_end() else None
+    live = LiveComparison(records) if form != "quiet" and has_front_end() else None
+    answering = _side_by_side(engine, contest, task, records, watched=live is not None)
     try:
-        comparison = engine.finish(_side_by_side(engine, contest, task, records), line.update if line else None)
+        comparison = engine.finish(answering, live.update if live else None)
+        if form != "quiet":
+            shown = _form_of(comparison, form)
+            if live:
+                live.finish(shown)
+            else:
+                print(shown.get("text/markdown" if form == "markdown" else "text/plain"))  # noqa: T201 - a terminal has nothing else
     except BaseException as error:
-        if line:
-            line.end()
+        if live:
+            live.end()
         if isinstance(error, KeyboardInterrupt):
             raise stopped(records.values()) from None
         raise
-    if form == "quiet":
-        return comparison
-    shown = _form_of(comparison, form)
-    if line:
-        line.finish(shown)
-    else:
-        print(shown.get("text/markdown" if form == "markdown" else "text/plain"))  # noqa: T201 - a terminal has nothing else
     return comparison
 
 
@@ -123,14 +117,16 @@ def _form_of(comparison: Comparison, form: str) -> dict[str, Any]:
 # Running -----------------------------------------------------------------------------------------
 
 
-async def _side_by_side(engine: Engine, contest: Contest, task: Task, records: Mapping[str, RunRecord]) -> Comparison:
+async def _side_by_side(
+    engine: Engine, contest: Contest, task: Task, records: Mapping[str, RunRecord], *, watched: bool
+) -> Comparison:
     errors: list[MoaError] = []
 
     async def one(name: str) -> Result:
         # On the kernel's own loop the connections of the planning are closed by now.
         here = replace(contest.plans[name], gateway=engine.gateway(contest.plans[name].settings))
         try:
-            return await engine.answer_and_keep(here, task, records[name], kind="cell")
+            return await engine.answer_and_keep(here, task, records[name], kind="cell", watched=watched)
         except MoaError as error:
             errors.append(error)
             return records[name].result or records[name].finish(error=str(error), stop_reason="failed")
@@ -170,47 +166,3 @@ async def _judged(engine: Engine, plan: Plan, task: Task, comparison: Comparison
     scores = judged.value or [None] * len(answers)
     of_text = {answer.text: score for answer, score in zip(answers, scores, strict=True)}
     return Comparison(comparison, {name: of_text[text] for name, text in rivals.items()}, judged)
-
-
-class _Line:
-    """Says in one line how far each pipeline is; the comparison takes its place."""
-
-    def __init__(self, records: Mapping[str, RunRecord]) -> None:
-        self._records = records
-        self._said = self._line()
-        handle = display(_shown(self._said), raw=True, display_id=True)
-        assert isinstance(handle, DisplayHandle)
-        self._handle, self._next = handle, time.monotonic() + _EVERY_SECONDS
-
-    def _line(self) -> str:
-        return "; ".join(f"{name}: {_state(record)}" for name, record in self._records.items())
-
-    def update(self) -> None:
-        """Show where they are now, a few times a second at most."""
-        if time.monotonic() < self._next:
-            return
-        self._next = time.monotonic() + _EVERY_SECONDS
-        said = self._line()
-        if said != self._said:
-            self._said = said
-            self._handle.update(_shown(said), raw=True)
-
-    def end(self) -> None:
-        """Show how far they came."""
-        self.finish(_shown(self._line()))
-
-    def finish(self, shown: dict[str, Any]) -> None:
-        """Put what is shown in the end in its place."""
-        self._handle.update(shown, raw=True)
-
-
-def _state(record: RunRecord) -> str:
-    if record.result is not None:
-        return record.result.stop_reason if record.result.error else f"done in {seconds(record.result.seconds)} s"
-    calls = [call for layer in record.layers for call in layer.calls]
-    return f"{sum(call.call is not None for call in calls)} of {len(calls)} calls" if calls else "begins"
-
-
-def _shown(line: str) -> dict[str, str]:
-    said = to_plain(line)
-    return {"text/html": f'<div style="opacity:.65">{escape(said)}</div>', "text/plain": said}

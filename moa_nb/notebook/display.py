@@ -105,4 +105,7 @@ def _forms(result: Result, form: str) -> dict[str, Any]:
         shown["text/markdown"] = markdown.to_markdown(result.text)
     elif form == "json":
         shown["application/json"] = provenance.record(result)
+    if result.chat is not None:
+        # However its turns are shown, a saved notebook holds the chat.
+        shown[provenance.MIME_TYPE] = provenance.record(result)
     return shown

@@ -24,9 +24,17 @@ function isDisabled(button) {
 // Enter, or a letter, would be a command of the notebook's, which listens before everybody else; with Ctrl it is meant
 // to be one, such as saving, and Escape leads back to the notebook. Returns what ends it.
 function keepKeys(root) {
-  const typed = ({ ctrlKey, metaKey, key, target }) => {
+  const typed = (event) => {
+    const { ctrlKey, metaKey, shiftKey, altKey, key, target } = event;
+    if (!root.contains(target)) return;
     // On what has the focus: a command of the notebook's is looked for there first, and only then further up.
-    if (root.contains(target)) target.toggleAttribute("data-lm-suppress-shortcuts", !(ctrlKey || metaKey || key === "Escape"));
+    target.toggleAttribute("data-lm-suppress-shortcuts", !(ctrlKey || metaKey || key === "Escape"));
+    // nbclassic is deaf as long as something in an output has the focus.
+    const classic = window.Jupyter?.keyboard_manager;
+    if (classic && !classic.enabled && (ctrlKey || metaKey) && !shiftKey && !altKey && key === "s") {
+      event.preventDefault();
+      classic.actions.call("jupyter-notebook:save-notebook", event);
+    }
   };
   window.addEventListener("keydown", typed, true);
   return () => window.removeEventListener("keydown", typed, true);

@@ -15,7 +15,7 @@ from moa_nb.frames.figures import view_of_run
 from moa_nb.frames.outcome import STATES
 from moa_nb.notebook.controls import Controls, Part
 from moa_nb.notebook.publisher import follow, publish
-from moa_nb.panels import html
+from moa_nb.panels import html, provenance
 from moa_nb.panels.frame_report import bundle
 from moa_nb.panels.markdown import first_line
 from moa_nb.panels.view import view_of
@@ -49,7 +49,7 @@ class FramePanel:
         """Return nothing; show the report, and keep it up to date until the run is over."""
         # What the widget is told in its first moments a page may miss: rows are listed from the first update on, and
         # there is one also where the run is over by now.
-        self._controls.show(bundle(view_of_run(self._execution)))
+        self._controls.show(self._report())
         follow(current(), self._follow())
 
     async def _follow(self) -> None:
@@ -117,7 +117,11 @@ class FramePanel:
             self._controls.widget.rows = rows
         if self._controls.widget.status["busy"] == self._run.done:
             self._say("")
-        return bundle(view_of_run(execution))
+        return self._report()
+
+    def _report(self) -> dict[str, Any]:
+        view = view_of_run(self._execution)
+        return {**bundle(view), provenance.MIME_TYPE: provenance.frame_record(view, self._run.id)}
 
     def _row(self, position: int) -> dict[str, Any]:
         outcome = self._execution.outcomes[position]

@@ -14,7 +14,7 @@ from typing import NoReturn
 from IPython.core.error import UsageError
 
 from moa_nb.errors import UnknownName, nearest
-from moa_nb.panels.figures import count, dollars
+from moa_nb.panels.figures import count, dollars, tokens
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.store import CostRow, Held, Store
 from moa_nb.store.ledger import BY
@@ -66,19 +66,35 @@ def costs(store: Store, words: Sequence[str]) -> TableDisplay:
     headers = [*options.by, "calls", "cached", "tokens in", "tokens out", "cost", "saved", "unpriced"]
     if not rows:
         return table([], headers, caption="nothing has been asked yet" if options.days is None else "nothing was asked")
-    lines = [[*(getattr(row, name) for name in options.by), *_figures(row)] for row in rows[:_ROWS]]
+    guessed = {_place(row, options.by) for row in store.costs(BY, options.days) if _is_guessed(row)}
+    lines = [
+        [*(getattr(row, name) for name in options.by), *_figures(row, estimated=_place(row, options.by) in guessed)]
+        for row in rows[:_ROWS]
+    ]
     if len(rows) > _ROWS:
         lines.append([f"… {len(rows) - _ROWS:,} more", *[""] * (len(headers) - 1)])
     (total,) = store.costs((), options.days)
-    lines.append(["in all", *[""] * (len(options.by) - 1), *_figures(total)])
+    lines.append(["in all", *[""] * (len(options.by) - 1), *_figures(total, estimated=bool(guessed))])
     return table(lines, headers)
 
 
-def _figures(row: CostRow) -> list[object]:
+def _place(row: CostRow, by: Sequence[str]) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in by)
+
+
+def _is_guessed(row: CostRow) -> bool:
+    """Return whether tokens are known to be estimates: of other models' the ledger keeps the sum alone."""
+    return bool(row.prompt_tokens or row.completion_tokens) and (row.model or "").startswith("offline:")
+
+
+def _figures(row: CostRow, *, estimated: bool) -> list[object]:
     """Return a row's figures: dollars are 'and more' where some prices are not known."""
     paid = "unknown" if row.unpriced and not row.cost else f"${dollars(row.cost)}" + (" and more" * bool(row.unpriced))
     saved = f"${dollars(row.saved)}"
-    return [row.calls, row.cached, row.prompt_tokens, row.completion_tokens, paid, saved, row.unpriced]
+    both: list[object] = [row.prompt_tokens, row.completion_tokens]
+    if estimated:
+        both = [tokens(row.prompt_tokens, estimated=True), tokens(row.completion_tokens, estimated=True)]
+    return [row.calls, row.cached, *both, paid, saved, row.unpriced]
 
 
 def _groups(text: str) -> tuple[str, ...]:

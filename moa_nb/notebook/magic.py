@@ -83,7 +83,8 @@ class MoaMagics(Magics):
 
         A chat goes on from cell to cell and from one kernel to the next. A cell that is run again
         unchanged takes its own turn's place, and the turns after it are left out; a changed one asks
-        anew. moa.messages(NAME) has the messages.
+        anew. moa.messages(NAME) has the messages, moa.export_chat(NAME, "x.md") writes them to a file;
+        moa.restore_chats("x.ipynb") brings the chats of a saved notebook back.
 
         %moa pipelines | models [PROVIDER] | settings | templates [NAME] | check | where | last
         %moa edit TEMPLATE | chats [NAME] | reset NAME

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable, Coroutine
+import threading
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from moa_nb.engine import Engine
 from moa_nb.engine.loop import Job
 from moa_nb.notebook.display import is_somebody_there
 
-__all__ = ["follow", "publish"]
+__all__ = ["follow", "pause", "publish"]
 
 _LOG = logging.getLogger("moa_nb")
 _LOOK_SECONDS = 0.1
@@ -29,6 +30,11 @@ def follow(engine: Engine, publishing: Coroutine[Any, Any, None]) -> Job[None]:
     """
     context = contextvars.copy_context() if is_somebody_there() else contextvars.Context()
     return context.run(engine.start, publishing)
+
+
+def pause(drawn: Mapping[str, Any], least: float) -> float:
+    """Return how many seconds an output stands before it is drawn anew, at ``least`` so many."""
+    return max(least, len(drawn.get("text/html", "")) / _BYTES_A_SECOND)
 
 
 async def publish(
@@ -62,7 +68,7 @@ async def publish(
                 if drawn is not None and drawn != last and not is_over():
                     update(drawn)
                     last = drawn
-                due = loop.time() + max(_EVERY_SECONDS, len((drawn or {}).get("text/html", "")) / _BYTES_A_SECOND)
+                due = loop.time() + pause(drawn or {}, _EVERY_SECONDS)
             await asyncio.sleep(_LOOK_SECONDS)
     except asyncio.CancelledError:
         # The engine ends, and the work with it: its own end comes first.
@@ -76,13 +82,14 @@ async def publish(
 
 
 def _outspoken(draw: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any] | None]:
-    """Return ``draw``, which returns ``None`` where it fails, and says so once: the work goes on, seen or not."""
-    is_said = False
+    """Return ``draw`` for any thread, one after the other; where it fails it says so once: the work goes on, seen or not."""
+    is_said, lock = False, threading.Lock()
 
     def drawn() -> dict[str, Any] | None:
         nonlocal is_said
         try:
-            return draw()
+            with lock:
+                return draw()
         except Exception as error:
             if not is_said:
                 _LOG.warning("a panel cannot be drawn, its run goes on: %s: %s", type(error).__name__, error)

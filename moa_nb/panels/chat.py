@@ -14,7 +14,7 @@ from moa_nb.panels.templates import macros
 from moa_nb.plain import to_plain
 from moa_nb.store.conversations import Turn
 
-__all__ = ["ChatDisplay", "EarlierTurns"]
+__all__ = ["ChatDisplay", "EarlierTurns", "whole_markdown"]
 
 MAX_CHARACTERS = 100_000
 """Of a chat that is shown: what is more is left out from its beginning on."""
@@ -60,11 +60,8 @@ class ChatDisplay:
         return str(macros("chat").conversation(brief(self.name), to_plain(self._note), turns))
 
     def _repr_markdown_(self) -> str:
-        parts = [f"**{inline_markdown(brief(self.name))}** {inline_markdown(self._note)}"]
-        for turn in self._shown:
-            parts.append("\n".join(f"> {line}".rstrip() for line in to_markdown(turn.question).split("\n")))
-            parts.append(to_markdown(turn.answer))
-        return "\n\n".join(parts) + "\n"
+        heading = f"**{inline_markdown(brief(self.name))}** {inline_markdown(self._note)}"
+        return _markdown(heading, self._shown, LIMIT)
 
     def __repr__(self) -> str:
         parts = [f"{brief(self.name)}: {self._note}"]
@@ -101,6 +98,21 @@ class EarlierTurns:
 
     def __repr__(self) -> str:
         return to_plain(self._heading)
+
+
+def whole_markdown(name: str, turns: Sequence[Turn]) -> str:
+    """Return a chat as a page of Markdown, however long it is; every text is made safe."""
+    longest = max((len(text) for turn in turns for text in (turn.question, turn.answer)), default=0)
+    return _markdown(f"# {inline_markdown(brief(name))}", turns, longest)
+
+
+def _markdown(heading: str, turns: Sequence[Turn], limit: int) -> str:
+    parts = [heading]
+    for turn in turns:
+        question = to_markdown(turn.question, limit=limit)
+        parts.append("\n".join(f"> {line}".rstrip() for line in question.split("\n")))
+        parts.append(to_markdown(turn.answer, limit=limit))
+    return "\n\n".join(parts) + "\n"
 
 
 def _day(at: float) -> str:

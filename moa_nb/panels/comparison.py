@@ -114,15 +114,23 @@ class Comparison(dict[str, Result]):
 
     @property
     def _notes(self) -> list[str]:
-        said = {} if self.judged is None else {"judge": self.judged}
-        notes = [
-            f"{brief(name)}: {cut(note, _NOTE)}"
-            for name, result in [*self.items(), *said.items()]
-            for note in (*(() if name != "judge" or result.error is None else (result.error,)), *result.notes)
-        ]
+        said = [(brief(name), note) for name, result in self.items() for note in result.notes]
+        notes = [f"{who}: {cut(note, _NOTE)}" for who, note in [*said, *(("judge", note) for note in self._of_judge)]]
         if any(call.cached for result in self.values() for call in result.calls):
             notes.append("seconds are those of the calls that were asked now; cached ones take none")
         return notes
+
+    @property
+    def _of_judge(self) -> Iterable[str]:
+        """What is to be said of the judge: why there are no points, or not all."""
+        if self.judged is None:
+            return
+        if self.judged.error is not None:
+            yield self.judged.error
+        if self.judged.n_unparsed:
+            n_verdicts = count(sum(call.ok for call in self.judged.calls), "verdict")
+            yield f"{self.judged.n_unparsed:,} of {n_verdicts} could not be read, and count for nobody"
+        yield from self.judged.notes
 
     def _figures(self) -> TableDisplay:
         headers = ["pipeline", "calls", "cached", "tokens in", "tokens out", "$", "s", "agreement"]

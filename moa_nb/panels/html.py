@@ -58,8 +58,14 @@ def panel(view: PanelView, *, max_bytes: int = MAX_BYTES) -> str:
     texts = _texts(view)
     n_rows = len(view.calls)
     shown = n_rows if n_rows * _ROW_BYTES <= max_bytes * 0.6 else max(1, int(max_bytes * 0.6 / _ROW_BYTES))
-    room = max(0.0, max_bytes - 3000 - shown * _ROW_BYTES)
-    cap = fair_cap([len(text) for text in texts], int(room))
+    frame = 3000 + shown * _ROW_BYTES
+    lengths = [len(text) for text in texts]
+    room = max(0, max_bytes - frame)
+    cap = fair_cap(lengths, room)
+    if max(lengths) > cap > _TRIAL:
+        # A table takes many times its text: a short trial is quicker than to draw all of it, and then too much.
+        swelling = (len(_whole(view, _TRIAL, shown).encode()) - frame) / sum(min(n, _TRIAL) for n in lengths)
+        cap = fair_cap(lengths, int(room / swelling)) if swelling > _SWOLLEN else cap
     while True:
         html = _whole(view, cap, shown)
         size = len(html.encode())
@@ -67,7 +73,7 @@ def panel(view: PanelView, *, max_bytes: int = MAX_BYTES) -> str:
             return html
         if cap:
             # Markup and other alphabets take more than a byte a character: measure, and try again.
-            cap = int(min(cap, max(map(len, texts))) * min(0.8, max_bytes / size))
+            cap = int(min(cap, max(lengths)) * min(0.9, 0.97 * room / max(1, size - frame)))
             cap = cap if cap > _LEAST else 0
         else:
             shown = max(len(view.layers), int(shown * 0.8))
@@ -76,13 +82,20 @@ def panel(view: PanelView, *, max_bytes: int = MAX_BYTES) -> str:
 _ROW_BYTES = 2300
 """What a row takes before any text, about."""
 
+_ANSWER_SHARE = 4
+"""The answer is what the reader came for: it keeps so many times as much as any other text."""
+
+_TRIAL, _SWOLLEN = 500, 2
+"""Characters of each text that are tried, and how many times as much they have to take before they are heeded."""
+
 _LEAST = 80
 """Characters below which the rest of a text is not worth its markup."""
 
 
 def _texts(view: PanelView) -> list[str]:
-    """Return all texts that a panel may cut."""
-    texts = [view.text]
+    """Return all texts that a panel may cut, the answer in the parts that count as one text each."""
+    part = -(-len(view.text) // _ANSWER_SHARE)
+    texts = [view.text[at * part : (at + 1) * part] for at in range(_ANSWER_SHARE)]
     seen: set[tuple[Message, ...]] = set()
     for call in view.calls:
         texts += [call.text if call.text != view.text else "", call.reasoning or "", call.error or ""]
@@ -108,8 +121,7 @@ def _whole(view: PanelView, cap: int, shown: int) -> str:
         if n_shown < len(layer.calls):
             rows.append(macros.more(f"… {figures.count(len(layer.calls) - n_shown, 'more call')}"))
             left_out.calls += len(layer.calls) - n_shown
-    # The answer is what the reader came for: it keeps four times as much as any other text.
-    parts = [macros.header(_head(view)), macros.answer(said(view, min(LIMIT, 4 * cap), left_out))]
+    parts = [macros.header(_head(view)), macros.answer(said(view, min(LIMIT, _ANSWER_SHARE * cap), left_out))]
     parts += [macros.account(drawn(account)) for account in view.accounts[:_ACCOUNTS]]
     if rows:
         parts.append(macros.table("".join(rows), "calls"))

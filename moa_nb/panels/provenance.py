@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,21 @@ from moa_nb.chat import Message, Usage
 from moa_nb.errors import SetupError
 
 if TYPE_CHECKING:
+    from moa_nb.panels.frame_report.view import ReportView
     from moa_nb.pipeline.result import Call, Result
 
-__all__ = ["MAX_CHARACTERS", "MIME_TYPE", "from_notebook", "is_secret", "record", "result_of"]
+__all__ = [
+    "MAX_CHARACTERS",
+    "MIME_TYPE",
+    "SavedFrameRun",
+    "SavedRuns",
+    "frame_record",
+    "from_notebook",
+    "is_secret",
+    "outputs_in",
+    "record",
+    "result_of",
+]
 
 MIME_TYPE = "application/vnd.moa.run+json"
 
@@ -66,6 +79,31 @@ def record(result: Result, *, max_characters: int = MAX_CHARACTERS) -> dict[str,
             "n_unparsed": result.n_unparsed,
         },
         "notes": [_clean(note) for note in result.notes],
+        "chat": _plain(result.chat),
+    }
+
+
+def frame_record(view: ReportView, run_id: str) -> dict[str, Any]:
+    """Return what a notebook keeps of a run over rows: what was asked of whom and what it took; its rows are in the store."""
+    return {
+        "version": _VERSION,
+        "frame_run": {
+            "run_id": _clean(run_id),
+            "verb": _clean(view.verb),
+            "column": _clean(view.column),
+            "pipeline": _clean(view.pipeline),
+            "models": [
+                {"layer": _clean(one.layer), "model": _clean(one.model), "calls": one.calls, "cost": _plain(one.cost)}
+                for one in view.models
+            ],
+            "state": view.state,
+            "rows": view.rows,
+            "states": dict(view.states),
+            "calls": view.calls,
+            "cached": view.cached,
+            "cost": _plain(view.cost),
+            "seconds": _plain(view.seconds),
+        },
     }
 
 
@@ -191,11 +229,46 @@ def _plain(value: Any) -> Any:
 # Back again --------------------------------------------------------------------------------------
 
 
-def from_notebook(path: str | Path) -> list[Result]:
+@dataclass(frozen=True)
+class SavedFrameRun:
+    """A run over the rows of a frame as a notebook's file has it; ``moa.recall(run_id)`` opens it where its store is."""
+
+    run_id: str
+    """Its name in ``moa.runs()``."""
+    verb: str
+    column: str
+    """What was asked about; empty for a template."""
+    pipeline: str
+    models: tuple[Mapping[str, Any], ...]
+    """For each layer and model: ``layer``, ``model``, ``calls``, and ``cost`` in dollars."""
+    state: str
+    rows: int
+    states: Mapping[str, int]
+    """Rows in each state."""
+    calls: int
+    cached: int
+    """Of the calls: those that the store answered."""
+    cost: float | None
+    """Dollars; ``None`` where a price is not known."""
+    seconds: float
+
+
+class SavedRuns(list["Result"]):
+    """The runs of a notebook, in order; ``frame_runs`` has those over rows."""
+
+    frame_runs: tuple[SavedFrameRun, ...] = ()
+
+    def __repr__(self) -> str:
+        rows = "".join(f"\nover rows: moa.recall({run.run_id!r})" for run in self.frame_runs)
+        return super().__repr__() + rows
+
+
+def from_notebook(path: str | Path) -> SavedRuns:
     """Return the runs that a saved notebook holds, in the order of its cells: the panels of its outputs carry them.
 
-    What a record leaves out is not there again: the prompts of the calls, system messages, what models thought aloud.
-    Whatever was cut when it was saved is named in the result's ``notes``. A run that is shown twice comes once.
+    Runs over rows are in ``frame_runs``, by their id and figures: their rows are in the store. What a record leaves out
+    is not there again: the prompts of the calls, system messages, what models thought aloud. Whatever was cut when it
+    was saved is named in the result's ``notes``. A run that is shown twice comes once.
 
     Args:
         path: an ``.ipynb`` file.
@@ -207,30 +280,51 @@ def from_notebook(path: str | Path) -> list[Result]:
     Traceback (most recent call last):
     moa_nb.errors.SetupError: no_such.ipynb cannot be read: No such file or directory
     """
+    outputs = outputs_in(path)
+    runs: dict[object, Result] = {}
+    frames: dict[str, SavedFrameRun] = {}
+    try:
+        for place, saved in enumerate(run for output in outputs for run in _saved(output)):
+            runs.setdefault(saved.get("run_id") or place, result_of(saved))
+        for saved in filter(None, map(_saved_frame, outputs)):
+            run = SavedFrameRun(**{**saved, "models": tuple(saved["models"])})
+            frames[run.run_id] = run  # the last time it was shown it was furthest
+    except (KeyError, TypeError, ValueError, AttributeError):
+        msg = f"{path} holds a run that cannot be read: it was written by another version, or by hand"
+        raise SetupError(msg) from None
+    found = SavedRuns(runs.values())
+    found.frame_runs = tuple(frames.values())
+    return found
+
+
+def outputs_in(path: str | Path) -> list[Mapping[str, Any]]:
+    """Return the outputs that a saved notebook holds, in the order of its cells.
+
+    Raises:
+        SetupError: the file cannot be read, or is no notebook.
+    """
     try:
         notebook = json.loads(Path(path).read_text("utf-8"))
         cells = notebook["cells"]
-        outputs = [output for cell in cells for output in cell.get("outputs", ())]
+        return [output for cell in cells for output in cell.get("outputs", ())]
     except OSError as error:
         msg = f"{path} cannot be read: {error.strerror}"
         raise SetupError(msg) from None
     except (ValueError, KeyError, TypeError, AttributeError):
         msg = f"{path} is no notebook of the format 4, which JupyterLab and VS Code save"
         raise SetupError(msg) from None
-    runs: dict[object, Result] = {}
-    for place, saved in enumerate(run for output in outputs for run in _saved(output)):
-        try:
-            runs.setdefault(saved.get("run_id") or place, result_of(saved))
-        except (KeyError, TypeError, ValueError, AttributeError):
-            msg = f"{path} holds a run that cannot be read: it was written by another version, or by hand"
-            raise SetupError(msg) from None
-    return list(runs.values())
+
+
+def _saved_frame(output: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the record of a run over rows in one output, if there is one."""
+    saved = output.get("data", {}).get(MIME_TYPE)
+    return saved.get("frame_run") if isinstance(saved, dict) else None
 
 
 def _saved(output: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the records of one output: none, one, or those of pipelines side by side."""
+    """Yield the records of one output: none, one, those of pipelines side by side, or one and what was asked once more."""
     saved = output.get("data", {}).get(MIME_TYPE)
-    for run in saved.get("runs", [saved]) if isinstance(saved, dict) else ():
+    for run in (*saved.get("runs", [saved]), *saved.get("reruns", ())) if isinstance(saved, dict) else ():
         if isinstance(run, dict) and {"pipeline", "layers", "text"} <= run.keys():
             yield run
 
@@ -264,6 +358,7 @@ def result_of(record: Mapping[str, Any]) -> Result:
         ),
         error=record.get("error"),
         budget=totals.get("budget"),
+        chat=record.get("chat"),
         **{name: flags[name] for name in _FLAGS if flags.get(name) is not None},
     )
 

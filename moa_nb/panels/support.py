@@ -195,13 +195,16 @@ def support_of(result: Result) -> Support | None:
     calls = [call for call in proposals(result) if call.ok and call.text.strip()]
     if len(calls) < 2 or not result.text.strip() or isinstance(result.value, Mapping):
         return None
+    said_in = passages(result.text[:_LONGEST_ANSWER])
+    if not said_in:
+        return None
     code = language(result.text)
     each = _LONGEST_SOURCES // len(calls)
     is_cut = any(len(call.text) > each for call in calls)
     sources = [Source(call.text[:each], code) for call in calls]
     sentences = []
     known: dict[str, tuple[int, ...] | None] = {}
-    for passage, (said, is_item) in enumerate(passages(result.text[:_LONGEST_ANSWER])):
+    for passage, (said, is_item) in enumerate(said_in):
         for unit in split(said):
             if _is_title(unit.text, said, is_item=is_item):
                 continue

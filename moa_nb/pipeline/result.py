@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import operator
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from moa_nb.chat import Message, Usage
@@ -115,6 +115,8 @@ class Result:
     """Why there is no answer; ``None`` when there is one."""
     budget: float | None = None
     """The ceiling of the run in dollars; ``None`` when it had none."""
+    chat: Mapping[str, Any] | None = field(default=None, hash=False)
+    """The chat whose latest turn it was: ``name``, and ``turns`` with the run of each; ``None`` where it was no turn."""
 
     @property
     def calls(self) -> tuple[Call, ...]:

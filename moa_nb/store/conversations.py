@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass, replace
@@ -58,6 +59,8 @@ class ChatRow:
 
 
 _COLUMNS = ",".join(Turn.__slots__)
+
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 def turns(connection: sqlite3.Connection, chat: str) -> list[Turn]:
@@ -116,4 +119,4 @@ def delete_before(connection: sqlite3.Connection, at: float) -> int:
 
 def _clean(text: str) -> str:
     # Half of a character, from a cell with broken text, could not be written.
-    return text.encode("utf-8", "replace").decode()
+    return _HALVES.sub("\ufffd", text)

@@ -17,7 +17,7 @@ from test_kernel import environment, new_manager
 
 from front_ends import kernels
 
-__all__ = ["Terminal", "by_nbclient", "by_papermill"]
+__all__ = ["Terminal", "by_nbclient", "by_papermill", "completed"]
 
 
 def by_nbclient(
@@ -101,3 +101,26 @@ class Terminal:
     def close(self) -> None:
         """End it."""
         self._child.close(force=True)
+
+
+def completed(folder: Path, line: str, rest: str) -> bool:
+    """Return whether IPython in a terminal, where Tab is pressed after a line, writes its rest."""
+    (folder / "home").mkdir(parents=True)
+    child = pexpect.spawn(
+        sys.executable,
+        ["-m", "IPython", "--no-banner", "--colors=nocolor", "--no-confirm-exit", "--ext=moa_nb"],
+        cwd=str(folder),
+        # Nobody answers where the cursor is.
+        env={**environment(folder / "home"), "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
+        encoding="utf-8",
+        timeout=180,
+        dimensions=(60, 160),
+    )
+    try:
+        child.expect(r"In \[")
+        child.send(line)
+        child.expect_exact(line[-3:])
+        child.send("\t")
+        return child.expect_exact([rest, pexpect.TIMEOUT, pexpect.EOF]) == 0
+    finally:
+        child.close(force=True)

@@ -56,7 +56,7 @@ class Calibration:
     """Thresholds, what they made of the rows they were chosen on, and of rows on which nothing was chosen."""
 
     pipeline: Pipeline
-    """With the thresholds filled in, ready to run."""
+    """With the thresholds filled in, ready to run; it asks its own scorer, whatever made the scores of the replay."""
     parameter: str
     """What the pipeline calls them."""
     thresholds: tuple[float, ...]
@@ -224,7 +224,7 @@ def _alone(replay: Replay) -> pd.DataFrame:
 def _notes(
     replay: Replay, seen: Figures, min_quality: float | None, max_cost: float | None, max_strong_share: float | None
 ) -> list[str]:
-    notes = []
+    notes = [*replay.notes]
     if min_quality is not None and (seen.quality.mean or 0) < min_quality:
         notes.append(f"Held out, the quality is below the {figure(min_quality)} that was wished.")
     if max_cost is not None and seen.cost is not None and (seen.cost.mean or 0) > max_cost:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from moa_nb.pipeline.strategies.automix import confidence
 from moa_nb.pipeline.vote import agreement, plurality
 from moa_nb.providers import functions
 
-__all__ = ["logged"]
+__all__ = ["given_scores", "logged"]
 
 
 @dataclass
@@ -106,6 +106,20 @@ def _scored(pipeline: Pipeline, index: pd.Index[Any], rows: Sequence[_Row], runs
         for row, question in zip(rows, questions, strict=True)
     ]
     return pd.DataFrame(table, index=index, columns=[*runs][:-1], dtype="Float64")
+
+
+def given_scores(pipeline: Pipeline, *, is_scoring_paid: bool) -> Iterator[str]:
+    """Yield what has to be known of thresholds on scores that were given: another scorer's would need others."""
+    scorer = getattr(pipeline.params, "scorer", None)
+    if not isinstance(scorer, Agent) or is_function(scorer):
+        return
+    yield (
+        f"The thresholds fit the scores that were given, but the pipeline asks {scorer.pipeline or scorer.model} for a "
+        "score. If a function of yours made them, calibrate the pipeline that has it: "
+        "pipeline=moa.Pipeline(strategy='cascade', scorer=function)."
+    )
+    if not is_scoring_paid:
+        yield "What it takes to score the answers is in none of these costs."
 
 
 # One run of the pipeline ------------------------------------------------------------------------

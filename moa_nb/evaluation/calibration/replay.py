@@ -112,6 +112,8 @@ class Replay:
         """That of all rows."""
         self.scores, self.quality = scores.iloc[self.rows], quality.iloc[self.rows]
         self.costs = None if costs is None else costs.iloc[self.rows]
+        self.notes: tuple[str, ...] = ()
+        """What a reader of its calibrations must know, a sentence each."""
 
     @classmethod
     def of(
@@ -139,7 +141,10 @@ class Replay:
             reference: the reference answers, as many as rows.
             metric: as in ``compare``: ``exact``, ``numeric``, a function of answer and reference, ...
             quality: in place of both, how good each tier's answers are, as a judge found: a column a tier.
-            scores: what the gates see, where the runs do not say it.
+            scores: what the gates see, where the runs do not say it. A threshold fits only what made its scores: the
+                pipeline that comes of ``calibrate`` asks its own scorer, so of a cascade pass the one whose scorer is
+                the function that made them, ``Pipeline(strategy="cascade", scorer=function)``; with a model as scorer
+                the calibration says so in its ``notes``, and what scoring takes is not among the costs of tiers.
 
         Raises:
             SetupError: something that is needed was not logged; the message says how to log it.
@@ -152,12 +157,14 @@ class Replay:
         >>> replay.scores.shape, replay.quality.shape
         ((3, 1), (3, 2))
         """
-        from moa_nb.evaluation.calibration.logged import logged
+        from moa_nb.evaluation.calibration.logged import given_scores, logged
 
-        scores, quality, costs = logged(
-            runs, presets.load(pipeline), reference=reference, metric=metric, quality=quality, scores=scores
-        )
-        return cls(scores, quality, costs, pipeline=pipeline)
+        recipe = presets.load(pipeline)
+        seen, quality, costs = logged(runs, recipe, reference=reference, metric=metric, quality=quality, scores=scores)
+        replay = cls(seen, quality, costs, pipeline=recipe)
+        if scores is not None:
+            replay.notes = tuple(given_scores(recipe, is_scoring_paid=not isinstance(runs, Mapping)))
+        return replay
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -170,7 +177,9 @@ class Replay:
     def take(self, places: Any) -> Replay:
         """Return the replay of some of the rows that are not left out, by their places among these, from 0."""
         costs = None if self.costs is None else self.costs.iloc[places]
-        return Replay(self.scores.iloc[places], self.quality.iloc[places], costs, pipeline=self.pipeline)
+        part = Replay(self.scores.iloc[places], self.quality.iloc[places], costs, pipeline=self.pipeline)
+        part.notes = self.notes
+        return part
 
     # At one setting ---------------------------------------------------------------------------
 

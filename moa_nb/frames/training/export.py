@@ -21,7 +21,7 @@ from moa_nb.money import dollars
 from moa_nb.pipeline.spec import Pipeline
 from moa_nb.plain import quoted
 
-__all__ = ["ExportFormat", "ExportRow", "Exported", "ProvenancePlace", "export"]
+__all__ = ["ExportFormat", "ExportRow", "Exported", "ProvenancePlace", "check_place", "export"]
 
 ProvenancePlace = Literal["inline", "beside"]
 """``inline``: in each line, under ``provenance``. ``beside``: in a second file, line by line, for services that take
@@ -111,7 +111,7 @@ async def export(
     beside = target.with_name(f"{target.stem}.provenance{target.suffix}") if is_beside else None
     for file in (target, beside):
         if file is not None:
-            _check_place(file, overwrite=overwrite)
+            check_place(file, overwrite=overwrite)
     judging = None
     if judge is not None:
         judging = await Judging.begin(engine or current(), judge, budget, title=f"preferences of {run_id}")
@@ -225,7 +225,12 @@ def _check_judge(pipeline: Pipeline, format: str, judge: object, budget: object)
         raise SetupError(msg)
 
 
-def _check_place(file: Path, *, overwrite: bool) -> None:
+def check_place(file: Path, *, overwrite: bool) -> None:
+    """Return nothing where a file may be written.
+
+    Raises:
+        SetupError: it is there already and may not be replaced, or its folder is not.
+    """
     msg = None
     if file.is_dir():
         msg = f"{file} is a folder: name a file in it"

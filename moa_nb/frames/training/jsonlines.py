@@ -7,13 +7,13 @@ import os
 import re
 import secrets
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from moa_nb.frames.training.examples import Example
 
-__all__ = ["Lines", "line"]
+__all__ = ["Draft", "Lines", "line"]
 
 _UNSAFE = re.compile("[\ud800-\udfff\x85\u2028\u2029]")
 """Halves of characters, which no UTF-8 file can hold, and what some readers take for the end of a line."""
@@ -41,7 +41,7 @@ class Lines:
     """
 
     def __init__(self, path: Path, beside: Path | None) -> None:
-        self._data, self._origins = _Draft(path), None if beside is None else _Draft(beside)
+        self._data, self._origins = Draft(path), None if beside is None else Draft(beside)
         self._best: dict[bytes, tuple[float, int, int]] = {}
         """By question: the rank, the block of its lines, and their number."""
         self._gone: set[int] = set()
@@ -58,7 +58,7 @@ class Lines:
             draft.discard()
 
     @property
-    def _drafts(self) -> list[_Draft]:
+    def _drafts(self) -> list[Draft]:
         return [draft for draft in (self._origins, self._data) if draft is not None]
 
     def add(self, question: bytes, rank: float, examples: Sequence[Example]) -> None:
@@ -84,7 +84,7 @@ class Lines:
             draft.publish(self._gone)
 
 
-class _Draft:
+class Draft:
     """A file in blocks of lines, under another name until it is whole."""
 
     def __init__(self, path: Path) -> None:
@@ -98,7 +98,7 @@ class _Draft:
         self._ends.append((self._ends[-1] if self._ends else 0) + n_bytes)
         return len(self._ends) - 1
 
-    def publish(self, gone: set[int]) -> None:
+    def publish(self, gone: Collection[int] = ()) -> None:
         """Return once the file is in its place, without some of its blocks."""
         if gone:
             self._close_up(gone)
@@ -107,7 +107,7 @@ class _Draft:
         self._file.close()
         self._draft.replace(self._path)
 
-    def _close_up(self, gone: set[int]) -> None:
+    def _close_up(self, gone: Collection[int]) -> None:
         start = end = 0
         for block, stop in enumerate(self._ends):
             if block not in gone:

@@ -10,6 +10,7 @@ from IPython.display import DisplayHandle, display
 
 from moa_nb.notebook.display import has_front_end
 from moa_nb.notebook.playground import static
+from moa_nb.panels import provenance
 
 if TYPE_CHECKING:
     from moa_nb.notebook.playground.workbench import Playground
@@ -24,17 +25,24 @@ def show(playground: Playground) -> None:
         return
     if _is_apart():
         # There an output cannot reach the page: the widget's own view is the editor.
-        display(static.bundle(playground), raw=True)
+        display(_with_run(playground, static.bundle(playground)), raw=True)
         display(playground.widget)
         return
     handle: DisplayHandle | None = None
 
     def refresh(bundle: dict[str, Any]) -> None:
         if handle is not None:
-            handle.update(bundle, raw=True)
+            handle.update(_with_run(playground, bundle), raw=True)
 
     mark = playground.open_editor(refresh).widget.mark
-    handle = display(static.bundle(playground, mark), raw=True, display_id=True)
+    handle = display(_with_run(playground, static.bundle(playground, mark)), raw=True, display_id=True)
+
+
+def _with_run(playground: Playground, bundle: dict[str, Any]) -> dict[str, Any]:
+    """Return what is shown with the record of the latest run, as a cell's panel has it."""
+    return (
+        bundle if playground.latest is None else {**bundle, provenance.MIME_TYPE: provenance.record(playground.latest)}
+    )
 
 
 def _is_apart() -> bool:

@@ -86,6 +86,8 @@ class Playground:
         self.editing = Editing(self.bench)
         self.shown: dict[str, Any] = {}
         """The latest answers, rows or differences, as ``scene`` draws them."""
+        self.latest: Result | None = None
+        """The latest run of the chosen row; its record is saved with the notebook."""
         self._editor: Any = None
         draft = self.editing.draft()
         self.row: int = self._finish(self.bench.first_row(draft))
@@ -244,7 +246,8 @@ class Playground:
         """Return what ``run`` returns, awaited on the engine's loop."""
         draft = self.editing.draft()
         self._remember(draft)
-        return await self.bench.run(draft, self.row if row is None else row)
+        self.latest = await self.bench.run(draft, self.row if row is None else row)
+        return self.latest
 
     def sample(self, rows: Rows = _ROWS, *, against: Version | str | int = SAVED, both: bool = False) -> Trial:
         """Return the templates as edited over several rows, beside what another version answers.

@@ -34,6 +34,8 @@ class PipelineView:
     prompt_tokens_per_row: float | None = None
     """The mean; ``None`` is not reported."""
     completion_tokens_per_row: float | None = None
+    estimated: bool = False
+    """Some of these tokens are estimates."""
     n_calls: int | None = 0
     """Calls for all rows."""
     n_failed: int = 0

@@ -136,13 +136,14 @@ def times(value: float | None, base: float | None) -> str:
 
 
 def tokens(one: PipelineView) -> str:
-    """Return the tokens of a row, in and out.
+    """Return the tokens of a row, in and out; estimated ones are marked.
 
-    >>> tokens(PipelineView("moa", prompt_tokens_per_row=2140.4))
-    '2,140 → –'
+    >>> tokens(PipelineView("moa", prompt_tokens_per_row=2140.4, estimated=True))
+    '≈2,140 → –'
     """
     both = (one.prompt_tokens_per_row, one.completion_tokens_per_row)
-    return " → ".join(figures.UNKNOWN if value is None else f"{value:,.0f}" for value in both)
+    whole = (None if value is None else round(value) for value in both)
+    return " → ".join(figures.tokens(value, estimated=one.estimated) for value in whole)
 
 
 def remarks(one: PipelineView) -> list[tuple[str, str]]:

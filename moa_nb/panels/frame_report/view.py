@@ -132,6 +132,8 @@ class ReportView:
     prompt_tokens: int = 0
     """Of calls that were sent, as reported; without ``models``, of all calls."""
     completion_tokens: int = 0
+    is_estimated_by_rows: bool = False
+    """Without ``models``: whether some of the tokens are known to be estimates."""
     tokens_are_at_least: bool = False
     """Some answered row's services did not report all of them."""
     cost: float | None = 0.0
@@ -175,7 +177,7 @@ class ReportView:
     @property
     def estimated(self) -> bool:
         """Whether some of the tokens are estimates."""
-        return any(one.estimated for one in self.models)
+        return self.is_estimated_by_rows or any(one.estimated for one in self.models)
 
     @property
     def n_over(self) -> int:
