@@ -180,11 +180,16 @@ class Lab:
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps({"disabledExtensions": {"@jupyter-widgets/jupyterlab-manager": not shown}}))
 
+    def kernels_of(self, name: str) -> list[dict[str, Any]]:
+        """Return the kernels of a notebook; a page that was closed may have left others behind."""
+        return [session["kernel"] for session in self.api("sessions") if session["path"] == name]
+
     def end_kernels(self) -> None:
-        """End all sessions and their kernels."""
-        for session in self.api("sessions"):
-            with contextlib.suppress(HTTPError):  # it has ended by itself
-                self.api(f"sessions/{session['id']}", "DELETE")
+        """End all sessions and kernels."""
+        for kind in ("sessions", "kernels"):
+            for one in self.api(kind):
+                with contextlib.suppress(HTTPError):  # it has ended by itself
+                    self.api(f"{kind}/{one['id']}", "DELETE")
 
     def stop(self) -> None:
         """End the server and the processes that it started."""
@@ -215,6 +220,8 @@ class Reader:
         self.page: Page = self._context.new_page()
         self.page.set_default_timeout(60_000)
         self._lab = lab
+        self._name = ""
+        """Of the notebook that is open."""
         self.outside: list[str] = []
         """The addresses beyond this machine's own server that the page asked for; none is reached."""
         self.dialogs: list[str] = []
@@ -244,14 +251,15 @@ class Reader:
     def open(self, name: str) -> None:
         """Open a notebook in Lab, and wait for its cells, its trust and its kernel."""
         assert self._lab is not None
+        self._name = name
         self.page.goto(self._lab.url(name))
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
 
     def wait_for_kernel(self) -> None:
         """Return when the notebook's kernel is idle."""
-        lab = self._lab
+        lab, name = self._lab, self._name
         assert lab is not None
-        self.until(lambda: [kernel["execution_state"] for kernel in lab.api("kernels")] == ["idle"], 180)
+        self.until(lambda: "idle" in [kernel["execution_state"] for kernel in lab.kernels_of(name)], 180)
         self.page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
 
     def menu(self, bar: str, command: str) -> None:

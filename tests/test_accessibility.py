@@ -364,14 +364,13 @@ def test_a_kernel_that_is_gone_is_noticed(chromium: Browser, served: tuple[Lab, 
     """A panel says that its kernel is gone, or that there is no news from it; what is saved says of when it is."""
     lab, begin = served
     lab.write("gone.ipynb", notebook_of(begin, SOURCES["background"]))
-    before = {kernel["id"] for kernel in lab.api("kernels")}
     idle = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
     reader = Reader(chromium, lab)
     try:
         reader.page.clock.install()
         reader.open("gone.ipynb")
         running = reader.page.locator(".jp-CodeCell").nth(1).locator(".jp-Cell-outputArea")
-        reader.until(lambda: len(lab.api("kernels")) == len(before) + 1, 180)
+        reader.until(lambda: lab.kernels_of("gone.ipynb"), 180)
         reader.page.wait_for_selector(idle, state="attached")
         reader.run_all()
         reader.until(lambda: "in the background, as of 20" in running.inner_text(), 180)
@@ -387,9 +386,9 @@ def test_a_kernel_that_is_gone_is_noticed(chromium: Browser, served: tuple[Lab, 
         reader.until(
             lambda: "in the background, as of 20" in running.inner_text() and running.locator("button").count(), 180
         )
-        (kernel,) = {kernel["id"] for kernel in lab.api("kernels")} - before
+        (kernel,) = lab.kernels_of("gone.ipynb")
         commands = {one: " ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"])}
-        (process,) = [one for one, command in commands.items() if kernel in command]
+        (process,) = [one for one, command in commands.items() if kernel["id"] in command]
         process.kill()
         reader.page.clock.fast_forward(100_000)
         reader.until(lambda: "no news from the kernel" in running.inner_text())

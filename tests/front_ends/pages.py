@@ -25,6 +25,7 @@ class LabPage(Reader):
     def open(self, name: str) -> None:
         """Open a notebook, and wait for its cells."""
         assert self._lab is not None
+        self._name = name
         self.page.goto(self._lab.url(name, self.under))
         self.page.wait_for_selector(self.loaded)
 
