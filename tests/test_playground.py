@@ -558,19 +558,21 @@ def test_an_earlier_look_that_takes_longer_is_not_shown(served: ChatServer, monk
     """Of two edits from code the second one's prompts are shown, though the first one's come after them."""
     playground = Playground(QUESTION, pipeline="moa-lite")
     editor = playground.open_editor(lambda _: None)
-    look, held, came = playground.look, threading.Event(), threading.Event()
+    look, begun, held, came = playground.look, threading.Event(), threading.Event(), threading.Event()
 
     async def slowly(draft: Draft, row: int | None = None) -> Preview:
         seen = await look(draft, row)
         if draft.sources["synthesize.jinja"].startswith("first"):
+            begun.set()
             while not held.is_set():
                 await asyncio.sleep(0.002)
             came.set()
         return seen
 
     monkeypatch.setattr(playground, "look", slowly)
-    for text in ("first {{ references }}", "second {{ references }}"):
-        playground.edit("synthesize", text)
+    playground.edit("synthesize", "first {{ references }}")
+    assert begun.wait(60)  # a look takes the sources as they are when it begins
+    playground.edit("synthesize", "second {{ references }}")
 
     def shown() -> str:
         return str([prompt["messages"][0]["text"] for prompt in editor.widget.seen.get("prompts", ())])
