@@ -19,7 +19,7 @@ import pytest
 import moa_nb as moa
 from moa_nb import settings
 from moa_nb.engine import engine
-from moa_nb.engine.loop import Loop
+from moa_nb.engine.loop import Job, Loop
 from moa_nb.errors import ServiceError, SetupError
 from moa_nb.gateway import Gateway, gateway
 from moa_nb.settings import Service
@@ -308,7 +308,7 @@ def test_an_interrupt_inside_the_engine_does_not_end_it() -> None:
 
     loop.loop.call_soon_threadsafe(interrupt)
     loop.loop.call_soon_threadsafe(sys.exit)
-    assert loop.submit(answer()).wait() == 42
+    assert loop.job(answer()).wait() == 42
     loop.stop(closing())
     assert not loop.thread.is_alive()
 
@@ -321,8 +321,41 @@ def test_a_timeout_of_the_run_itself_is_not_taken_for_waiting() -> None:
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        loop.submit(late()).wait()
+        loop.job(late()).wait()
     loop.stop(asyncio.sleep(0))
+
+
+@pytest.mark.parametrize("reached", [False, True])
+def test_an_interrupt_while_a_job_begins_leaves_nothing_running(monkeypatch: pytest.MonkeyPatch, reached: bool) -> None:
+    """An interrupt just before or just after the engine has the coroutine ends it too, not one during the wait alone."""
+    loop, ended, begin = Loop(), threading.Event(), Job.begin
+
+    async def paid() -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.set()
+
+    def interrupted(job: Job[None]) -> None:
+        if reached:
+            begin(job)
+            loop.job(asyncio.sleep(0.01)).wait()
+        raise KeyboardInterrupt
+
+    job = loop.job(paid())
+    monkeypatch.setattr(Job, "begin", lambda one: interrupted(one) if one is job else begin(one))
+    with pytest.raises(KeyboardInterrupt):
+        job.wait()
+    assert job.done
+    assert ended.is_set() is reached
+    begin(job)  # whoever comes late starts nothing
+    loop.job(asyncio.sleep(0)).wait()
+    assert asyncio.run_coroutine_threadsafe(_n_tasks(), loop.loop).result() == 1
+    loop.stop(asyncio.sleep(0))
+
+
+async def _n_tasks() -> int:
+    return len(asyncio.all_tasks())
 
 
 # Settings and connections -----------------------------------------------------------------------

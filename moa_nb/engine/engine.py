@@ -107,7 +107,7 @@ class Engine:
 
     def start(self, coroutine: Coroutine[Any, Any, _T]) -> Job[_T]:
         """Return the job of a coroutine on the engine's own loop."""
-        return self.loop.submit(coroutine)
+        return self.loop.job(coroutine).begin()
 
     def finish(self, coroutine: Coroutine[Any, Any, _T], tick: Callable[[], None] | None = None) -> _T:
         """Return the coroutine's result; wait for it here.
@@ -121,7 +121,7 @@ class Engine:
             finally:
                 coroutine.close()  # where it never began
         else:
-            result = self.start(coroutine).wait(tick)
+            result = self.loop.job(coroutine).wait(tick)
         self.complain()
         return result
 
@@ -138,7 +138,7 @@ class Engine:
                 raise
             result = task.result()
         else:
-            result = await self.start(coroutine).wait_async()
+            result = await self.loop.job(coroutine).wait_async()
         self.complain()
         return result
 

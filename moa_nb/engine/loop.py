@@ -27,22 +27,43 @@ _GOODBYE_SECONDS = 2.0
 
 
 class Job(Generic[_T]):
-    """One coroutine on the engine's loop, seen from another thread."""
+    """One coroutine on the engine's loop, seen from another thread.
+
+    It is made first and begun afterwards, so that whoever waits for it holds it before anything is sent: an interrupt
+    between the two would leave calls that nobody can stop.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, _T]) -> None:
         self.future: concurrent.futures.Future[_T] = concurrent.futures.Future()
         """Done when the coroutine is, its clean-up included."""
         self._loop = loop
+        self._coroutine = coroutine
+        self._context = contextvars.copy_context()
         self._task: asyncio.Task[_T] | None = None
+        self._begun = False
         self._cancelled = False
-        context = contextvars.copy_context()
-        loop.call_soon_threadsafe(self._start, coroutine, context)
 
-    def _start(self, coroutine: Coroutine[Any, Any, _T], context: contextvars.Context) -> None:
-        self._task = self._loop.create_task(coroutine, context=context)
+    def begin(self) -> Job[_T]:
+        """Return the job itself, which runs now; one that was begun before just goes on."""
+        if not self._begun:
+            self._begun = True
+            self._loop.call_soon_threadsafe(self._start)
+        return self
+
+    def _start(self) -> None:
+        if self.future.done():
+            return
+        self._task = self._loop.create_task(self._coroutine, context=self._context)
         self._task.add_done_callback(self._finish)
         if self._cancelled:
             self._task.cancel()
+
+    def _stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        elif not self.future.done():  # it never came as far as the loop
+            self._coroutine.close()
+            self.future.set_exception(asyncio.CancelledError())
 
     def _finish(self, task: asyncio.Task[_T]) -> None:
         if task.cancelled():
@@ -55,7 +76,7 @@ class Job(Generic[_T]):
     def cancel(self) -> None:
         """Return at once; the coroutine is cancelled as soon as its loop comes to it."""
         self._cancelled = True
-        self._loop.call_soon_threadsafe(lambda: self._task.cancel() if self._task else None)
+        self._loop.call_soon_threadsafe(self._stop)
 
     @property
     def done(self) -> bool:
@@ -63,12 +84,13 @@ class Job(Generic[_T]):
         return self.future.done()
 
     def wait(self, tick: Callable[[], None] | None = None) -> _T:
-        """Return the result; call ``tick`` about twenty times a second meanwhile.
+        """Return the result; call ``tick`` about twenty times a second meanwhile. It begins where it has not yet.
 
         Raises:
             KeyboardInterrupt: the user interrupted; everything in flight is cancelled and closed.
         """
         try:
+            self.begin()
             while True:
                 try:
                     return self.future.result(timeout=_POLL_SECONDS)
@@ -86,12 +108,13 @@ class Job(Generic[_T]):
             raise
 
     async def wait_async(self) -> _T:
-        """Return the result, on another loop; cancelling the wait cancels the job."""
-        waiting = asyncio.wrap_future(self.future)
-        waiting.add_done_callback(_look_at)
+        """Return the result, on another loop; cancelling the wait cancels the job. It begins where it has not yet."""
         try:
+            waiting = asyncio.wrap_future(self.future)
+            waiting.add_done_callback(_look_at)
+            self.begin()
             await ticking(waiting)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, KeyboardInterrupt):
             self.cancel()
             raise
         return waiting.result()
@@ -116,8 +139,8 @@ class Loop:
                 continue
         self.loop.close()
 
-    def submit(self, coroutine: Coroutine[Any, Any, _T]) -> Job[_T]:
-        """Return the job of a coroutine that now runs here.
+    def job(self, coroutine: Coroutine[Any, Any, _T]) -> Job[_T]:
+        """Return the job of a coroutine that runs here as soon as it is begun.
 
         Raises:
             SetupError: called from this loop's own thread, which would wait for itself, or nobody runs it any more.
@@ -144,6 +167,7 @@ class Loop:
             return
         goodbye = Job(self.loop, _last(closing))
         goodbye.future.add_done_callback(lambda _: self.loop.call_soon_threadsafe(self._end))
+        goodbye.begin()
         # Code that blocks the loop must not hold up whoever stops it, nor the end of the interpreter.
         self.thread.join(_GOODBYE_SECONDS)
 
@@ -211,12 +235,14 @@ def on_kernel_loop(coroutine: Coroutine[Any, Any, _T], tick: Callable[[], None] 
         )
         raise SetupError(msg)
     _patch(loop)
-    task = loop.create_task(coroutine)
+    task: asyncio.Task[_T] | None = None
     try:
+        task = loop.create_task(coroutine)
         loop.run_until_complete(_waited(task, tick))
     except BaseException:  # an interrupt, or a tick that failed: nobody waits any more
-        task.cancel()
-        loop.run_until_complete(asyncio.wait([task], timeout=_GOODBYE_SECONDS))
+        if task is not None:
+            task.cancel()
+            loop.run_until_complete(asyncio.wait([task], timeout=_GOODBYE_SECONDS))
         raise
     return task.result()
 
