@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,9 @@ def pytest_collection_finish() -> None:
 
 
 # A machine that is busy proves nothing. Checks that decide something (`CI` is set) try the same examples each time.
-hypothesis.settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
+hypothesis.settings.register_profile(
+    "here", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("here")
 
 _CERTIFICATES = frozenset({"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"})
@@ -68,26 +69,6 @@ def server() -> Iterator[ChatServer]:
     """A server without a script."""
     with ChatServer() as server:
         yield server
-
-
-@pytest.fixture
-def stood_still() -> Iterator[Callable[[], float]]:
-    """How many seconds so far this process was not let run: a busy machine is no fault of what is measured."""
-    over, seconds = threading.Event(), 0.0
-
-    def watch() -> None:
-        nonlocal seconds
-        before = time.monotonic()
-        while not over.wait(0.01):
-            now = time.monotonic()
-            seconds += max(0.0, now - before - 0.05)
-            before = now
-
-    thread = threading.Thread(target=watch)
-    thread.start()
-    yield lambda: seconds
-    over.set()
-    thread.join()
 
 
 @pytest.fixture

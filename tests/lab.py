@@ -108,6 +108,8 @@ class Lab:
             "--ServerApp.port_retries=0",
             f"--IdentityProvider.token={self._token}",
             f"--ServerApp.root_dir={self.root}",
+            # As in ``real_kernels``: kernels have no ports that somebody else could take.
+            *([] if sys.platform == "win32" else ["--KernelManager.transport=ipc"]),
         ]
         self._process = subprocess.Popen(
             [*command, *options],
@@ -193,7 +195,9 @@ class Lab:
 
     def stop(self) -> None:
         """End the server and the processes that it started."""
-        children = psutil.Process(self._process.pid).children(recursive=True) if self._process.poll() is None else []
+        children = []
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended by itself
+            children = psutil.Process(self._process.pid).children(recursive=True)
         self._process.terminate()
         try:
             self._process.wait(10)
@@ -201,7 +205,8 @@ class Lab:
             self._process.kill()
             self._process.wait()
         for child in psutil.wait_procs(children, timeout=3)[1]:
-            child.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
         self._log.close()
 
 

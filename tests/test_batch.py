@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -36,11 +37,23 @@ def echo(body: dict[str, Any]) -> str:
     return f"{body['model']} on {text_of(body['messages'][-1])[-40:]}"
 
 
+handed_over = threading.Event()
+"""Not set while the thread that asks still hands calls over: it may stand still between two of them."""
+
+
+async def quiet_afterwards(batches: departures.Batches) -> None:
+    """Return when all calls have been handed over, and then a quiet moment was."""
+    while not handed_over.is_set():
+        await asyncio.sleep(0.01)
+    await quiet(batches)
+
+
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of a day's work, in hundredths of a second."""
     monkeypatch.setattr(departures, "QUIET_SECONDS", 0.01)
-    monkeypatch.setattr(departures.Batches, "_quiet", quiet)
+    handed_over.set()
+    monkeypatch.setattr(departures.Batches, "_quiet", quiet_afterwards)
     monkeypatch.setattr(batch, "FIRST_PAUSE", 0.02)
     monkeypatch.setattr(batch, "LONGEST_PAUSE", 0.1)
     monkeypatch.setattr(batch, "LATE_SECONDS", 0.2)
@@ -71,12 +84,25 @@ def lab() -> Iterator[Lab]:
         server.stop()
 
 
+async def begun(runs: Iterable[Coroutine[Any, Any, Any]]) -> list[asyncio.Task[Any]]:
+    """Runs side by side, each of which the engine has before any batch leaves."""
+    handed_over.clear()
+    asked = [asyncio.create_task(run) for run in runs]
+    await asyncio.sleep(0)  # each takes its first step, in which it is handed over
+    handed_over.set()
+    return asked
+
+
+def questions(n_rows: int, **options: Any) -> Iterator[Coroutine[Any, Any, Any]]:
+    """As many runs in batch mode."""
+    return (moa.arun(f"question {number}", mode="batch", **options) for number in range(n_rows))
+
+
 def ask_all(n_rows: int = N_ROWS, **options: Any) -> list[Any]:
     """The results of as many questions asked side by side; an error in place of a result."""
 
     async def ask() -> list[Any]:
-        asked = (moa.arun(f"question {number}", mode="batch", **options) for number in range(n_rows))
-        return await asyncio.gather(*asked, return_exceptions=True)
+        return await asyncio.gather(*await begun(questions(n_rows, **options)), return_exceptions=True)
 
     return asyncio.run(ask())
 
@@ -157,9 +183,17 @@ def test_equal_calls_are_one_and_samples_are_several(lab: Lab) -> None:
     assert [n for model, n in sizes(server) if model == "a"] == [3]
 
 
-def test_threads_wait_together(lab: Lab) -> None:
+def test_threads_wait_together(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain functions in threads of their own are rows as well: their calls are in one batch."""
     server = lab()
+
+    async def quiet_after_six(batches: departures.Batches) -> None:
+        for _ in range(6000):  # a thread may come late, but within a minute
+            if batches._n_came < 6:
+                await asyncio.sleep(0.01)
+        await quiet(batches)
+
+    monkeypatch.setattr(departures.Batches, "_quiet", quiet_after_six)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda number: moa.run(f"q{number}", mode="batch", pipeline="single"), range(6)))
     assert sizes(server) == [("z", 6)]
@@ -190,7 +224,7 @@ def test_other_models_go_live(lab: Lab) -> None:
 
     async def ask() -> list[Any]:
         models = ["lab:a", "offline:lead", slow]
-        return await asyncio.gather(*(moa.arun(text, mode="batch", models=models) for text in texts))
+        return await asyncio.gather(*await begun(moa.arun(text, mode="batch", models=models) for text in texts))
 
     results = asyncio.run(ask())
     assert sizes(server) == [("a", 5), ("z", 5)]
@@ -428,9 +462,7 @@ def test_an_interrupted_run_leaves_its_batch_and_finds_it_again(lab: Lab, wire: 
     server.held = True
 
     async def stopped() -> list[Any]:
-        asked = [
-            asyncio.create_task(moa.arun(f"question {number}", mode="batch", pipeline="single")) for number in range(5)
-        ]
+        asked = await begun(questions(5, pipeline="single"))
         while not server.batches or server.batches[0]["looks"] < 2:
             await asyncio.sleep(0.01)
         for task in asked:
@@ -455,9 +487,7 @@ def test_answers_that_nobody_waits_for_are_kept_too(lab: Lab) -> None:
     server.held = True
 
     async def stopped() -> None:
-        asked = [
-            asyncio.create_task(moa.arun(f"question {number}", mode="batch", pipeline="single")) for number in range(6)
-        ]
+        asked = await begun(questions(6, pipeline="single"))
         while not server.batches:
             await asyncio.sleep(0.01)
         for task in asked:

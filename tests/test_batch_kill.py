@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import sqlite3
@@ -16,6 +18,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from moa_nb.chat import Completion, Message, Request
+from moa_nb.gateway import Gateway
+from moa_nb.gateway.batches import batch, departures
+from moa_nb.settings import Settings
+from moa_nb.store import Store
+from moa_nb.testing.batch_server import BatchServer
+
 WIRES = ("openai", "anthropic")
 
 N_ROWS = 20
@@ -24,12 +33,19 @@ CLIENT = f"""
 import asyncio, json, sys
 import moa_nb as moa
 from moa_nb.gateway.batches import batch, departures, service
-from tests.departing import quiet
+
+async def all_rows(batches):
+    # All rows of a layer wait before it departs; some alone do where an earlier client has left the others' answers.
+    n_calm = 0
+    while n_calm < 300 and any(0 < len(seats) < {N_ROWS} for seats in batches._waiting.values()):
+        n_came = batches._n_came
+        await asyncio.sleep(0.01)
+        n_calm = n_calm + 1 if batches._n_came == n_came else 0
 
 url, wire, pause = sys.argv[1:]
-departures.QUIET_SECONDS, departures.Batches._quiet = 0.01, quiet
+departures.Batches._quiet = all_rows
 batch.FIRST_PAUSE = batch.LONGEST_PAUSE = float(pause)
-service._SECONDS, batch.LATE_SECONDS = 3.0, 0.2
+service._SECONDS, batch.LATE_SECONDS = 20.0, 0.2
 price = {{"prompt_price": 1.0, "completion_price": 1.0}}
 moa.configure(
     providers={{"lab": {{"base_url": url, "wire": wire, "batch": True}}}}, proposers=["lab:a", "lab:b"], aggregator="lab:z",
@@ -98,6 +114,11 @@ class World:
         finally:
             connection.close()
 
+    def pass_by(self) -> None:
+        """Let the time be over in which a batch may still be made."""
+        with contextlib.closing(sqlite3.connect(self._folder / "home" / "store.sqlite")) as connection, connection:
+            connection.execute("UPDATE batches SET until = at")
+
     def close(self) -> None:
         """End every process."""
         for process in self._started:
@@ -115,7 +136,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
 
 def until(holds: Callable[[], object]) -> None:
     """Return when it holds."""
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < end, "it never came to hold"
         time.sleep(0.01)
@@ -143,8 +164,8 @@ def check(world: World, texts: list[str]) -> None:
 def test_a_client_killed_while_it_waits(world: World) -> None:
     """The next one waits for the same batches, pays once, and reports what they cost."""
     world.serve("--looks", "8")
-    client = world.ask(pause=0.3)  # the kill comes before the eighth look
-    until(lambda: sum(batch["looks"] >= 2 for batch in world.batches()) == 2)
+    client = world.ask(pause=60)  # the kill comes before the second look
+    until(lambda: sum(batch["looks"] >= 1 for batch in world.batches()) == 2)
     client.kill()
     client.communicate()
     assert [is_open for _, is_open in world.rows()] == [1, 1]
@@ -167,6 +188,7 @@ def test_a_client_killed_before_it_knows_the_id(world: World, lose: str) -> None
     client.communicate()
     assert world.rows() == [(None, 1)]
     assert len(world.batches()) == (lose == "made")
+    world.pass_by()
     _, texts = answers(world.ask())
     check(world, texts)
 
@@ -203,3 +225,38 @@ def test_two_clients_at_once(world: World) -> None:
     texts = [answers(client)[1] for client in clients]
     assert texts[0] == texts[1]
     check(world, texts[0])
+
+
+def test_a_client_that_looked_before_the_others_answers_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two notebooks with the same row one comes to its departure when the other's batch is over: it pays nothing."""
+    monkeypatch.setattr(departures, "QUIET_SECONDS", 0.01)
+    monkeypatch.setattr(batch, "FIRST_PAUSE", 0.01)
+    request = Request("lab:a", (Message("user", "Why did the mill close?"),))
+
+    async def ask(gateway: Gateway) -> Completion:
+        landed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        gateway.begin(request, landed.set_result, mode="batch")
+        outcome = await landed
+        assert isinstance(outcome, Completion)
+        return outcome
+
+    async def both(server: BatchServer) -> tuple[Completion, Completion]:
+        settings = Settings(providers={"lab": {"base_url": server.base_url, "batch": True}})
+        stores = [Store(tmp_path / "store.sqlite") for _ in range(2)]
+        early, late = (Gateway(settings, store) for store in stores)
+        may_depart = asyncio.Event()
+        monkeypatch.setattr(late._batches, "_quiet", may_depart.wait)
+        waiting = asyncio.create_task(ask(late))
+        first = await ask(early)
+        may_depart.set()
+        second = await waiting
+        for gateway, store in zip((early, late), stores, strict=True):
+            await gateway.close()
+            assert store.open_batches() == []
+            store.close()
+        return first, second
+
+    with BatchServer() as server:
+        first, second = asyncio.run(both(server))
+        assert len(server.batched) == 1
+    assert (second.text, second.cached, first.cached) == (first.text, True, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from base64 import b64decode
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -94,6 +95,21 @@ def untrusted(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return changed
 
 
+class Growing(list[str]):
+    """The pieces of an answer that goes on until it has been seen growing, however long that takes."""
+
+    def __init__(self) -> None:
+        super().__init__([*(f"{word} " for word in REASONS.split(" ")), LAST_WORDS])
+        self.is_seen = threading.Event()
+
+    def __iter__(self) -> Iterator[str]:
+        *words, last = super().__iter__()
+        yield from words
+        while not self.is_seen.is_set():
+            yield "and on "
+        yield last
+
+
 BARS = """(cell) => [...document.querySelectorAll('.jp-CodeCell')[cell].querySelectorAll('td div div')]
     .map(e => [e.getBoundingClientRect().width, getComputedStyle(e).backgroundColor])
     .filter(([width, colour]) => width > 3 && colour === 'rgb(74, 127, 181)').length"""
@@ -106,7 +122,8 @@ def test_a_panel_lives_and_then_stays(
     """The panel is seen growing, becomes static, opens, and is complete in the saved file, trusted or not."""
     lab.set("@jupyterlab/apputils-extension/themes", {"theme": f"JupyterLab {theme}"})
     name = f"panel-{theme.lower()}"
-    server.on("gamma", Reply(REASONS + LAST_WORDS, token_delay=0.1))  # there is time to look
+    growing = Growing()
+    server.on("gamma", Reply(REASONS + LAST_WORDS, chunks=growing, token_delay=0.1))
     lab.write(f"{name}.ipynb", notebook_of(setup(server), f"%%moa --budget 0.5\nWhy did churn rise, in {theme}?"))
     reader.open(f"{name}.ipynb")
     reader.wait_for_kernel()
@@ -114,6 +131,7 @@ def test_a_panel_lives_and_then_stays(
 
     panel = reader.page.locator(".jp-CodeCell").nth(1)
     check_growing(reader, panel, f"{name}-running")
+    growing.is_seen.set()
 
     # It stays.
     reader.until_done()

@@ -15,7 +15,6 @@ from typing import Any
 
 import nbformat
 import pytest
-from jupyter_client.manager import KernelManager
 from magics import (  # noqa: F401 - fixtures
     KEY,
     RUN,
@@ -27,6 +26,7 @@ from magics import (  # noqa: F401 - fixtures
     shell_fixture,
 )
 from markdown_it import MarkdownIt
+from real_kernels import new_manager
 from scripted import Models
 from test_panels import HOSTILE, MARKDOWN_TAGS, PANEL_TAGS, RENDERED_TAGS, assert_harmless
 
@@ -624,7 +624,7 @@ def test_a_kernel_knows_its_cells(tmp_path: Path, elsewhere: Callable[[], None])
     """What a front end sends with a cell as its id is what the chat knows it by; what it saves brings the chat back."""
     shown: dict[str, dict[str, Any]] = {}
     (tmp_path / "moa.toml").write_text('proposers = ["offline:lead"]\naggregator = "offline:lead"')
-    manager = KernelManager()
+    manager = new_manager()
     manager.start_kernel(cwd=str(tmp_path))
     client = manager.blocking_client()
     client.start_channels()

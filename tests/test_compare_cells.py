@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
 import re
 import signal
+import threading
 from itertools import pairwise
 from typing import Any
 
@@ -30,7 +32,7 @@ from moa_nb import settings
 from moa_nb.engine import current
 from moa_nb.panels.comparison import Comparison
 from moa_nb.panels.difference import difference, to_html, to_markdown, to_words
-from moa_nb.testing import ChatServer, Reply
+from moa_nb.testing import ChatServer, Recorded, Reply
 
 # What differs -----------------------------------------------------------------------------------
 
@@ -125,12 +127,19 @@ def test_pipelines_answer_side_by_side(notebook: Notebook, server: ChatServer) -
     assert moa.last() is both["moa-lite"]
 
 
-def test_they_run_at_the_same_time(notebook: Notebook, server: ChatServer) -> None:
+def test_they_run_at_the_same_time(notebook: Notebook, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """No pipeline waits for another: all first calls are in flight together."""
-    server.on("gamma", Reply("late", delay=0.3))
-    server.on("alpha", Reply("a", delay=0.3))
-    server.on("beta", Reply("b", delay=0.3))
-    assert notebook.ask("--compare single,moa-lite").error is None
+    moa.configure(timeout=60.0, retry_seconds=0.0)
+    answer, meeting = server._answer, asyncio.Barrier(3)
+
+    async def together(request: Any, record: Recorded) -> Any:
+        if server.count() <= 3:  # nobody is answered before the first calls of both are here
+            await meeting.wait()
+        return await answer(request, record)
+
+    monkeypatch.setattr(server, "_answer", together)
+    assert notebook.ask("both --compare single,moa-lite").error is None
+    assert not any(result.degraded for result in notebook.variables["both"].values())
     assert server.max_in_flight >= 3
 
 
@@ -254,15 +263,17 @@ def test_other_forms_of_a_comparison(in_front_end: Notebook, form: str, kinds: s
 
 def test_a_stopped_comparison_says_what_is_kept(notebook: Notebook, server: ChatServer) -> None:
     """■ ends all pipelines; finished calls are answered from the cache when the cell runs again."""
+    kept = current().store(settings.current())
 
-    def stopping(body: dict[str, Any]) -> Reply:
-        if len(body["messages"]) == 1:
-            return Reply("done")
-        os.kill(os.getpid(), signal.SIGINT)
-        return Reply(hang=True)
+    def press() -> None:  # once one of them is over, and the other waits for its last call
+        if server.wait_until(lambda: server.count() == 4 and len(kept.runs()) == 1, seconds=60):
+            os.kill(os.getpid(), signal.SIGINT)
 
-    server.on("gamma", stopping)
+    server.on("gamma", lambda body: Reply("done") if len(body["messages"]) == 1 else Reply.hanging())
+    pressing = threading.Thread(target=press)
+    pressing.start()
     shown = notebook.ask("both --compare single,moa-lite")
+    pressing.join()
     assert isinstance(shown.error, KeyboardInterrupt)
     assert "finished calls kept" in str(shown.error)
     assert server.wait_until(lambda: server.in_flight == 0)

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from IPython.core.completer import provisionalcompleter
-from jupyter_client.manager import KernelManager
 from magics import (  # noqa: F401 - fixtures
     Notebook,
     in_front_end_fixture,
@@ -17,6 +16,7 @@ from magics import (  # noqa: F401 - fixtures
     shell_fixture,
 )
 from pydantic import BaseModel
+from real_kernels import new_manager
 from traitlets import TraitError
 
 import moa_nb as moa
@@ -185,7 +185,7 @@ def test_loading_and_unloading(notebook: Notebook) -> None:
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """The client of a kernel with the extension loaded."""
-    manager = KernelManager()
+    manager = new_manager()
     manager.start_kernel()
     client = manager.blocking_client()
     client.start_channels()

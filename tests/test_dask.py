@@ -41,6 +41,9 @@ from moa_nb.frames.dask.treasury import Asked, Ledger, Treasury
 from moa_nb.settings import Settings
 from moa_nb.testing import ChatServer, Reply
 
+# A cluster that begins on a machine that stands still for a second says so, and as an error that would be its end.
+pytestmark = pytest.mark.filterwarnings("ignore:Creating scratch directories:UserWarning")
+
 N_ROWS = 40
 PRICE = {"prompt_price": 1e4, "completion_price": 1e4}
 """A cent a token."""
@@ -387,7 +390,8 @@ def test_calls_in_flight_are_never_more(client: Client, one: Callable[..., None]
     """Two processes with two partitions each keep what the provider may have at once, and come near it."""
     client.run(importlib.import_module, "moa_nb.engine.engine")  # neither begins much later than the other
     one(provider={"concurrency": 6})
-    server.on("z", Reply("an answer", delay=0.05))
+    # A second each until both are at work: one alone would have the rows for half a minute.
+    server.on("z", lambda _: Reply("an answer", delay=0.05 if server.max_in_flight >= 4 else 1.0))
     rows = pd.DataFrame({"q": [f"one {number}" for number in range(120)]})
     assert in_parts(rows, 8).moa.synthesize("q").compute().notna().all()
     assert server.count() == 120
@@ -467,11 +471,11 @@ def test_the_budget_is_never_passed(
     parts = dd.concat([in_parts(rows[:50], 2), in_parts(rows[50:], 6)])
     lazy = parts.moa.synthesize("q", budget="24 calls")
     first = lazy.compute(**words)
-    assert server.count() <= 24
-    assert first.notna().sum() == server.count() >= 23
+    # Of four partitions at a time each may hold a part of a call; with an eighth for each partition it would be 16.
+    assert 20 <= server.count() <= 24
+    assert first.notna().sum() == server.count()
     again = lazy.compute(**words)
-    assert server.count() <= 24, "computed again it is the same budget"
-    assert again.notna().sum() >= first.notna().sum()
+    assert again.notna().sum() == server.count() == 24, "computed again it is the same budget, to the last call"
 
 
 @pytest.mark.filterwarnings("ignore::moa_nb.frames.run.RowsFailed")

@@ -20,6 +20,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from real_kernels import new_manager
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -113,12 +114,14 @@ def executed(name: str, folder: Path) -> NotebookNode:
     client = NotebookClient(
         notebook,
         timeout=300,
-        kernel_name="python3",
+        startup_timeout=300,
+        iopub_timeout=60,
         resources={"metadata": {"path": str(copy)}},
         store_widget_state=False,
         record_timing=False,
         allow_errors=True,
     )
+    client.km = new_manager()  # given later, it is still the client's own, which ends it
     serves = any("moa_nb.testing" in cell.source for cell in code_cells(notebook))
     client.execute(env=environment(home, serves=serves))
     notebook.metadata = nbformat.from_dict(
@@ -138,13 +141,18 @@ def update(name: str) -> None:
         failed = [output.evalue for output in cell.outputs if output.output_type == "error"]
         if failed:
             sys.exit(f"{name} is left as it was, since a cell ends in an error: {failed[0]}")
-        # A progress bar appears where a run takes a while; without its kernel it would be an empty box.
-        cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+        cell.outputs = [output for output in cell.outputs if not is_bar(output)]
     nbformat.validate(notebook)
     nbformat.write(notebook, EXAMPLES / f"{name}.ipynb")
 
 
 # What they show -----------------------------------------------------------------------------------
+
+
+def is_bar(output: NotebookNode) -> bool:
+    """Return whether an output is a progress bar, as it goes on or as it ended: one appears where a run takes a while."""
+    data = output.get("data", {})
+    return WIDGET in data or re.match(r"moa: +\d+%\|", data.get("text/plain", "")) is not None
 
 
 def shown(cell: NotebookNode) -> str:
@@ -155,7 +163,7 @@ def shown(cell: NotebookNode) -> str:
             texts.append(output.text)
         elif output.output_type == "error":
             texts.append(f"{output.ename}: {output.evalue}")
-        elif WIDGET not in output.data:
+        elif not is_bar(output):
             texts.append(output.data["text/plain"])
     text = "\n".join(texts)
     for pattern, replacement in DIFFERS:

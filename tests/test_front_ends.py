@@ -120,6 +120,8 @@ class Place:
     """The notebooks as they were saved, by the name of their line."""
     said: dict[str, str] = field(default_factory=dict)
     """What programs said."""
+    looked_at: set[str] = field(default_factory=set)
+    """The lines in which somebody looks at the first panel while it lives."""
 
     def run_by_program(self, line: Line) -> nbformat.NotebookNode:
         """Return the notebook as a program leaves it."""
@@ -135,8 +137,9 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """A server that answers, and a folder."""
     with ChatServer(key=KEY) as server:
-        everything.script(server)
-        yield Place(server, tmp_path_factory.mktemp("front-ends"))
+        place = Place(server, tmp_path_factory.mktemp("front-ends"))
+        everything.script(server, place.looked_at)
+        yield place
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +191,7 @@ def visited(line: Line, place: Place, lab: Lab, chromium: Browser) -> nbformat.N
         lab.write(f"{name}.ipynb", everything.notebook(place.server, name, line.kernel, ending=HANGS))
         page = page_of(line.front_end, lab, chromium)
         try:
-            drive(line, page)
+            drive(line, page, place.looked_at)
             page.save()
             page.until(lambda: lab.read(f"{name}.ipynb").cells[ENDING].outputs)
         finally:
@@ -204,22 +207,25 @@ def page_of(front_end: str, lab: Lab, chromium: Browser) -> LabPage:
     return next(page for name, page in PAGES.items() if front_end.startswith(name))(chromium, lab)
 
 
-def drive(line: Line, page: LabPage) -> None:
+def drive(line: Line, page: LabPage, looked_at: set[str]) -> None:
     """Run the notebook, look while it runs, interrupt its last cell, and press the buttons of a run that is over."""
     name = name_of(line)
     page.open(f"{name}.ipynb")
     page.wait_for_kernel()
+    looked_at.add(name)
     page.run_all()
     running = "2 of 3 answered; ■ stops it" if line.running == LIVE else "moa-lite running"
-    page.until(lambda: running in page.says(ASKED))
+    page.until(lambda: running in page.says(ASKED), 180)
     assert bool(page.output(ASKED).locator(page.widgets).count()) == (line.running == LIVE)
     page.shot(f"front-ends/{name}-running")
+    looked_at.remove(name)
     page.until(lambda: "single running" in page.says(ENDING), 180)
     page.interrupt()
     page.until(page.is_idle)
+    page.until(lambda: "KeyboardInterrupt: stopped" in page.says(ENDING))
     for cell in ANSWERS:
         page.until(lambda cell=cell: LAST_WORDS in page.says(cell) and "moa-lite done" in page.says(cell))
-        assert page.output(cell).locator(page.widgets).count() == 0
+        page.until(lambda cell=cell: page.output(cell).locator(page.widgets).count() == 0)
     if line.running == LIVE:
         page.until(lambda: "32/32" in page.says(ROWS))
     if line.buttons:
@@ -295,7 +301,10 @@ def test_in_a_terminal(place: Place) -> None:
             terminal.run(line)
         said = [terminal.run(source) for source in asked[: ENDING - 1]]
         terminal.start(asked[ENDING - 1])
-        assert place.server.wait_until(lambda: place.server.in_flight == 1, seconds=60)
+        waiting = f"{HANGS}, in a terminal"
+        assert place.server.wait_until(
+            lambda: any(waiting in str(one.body) for one in place.server.requests), seconds=60
+        )
         said.append(terminal.interrupt())
         assert "4" in terminal.run("2 + 2")
     finally:

@@ -14,7 +14,8 @@ import nbformat
 import pandas as pd
 import pytest
 from nbclient import NotebookClient
-from test_kernel import KEY, RUN, STATIC, WIDGET, Cell, Kernel, environment, new_manager, running, setup
+from real_kernels import new_manager
+from test_kernel import KEY, RUN, STATIC, WIDGET, Cell, Kernel, environment, running, setup
 
 import moa_nb as moa
 from moa_nb.engine.engine import current
@@ -205,7 +206,7 @@ def test_buttons_may_be_pressed_on_any_thread(server: ChatServer, asked: Callabl
         thread.start()
     for thread in threads:
         thread.join()
-    assert server.wait_until(lambda: server.in_flight == 1, seconds=60)
+    assert server.wait_until(lambda: server.count("z") == 2, seconds=60)
     form.press("stop", {})
     assert server.wait_until(lambda: not form.busy and server.in_flight == 0, seconds=60)
     assert server.count("z") == 2
@@ -426,11 +427,14 @@ def html_of(cell: Cell) -> str:
 @pytest.mark.kernel
 def test_a_panel_follows_while_other_cells_run(page: Page, served: ChatServer, tmp_path: Path) -> None:
     """The cell is over at once; its panel changes while another cell blocks the kernel, and ends static in its own cell."""
+    is_running = threading.Event()
+    served.on("alpha", lambda body: "answer of alpha" if is_running.wait(60) else "nobody has looked")
     served.on("gamma", Reply("word " * 60, token_delay=0.02))
     first = page.run("run = start('follow me')").ok()
     assert "running" in html_of(first)
     seen = tmp_path / "seen"
     blocking = page.start(f"import os\nwhile not os.path.exists({str(seen)!r}): time.sleep(0.01)\nprint('slept')")
+    is_running.set()
     page.until(lambda: "word word" in html_of(first))
     page.until(lambda: "moa-lite</b>" in html_of(first) and set(first.panels[0]) == STATIC)
     assert not blocking.idle
@@ -513,9 +517,8 @@ def test_a_frames_panel_follows_and_stops(page: Page, served: ChatServer) -> Non
     ).ok()
     page.until(lambda: "8 done" in html_of(cell))
     page.press("stop")
-    page.until(lambda: "stopped" in html_of(cell))
+    page.until(lambda: "stopped" in html_of(cell) and set(cell.panels[0]) == STATIC)
     assert served.wait_until(lambda: served.in_flight == 0, seconds=60)
-    assert set(cell.panels[0]) == STATIC
     assert [output["type"] for output in cell.outputs] == ["display_data"]
 
 
@@ -532,7 +535,9 @@ def test_run_by_a_program_panels_are_static(served: ChatServer, tmp_path: Path) 
         "time.sleep(0.5)",
     ]
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-    client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})
+    client = NotebookClient(
+        notebook, timeout=300, startup_timeout=300, iopub_timeout=60, resources={"metadata": {"path": str(tmp_path)}}
+    )
     client.km = new_manager()
     client.execute(env=environment(tmp_path / "home"))
     for cell in notebook.cells[1:4]:

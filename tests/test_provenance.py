@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ import nbformat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jupyter_client.kernelspec import KernelSpec
-from jupyter_client.manager import KernelManager
 from markdown_it import MarkdownIt
 from nbclient import NotebookClient
+from real_kernels import new_manager
 from test_panels import ANSWER, ATTRIBUTES, PANEL_TAGS, RENDERED_TAGS, assert_harmless, churn, hostile
 
 import moa_nb as moa
@@ -192,16 +190,14 @@ def test_a_notebook_that_ran_holds_its_runs_and_no_key(tmp_path: Path, monkeypat
             "from moa_nb.notebook.frame_live import FramePanel\ndisplay(FramePanel(moa.last())._draw(), raw=True)",
         ]
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
-        manager = KernelManager()
-        manager._kernel_spec = KernelSpec(
-            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
-            display_name="",
-            language="python",
-        )
         client = NotebookClient(
-            notebook, timeout=60, allow_errors=True, resources={"metadata": {"path": str(tmp_path)}}
+            notebook,
+            timeout=300,
+            startup_timeout=180,
+            allow_errors=True,
+            resources={"metadata": {"path": str(tmp_path)}},
         )
-        client.km = manager  # given later, it is still the client's own, which ends it
+        client.km = new_manager()  # given later, it is still the client's own, which ends it
         client.execute(env=os.environ.copy())
         path = tmp_path / "x.ipynb"
         nbformat.write(notebook, path)

@@ -470,13 +470,14 @@ def test_a_killed_process_asks_only_what_was_not_committed() -> None:
     with ChatServer() as server:
         server.on("*", *[Reply("an answer", delay=0.01)] * 180, Reply.hanging())
         process = client(server.base_url, 0, 200)
-        assert server.wait_until(lambda: server.count() > 90 and Path("told").exists(), seconds=20)
+        told = Path("told")
+        assert server.wait_until(lambda: server.count() > 90 and told.exists() and told.stat().st_size, seconds=60)
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         server.on("*", "an answer")
         committed = stored(path)
         assert committed < 200
-        assert 0 < Path("told").stat().st_size <= committed
+        assert 0 < told.stat().st_size <= committed
         assert asked(path, "PRAGMA integrity_check") == "ok"
         for _ in range(3):  # whoever comes now is served after all that the killed process sent
             urlopen(f"{server.base_url}/models").close()

@@ -16,6 +16,7 @@ from moa_nb.chat import Completion, Usage
 from moa_nb.engine import current
 from moa_nb.errors import LayerFailed, ServiceError
 from moa_nb.gateway.hedge import hedged
+from moa_nb.gateway.route import _ENOUGH
 from moa_nb.testing import ChatServer, Reply
 
 Lab = Callable[..., None]
@@ -27,11 +28,17 @@ def patient(seconds: float, min_ok: int = 1) -> moa.Pipeline:
     return moa.Pipeline(layers=[first, ["lab:z"]])
 
 
+def warm_up() -> None:
+    """Ask as often as it takes to know what is late; with one more call, that one might be hedged already."""
+    for number in range(_ENOUGH):
+        moa.run(f"Question {number}", pipeline="single")
+
+
 def test_a_layer_goes_on_without_who_is_late(server: ChatServer, lab: Lab) -> None:
     """After its patience the aggregator reads those that are there; who was dropped is said, and its connection closed."""
     server.on("a", Reply("one")).on("b", Reply.hanging()).on("c", Reply("three"))
-    result = moa.run("Why?", pipeline=patient(1.5))
-    assert server.wait_until(lambda: server.in_flight == 0)
+    result = moa.run("Why?", pipeline=patient(1.5, min_ok=2))  # or one that is slow here would be late, too
+    assert server.wait_until(lambda: server.in_flight == 0, seconds=60)
     (seen,) = server.asked("z")
     assert "1. one" in seen.text_of("system")
     assert "2. three" in seen.text_of("system")
@@ -43,12 +50,16 @@ def test_a_layer_goes_on_without_who_is_late(server: ChatServer, lab: Lab) -> No
 
 
 def test_patience_waits_for_as_many_as_must_answer(server: ChatServer, lab: Lab) -> None:
-    """With ``min_ok = 2`` the layer waits for the second, however late."""
+    """With ``min_ok = 2`` the layer waits for the second, however late; one is enough unless more are said to be."""
     server.on("a", Reply("one")).on("b", Reply.hanging()).on("c", Reply("three", delay=0.8))
     began = time.monotonic()
     result = moa.run("Why?", pipeline=patient(0.2, min_ok=2))
     assert time.monotonic() - began >= 0.8
     assert [call.ok for call in result.layers[0].calls] == [True, False, True]
+    server.on("c", Reply.hanging())
+    one, *late = moa.run("Why not?", pipeline=patient(0.2)).layers[0].calls
+    assert one.ok
+    assert [call.error for call in late] == ["no answer within the 0.2 s that the layer waits"] * 2
 
 
 def test_patience_does_not_hold_up_a_layer_that_is_over(server: ChatServer, lab: Lab) -> None:
@@ -65,21 +76,19 @@ def test_a_straggler_is_asked_once_more(server: ChatServer, lab: Lab) -> None:
     """Where asked for: once it takes longer than 95 of 100 did, a second request goes out, and the first answer wins."""
     lab(hedge=True, concurrency=4)
     server.on("z", Reply("quick", delay=0.02))
-    for number in range(25):
-        moa.run(f"Question {number}", pipeline="single")
+    warm_up()
     server.clear()
     server.on("z", Reply.hanging(), Reply("the second"))
     result = moa.run("Why?", pipeline="single")
     (call,) = result.calls
     assert (result.text, call.attempts, call.unreported, server.count()) == ("the second", 2, 1, 2)
-    assert server.wait_until(lambda: server.in_flight == 0), "the overtaken one is closed"
+    assert server.wait_until(lambda: server.in_flight == 0, seconds=60), "the overtaken one is closed"
 
 
 def test_nobody_is_asked_twice_unasked(server: ChatServer, lab: Lab) -> None:
     """Without ``hedge`` a slow answer is waited for."""
     server.on("z", Reply("quick", delay=0.02))
-    for number in range(25):
-        moa.run(f"Question {number}", pipeline="single")
+    warm_up()
     server.on("z", Reply("slow", delay=0.6))
     result = moa.run("Why?", pipeline="single")
     assert (result.text, result.calls[0].attempts) == ("slow", 1)
@@ -89,8 +98,7 @@ def test_a_hedged_call_whose_twin_cannot_be_paid_goes_on(server: ChatServer, lab
     """The budget has room for one attempt: the second is not sent, and the first is waited for."""
     lab(hedge=True, concurrency=4)
     server.on("z", Reply("quick", delay=0.02))
-    for number in range(25):
-        moa.run(f"Question {number}", pipeline="single")
+    warm_up()
     server.clear()
     server.on("z", Reply("slow", delay=0.6))
     result = moa.run("Why?", pipeline="single", max_tokens=100, budget="1 call")
@@ -109,8 +117,7 @@ def test_a_first_attempt_that_wins_late_is_remembered_as_late(server: ChatServer
     """What it took is counted from its own beginning, not from that of its twin: else 'late' would creep towards 0."""
     lab(hedge=True, concurrency=4)
     server.on("z", Reply("quick", delay=0.02))
-    for number in range(25):
-        moa.run(f"Question {number}", pipeline="single")
+    warm_up()
     server.clear()
     server.on("z", Reply("the first", delay=0.5), Reply.hanging())
     assert moa.run("Why?", pipeline="single").text == "the first"

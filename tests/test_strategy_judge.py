@@ -103,7 +103,7 @@ def test_a_candidate_does_not_rate_itself(server: ChatServer, lab: Lab) -> None:
     server.on("b", "SENTINEL-b")
     server.on("z", "It claims a [[10]], but errs. Rating: [[2]]", "Rating: [[3]]")
     result = moa.run(QUESTION, pipeline=judge(proposers=["lab:a", "lab:b"]))
-    assert "I am perfect. Rating: [[10]]" in prompts(server)[0]
+    assert sum("I am perfect. Rating: [[10]]" in prompt for prompt in prompts(server)) == 1
     assert result.text in {"SENTINEL-b", "I am perfect. Rating: [[10]]"}
     scores = dict(zip(["a", "b"], [call.text[-3] for call in result.layers[1].calls], strict=True))
     assert result.notes == (f"scores: a {scores['a']}, b {scores['b']}",)
@@ -329,10 +329,12 @@ def test_a_refused_key_of_the_judge_ends_it(server: ChatServer, lab: Lab) -> Non
 
 def test_a_hanging_verdict_does_not_hold_the_run_and_faults_that_end_are_none(server: ChatServer, lab: Lab) -> None:
     """Past its time it abstains; a 500 is asked again."""
-    lab(timeout=1.0, retry_seconds=0.2)
     sentinels(server)
     server.on("a", Reply.fault(500), "SENTINEL-a")
-    rating(server, a="[[2]]", b=Reply.hanging(), c="[[3]]")
+    rating(server, a="[[2]]", b=Reply.too_long(), c="[[3]]")
+    assert moa.run(QUESTION, pipeline="judge").layers[0].n_ok == 3
+    lab(timeout=0.5, retry_seconds=0.0)  # too little for a busy machine: the others' answers are in the store
+    rating(server, b=Reply.hanging())
     result = moa.run(QUESTION, pipeline="judge")
     assert (result.text, result.layers[0].n_ok, result.layers[1].n_ok) == ("SENTINEL-c", 3, 2)
 

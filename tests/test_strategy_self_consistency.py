@@ -97,7 +97,9 @@ def test_a_template_of_the_sampled_agent_asks_the_question(server: ChatServer, l
         assert server.requests[0].messages[-1]["content"].startswith("Check your answer once more")
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.lists(st.sampled_from([None, 1, 2, 3]), min_size=1, max_size=8))
 def test_the_value_is_always_one_of_the_commonest(server: ChatServer, lab: Lab, numbers: list[int | None]) -> None:
     """Whatever is answered: the vote is the plurality of what could be read, and every abstention is counted."""
@@ -130,7 +132,7 @@ def test_a_failed_sample_is_just_one_fewer(server: ChatServer, lab: Lab, fault: 
 
 def test_a_hanging_sample_does_not_hold_the_run_and_faults_that_end_are_none(server: ChatServer, lab: Lab) -> None:
     """Past its time it is dropped; a 500 and a 429 are asked again."""
-    lab(timeout=1.0, retry_seconds=0.3)
+    lab(timeout=3.0, retry_seconds=0.3)
     replies = (Reply.hanging(), Reply.fault(500), Reply.rate_limited(retry_after=0.05))
     server.on("z", *replies, "Answer: 7", "Answer: 7", "Answer: 7")
     result = moa.run(QUESTION, pipeline=sampled(4))

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
@@ -350,28 +351,31 @@ class TestFaults:
         "reply",
         [
             Reply.hanging(),
-            Reply("late", delay=30),
-            Reply("a b c", token_delay=30),
+            Reply("late", delay=600),
+            Reply("a b c", token_delay=600),
             Reply("a b c", hang=True, cut_after=1),
         ],
     )
     def test_client_closes(self, server: ChatServer, reply: Reply) -> None:
-        """A client that gives up is noticed at once, in whatever the server was doing."""
+        """A client that gives up is noticed, in whatever the server was doing, and long before it would have answered."""
         server.on("alpha", reply)
-        closed: list[float] = []
+        closing: list[float] = []
 
         async def give_up(session: aiohttp.ClientSession) -> None:
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.1):
-                    await post(session, server, question(stream=True))
-            closed.append(time.monotonic())
+            asking = asyncio.create_task(post(session, server, question(stream=True)))
+            assert await asyncio.to_thread(server.wait_until, lambda: server.count("alpha"), seconds=60)
+            await asyncio.sleep(0.1)
+            closing.append(time.monotonic())
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
 
         in_session(give_up)
         record = server.requests[0]
-        assert server.wait_until(lambda: record.finished)
+        assert server.wait_until(lambda: record.finished, seconds=60)
         assert record.closed_at is not None
-        assert abs(record.closed_at - closed[0]) < 0.1
-        assert server.in_flight == 0
+        assert 0 <= record.closed_at - closing[0] < 200
+        assert server.wait_until(lambda: server.in_flight == 0, seconds=60)
 
     def test_client_closes_a_flowing_stream(self, server: ChatServer) -> None:
         """A client that leaves while events flow without pause is noticed too."""
@@ -382,7 +386,7 @@ class TestFaults:
                 await response.content.readany()
 
         in_session(leave)
-        assert server.wait_until(lambda: server.requests[0].finished)
+        assert server.wait_until(lambda: server.requests[0].finished, seconds=60)
         assert server.requests[0].closed_at is not None
 
 
@@ -440,12 +444,14 @@ class TestRecords:
 
     def test_max_in_flight(self, server: ChatServer) -> None:
         """Requests side by side are seen as such."""
-        server.on("*", Reply("x", delay=0.1))
+        server.on("*", Reply.hanging())
 
         async def side_by_side(session: aiohttp.ClientSession) -> None:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(5):
-                    group.create_task(post(session, server))
+            tasks = [asyncio.create_task(post(session, server)) for _ in range(5)]
+            assert await asyncio.to_thread(server.wait_until, lambda: server.count("alpha") == 5, seconds=60)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
         in_session(side_by_side)
         assert server.max_in_flight == 5
@@ -494,8 +500,10 @@ class TestOptions:
             assert ask(server)[0] == 401
             assert ask(server, headers={"Authorization": "Bearer right"})[0] == 200
 
-    def test_capacity(self) -> None:
+    def test_capacity(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Requests above the capacity get a 429 that says when to come back, and use up no reply."""
+        clock = Clock()
+        monkeypatch.setattr("moa_nb.testing.server.time", SimpleNamespace(monotonic=clock.time, time=time.time))
         with ChatServer(capacity=20, burst=2).on("alpha", "one", "two", "three") as server:
 
             async def burst(session: aiohttp.ClientSession) -> None:
@@ -503,23 +511,37 @@ class TestOptions:
                 assert [status for status, _, _ in first] == [200, 200, 429]
                 wait = float(first[2][2]["Retry-After"])
                 assert 0 < wait <= 0.05
-                await asyncio.sleep(wait)
+                clock.advance(wait / 2)
+                assert (await post(session, server))[0] == 429
+                clock.advance(wait / 2)
                 assert b"three" in (await post(session, server))[1]
 
             in_session(burst)
 
     def test_max_concurrency(self) -> None:
         """Requests beyond the slots wait, and their start tells how long."""
-        with ChatServer(max_concurrency=2, latency=0.1) as server:
+        with ChatServer(max_concurrency=2).on("alpha", Reply.hanging()) as server:
 
-            async def side_by_side(session: aiohttp.ClientSession) -> None:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(4):
-                        group.create_task(post(session, server))
+            def started(model: str) -> list[float]:
+                return [record.started for record in server.asked(model) if record.started is not None]
 
-            in_session(side_by_side)
-            waits = sorted((record.started or 0) - record.arrived for record in server.requests)
-            assert waits[1] < 0.09 < waits[2]
+            async def until(condition: Callable[[], object]) -> None:
+                assert await asyncio.to_thread(server.wait_until, condition, seconds=60)
+
+            async def side_by_side(session: aiohttp.ClientSession) -> float:
+                first = [asyncio.create_task(post(session, server)) for _ in range(2)]
+                await until(lambda: len(started("alpha")) == 2)
+                later = [asyncio.create_task(post(session, server, question("beta"))) for _ in range(2)]
+                await until(lambda: server.count("beta") == 2)
+                let_go = time.monotonic()
+                for task in first:
+                    task.cancel()
+                await asyncio.wait([*first, *later])
+                return let_go
+
+            let_go = in_session(side_by_side)
+            assert max(started("alpha")) < let_go < min(started("beta"))
+            assert len(started("beta")) == 2
 
     def test_latency(self) -> None:
         """Latency can be drawn; the same seed draws the same."""
@@ -543,7 +565,7 @@ class TestLife:
 
     def test_stops_with_requests_in_flight(self) -> None:
         """Stopping ends hanging answers at once, joins the thread, and blames no client."""
-        threads = threading.active_count()
+        before = set(threading.enumerate())
         server = ChatServer().on("alpha", Reply.hanging()).start()
 
         async def cut_off(session: aiohttp.ClientSession) -> float:
@@ -556,8 +578,8 @@ class TestLife:
                 await task
             return time.monotonic() - began
 
-        assert in_session(cut_off) < 0.4
-        assert threading.active_count() == threads
+        assert in_session(cut_off) < 30  # whoever waits for handlers to end by themselves waits a minute, or for ever
+        assert set(threading.enumerate()) <= before
         assert server.requests[0].closed_at is None
         server.stop()
 
@@ -601,10 +623,10 @@ class TestLife:
             socket.create_connection(("127.0.0.1", server.port)) as idle,
         ):
             idle.sendall(head + body)
-            assert server.wait_until(lambda: server.count(status=200))
+            assert server.wait_until(lambda: server.count(status=200), seconds=60)
             began = time.monotonic()
             server.stop()
-            assert time.monotonic() - began < 0.4
+            assert time.monotonic() - began < 30  # what is unread is never read: it would wait for ever
         gc.collect()
 
     def test_port_taken(self, server: ChatServer) -> None:
@@ -668,7 +690,7 @@ class TestProcess:
             assert text(server, question("beta")) == "b"
             assert process.stdin is not None
             process.stdin.close()
-            assert process.wait(5) == 0
+            assert process.wait(60) == 0
             assert process.stderr is not None
             assert process.stderr.read() == ""
         records = read_log(log)
@@ -684,7 +706,7 @@ class TestProcess:
             with pytest.raises(TimeoutError):
                 ask(server, timeout=aiohttp.ClientTimeout(total=0.1))
             process.send_signal(signal.SIGTERM)
-            assert process.wait(5) == 0
+            assert process.wait(60) == 0
             assert process.stderr is not None
             assert process.stderr.read() == ""
 
@@ -693,7 +715,7 @@ class TestProcess:
         script = tmp_path / "script.json"
         script.write_text('{"replies": {"alpha": {"kind": "gone"}}}')
         with self.spawn("--script", str(script)) as process:
-            assert process.wait(10) != 0
+            assert process.wait(60) != 0
             assert process.stderr is not None
             assert "rate_limited" in process.stderr.read()
 
@@ -721,7 +743,7 @@ class TestClock:
 
         assert clock.time() == 3705
         assert clock.sleeps == [3600, -1]
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < 60
 
     def test_side_by_side(self) -> None:
         """Sleeps side by side overlap, and wake in the order of their times."""

@@ -481,7 +481,7 @@ def test_an_export_that_is_stopped_leaves_no_file(server: ChatServer, rows: list
     server.on("j", verdict)
     options: dict[str, Any] = {"run_id": "run-1", "pipeline": presets.load("moa-lite"), "format": "preference"}
     job = current().start(export(tmp_path / "train.jsonl", given_rows(), judge="lab:j", **options))
-    assert answered.wait(20)
+    assert answered.wait(60)
     job.cancel()
     with pytest.raises((asyncio.CancelledError, concurrent.futures.CancelledError)):
         job.wait()

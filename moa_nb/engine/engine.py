@@ -245,9 +245,9 @@ class Engine:
             loop, self._loop = self._loop, None
         if loop is not None:
             loop.stop(self._connections.close())
-        for store in self._stores.values():
+        # They stay in their places: a run that has not ended by now would open others, which nobody closes.
+        for store in [*self._stores.values()]:
             store.close()
-        self._stores.clear()
 
 
 def new_run_id() -> str:

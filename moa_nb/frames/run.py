@@ -79,7 +79,8 @@ class FrameRun:
     @property
     def state(self) -> State:
         """``waiting``, ``running``, ``done`` (all rows are over), ``stopped`` (by the user or the budget) or ``failed``."""
-        return self._execution.state
+        state = self._execution.state
+        return "stopped" if state == "waiting" and self.done else state  # before it had begun
 
     # Going through the rows -------------------------------------------------------------------
 
@@ -131,8 +132,6 @@ class FrameRun:
         """
         if self._job is not None:
             self._job.cancel()
-            if self.state == "waiting":
-                self._execution.state = "stopped"
 
     def wait(self) -> FrameRun:
         """Return the run itself when it is over; a run that was stopped is over too.

@@ -20,6 +20,7 @@ from moa_nb.gateway.route import Route, authorized
 from moa_nb.options import Mode
 from moa_nb.providers.wire import WIRES
 from moa_nb.settings import Provider, Settings
+from moa_nb.store import Store
 
 __all__ = ["UNPAID", "Attempts", "Call", "Watch", "paid_of", "worst_of"]
 
@@ -48,6 +49,8 @@ class Call:
     cut_key: bytes | None
     """Where an answer is kept that the budget's own ceiling cut off."""
     mode: Mode = "live"
+    uses_kept: bool = False
+    """Whether an answer of the store will do."""
     is_kept: bool = False
     """Whether its answer is in the store already."""
     worst: float = 0.0
@@ -71,6 +74,12 @@ class Call:
     """Seconds that the service asked to wait."""
     slowed: float = 0.0
     """Seconds for which it was held back here, so that a service that fails is not hammered."""
+
+    def kept(self, store: Store) -> Completion | None:
+        """Return the answer that the store has by now; ``None`` if it has none, or none of the store will do."""
+        if not self.uses_kept or self.key is None or self.cut_key is None:
+            return None
+        return store.get(self.key) or (store.get(self.cut_key) if self.cut_key != self.key else None)
 
     def may_be_billed(self) -> None:
         """Return nothing; an attempt went out, and nobody will say what it took."""

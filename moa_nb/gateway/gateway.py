@@ -156,13 +156,10 @@ class Gateway:
             request = route.bounded(request)
             body = route.body(request)
             cut_key = route.key(request, body)
-        call = Call(request, route, body, priority, budget, watch, key, cut_key, mode)
-        if key is not None and cut_key is not None:
-            known = None
-            if cache == "use":
-                known = self.store.get(key) or (self.store.get(cut_key) if cut_key != key else None)
-            if known is not None:
-                return known
+        call = Call(request, route, body, priority, budget, watch, key, cut_key, mode, cache == "use")
+        known = call.kept(self.store)
+        if known is not None:
+            return known
         return self._board(call, on_end, is_kept=cache != "off")
 
     def _board(self, call: Call, on_end: Callable[[Outcome], None], *, is_kept: bool) -> Ticket:

@@ -222,7 +222,7 @@ class ChatServer:
         self._max_in_flight = self._in_flight
         self.model_listings = 0
 
-    def wait_until(self, condition: Callable[[], object], *, seconds: float = 5.0) -> bool:
+    def wait_until(self, condition: Callable[[], object], *, seconds: float = 30.0) -> bool:
         """Return True as soon as ``condition()`` holds, False when it does not within ``seconds``."""
         end = time.monotonic() + seconds
         while not condition():
@@ -251,7 +251,8 @@ class ChatServer:
         return self._authorization is not None and request.headers.get("Authorization") != self._authorization
 
     async def _chat(self, request: web.BaseRequest) -> web.StreamResponse:
-        record = Recorded({}, b"", request.headers, "", time.monotonic(), time.time())
+        # In this order: what comes between the two does not put the end of the request into the future.
+        record = Recorded({}, b"", request.headers, "", arrived_unix=time.time(), arrived=time.monotonic())
         self._requests.append(record)
         self._in_flight += 1
         self._max_in_flight = max(self._max_in_flight, self._in_flight)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 import nbformat
@@ -51,8 +53,28 @@ ANSWERS = (ASKED, FORM, BACKGROUND)
 """Those that show the panel of an answer."""
 
 
-def script(server: ChatServer) -> None:
-    """Have the models answer: in words that stream, row by row, never, or not at all, as they are asked."""
+class Words(list[str]):
+    """The words of an answer, which stops in the middle while somebody looks at it."""
+
+    def __init__(self, text: str, is_looked_at: Callable[[], bool]) -> None:
+        super().__init__(re.findall(r"\s*\S+", text))
+        self._is_looked_at = is_looked_at
+
+    def __iter__(self) -> Iterator[str]:
+        words = [*super().__iter__()]
+        yield from words[: len(words) // 2]
+        while self._is_looked_at():
+            yield ""
+        yield from words[len(words) // 2 :]
+
+
+def script(server: ChatServer, looked_at: Container[str]) -> None:
+    """Have the models answer: in words that stream, row by row, never, or not at all, as they are asked.
+
+    Args:
+        server: who answers.
+        looked_at: the places in which somebody looks at the first panel while it lives: its answer goes on afterwards.
+    """
 
     def answer(body: dict[str, Any]) -> Reply:
         asked = str(body["messages"])
@@ -62,9 +84,11 @@ def script(server: ChatServer) -> None:
             return Reply.bad_request("not today")
         if "row" in asked:
             return Reply("fine", delay=0.3)
-        # Of the panel that lives somebody has to see how far it is.
-        token_delay = 0.1 if "Why did it rise" in asked else 0.02
-        return Reply(ANSWER, token_delay=token_delay) if body["model"] == "gamma" else Reply(ANSWER)
+        if body["model"] != "gamma":
+            return Reply(ANSWER)
+        place = re.search(r"Why did it rise, in ([^?]*)\?", asked)
+        words = Words(ANSWER, lambda: place is not None and place[1] in looked_at)
+        return Reply(ANSWER, token_delay=0.02, chunks=words)
 
     for model in ("alpha", "beta", "gamma"):
         server.on(model, answer)

@@ -13,7 +13,8 @@ import pytest
 from jupyter_client.kernelspec import KernelSpec
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from test_kernel import environment, new_manager
+from real_kernels import new_manager
+from test_kernel import environment
 
 from front_ends import kernels
 

@@ -147,6 +147,10 @@ class Batch:
         if not is_written:
             self.end(None)  # another process was quicker: they wait for its batch
             return
+        if any(call.kept(self._store) for call in self._seats.calls().values()):
+            self._store.close_batch(row.mark)
+            self.end(None)  # another process had a batch of them, and its answers came after these calls had looked
+            return
         self.row = row
         for seat in self._seats.all():
             seat.sent(self.service.now())

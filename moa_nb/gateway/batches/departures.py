@@ -96,7 +96,12 @@ class Batches:
             while True:
                 outcome = await self._ride(call)
                 if outcome is None:
-                    continue
+                    # Whoever had it under way may have the answer by now.
+                    known = call.kept(self._store)
+                    if known is None:
+                        continue
+                    call.is_kept = True
+                    return replace(known, unreported=call.unreported)
                 if isinstance(outcome, Fault) and outcome.status in {400, 422} and self._learns(call, outcome):
                     continue
                 call.attempts += 1
