@@ -282,11 +282,21 @@ class Reader:
         self.menu("Kernel", "kernelmenu:interrupt")
 
     def save(self) -> None:
-        """Save the notebook, which has changed, through the keyboard, and wait until it is written."""
-        with self.page.expect_response(
-            lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url
-        ):
-            self.page.keyboard.press("Control+s")
+        """Save the notebook through the keyboard, and wait until it is written."""
+        self.until(self._saves)
+
+    def _saves(self) -> bool:
+        """Return whether Ctrl+S saves; while the save before goes on, JupyterLab takes no other and says nothing."""
+        from playwright.sync_api import TimeoutError as NothingCame
+
+        try:
+            with self.page.expect_response(
+                lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url, timeout=15_000
+            ):
+                self.page.keyboard.press("Control+s")
+        except NothingCame:
+            return False
+        return True
 
     def until(self, holds: Callable[[], object], seconds: float = 60) -> None:
         """Return when the condition holds; the page goes on meanwhile."""
