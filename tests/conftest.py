@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 
 import moa_nb as moa
 from moa_nb import settings
-from moa_nb.testing import ChatServer
+from moa_nb.testing import ChatServer, Recorded
 
 
 def pytest_configure() -> None:
@@ -69,6 +70,23 @@ def server() -> Iterator[ChatServer]:
     """A server without a script."""
     with ChatServer() as server:
         yield server
+
+
+@pytest.fixture
+def meet(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Called with a number: the first requests are answered only when so many are there; ``first``: how many they are."""
+
+    def meet(number: int, *, first: int | None = None) -> None:
+        answer, meeting, n_first = server._answer, asyncio.Barrier(number), first or number
+
+        async def together(request: Any, record: Recorded) -> Any:
+            if server.count() <= n_first:
+                await meeting.wait()
+            return await answer(request, record)
+
+        monkeypatch.setattr(server, "_answer", together)
+
+    return meet
 
 
 @pytest.fixture

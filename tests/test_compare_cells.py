@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
 import re
 import signal
 import threading
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -32,7 +32,7 @@ from moa_nb import settings
 from moa_nb.engine import current
 from moa_nb.panels.comparison import Comparison
 from moa_nb.panels.difference import difference, to_html, to_markdown, to_words
-from moa_nb.testing import ChatServer, Recorded, Reply
+from moa_nb.testing import ChatServer, Reply
 
 # What differs -----------------------------------------------------------------------------------
 
@@ -127,17 +127,10 @@ def test_pipelines_answer_side_by_side(notebook: Notebook, server: ChatServer) -
     assert moa.last() is both["moa-lite"]
 
 
-def test_they_run_at_the_same_time(notebook: Notebook, server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_they_run_at_the_same_time(notebook: Notebook, server: ChatServer, meet: Callable[..., None]) -> None:
     """No pipeline waits for another: all first calls are in flight together."""
     moa.configure(timeout=60.0, retry_seconds=0.0)
-    answer, meeting = server._answer, asyncio.Barrier(3)
-
-    async def together(request: Any, record: Recorded) -> Any:
-        if server.count() <= 3:  # nobody is answered before the first calls of both are here
-            await meeting.wait()
-        return await answer(request, record)
-
-    monkeypatch.setattr(server, "_answer", together)
+    meet(3)  # nobody is answered before the first calls of both are here
     assert notebook.ask("both --compare single,moa-lite").error is None
     assert not any(result.degraded for result in notebook.variables["both"].values())
     assert server.max_in_flight >= 3

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import subprocess
@@ -54,19 +53,12 @@ def test_calls_are_three_for_each_proposing_layer_and_one(server: ChatServer, la
 
 
 def test_the_calls_of_a_layer_overlap_and_layers_do_not(
-    server: ChatServer, lab: Lab, monkeypatch: pytest.MonkeyPatch
+    server: ChatServer, lab: Lab, meet: Callable[..., None]
 ) -> None:
     """All calls of a layer are in flight together, and the next layer starts after the last of them ended."""
     lab(timeout=60.0, retry_seconds=0.0)
     sentinels(server)
-    answer, meeting = server._answer, asyncio.Barrier(3)
-
-    async def together(request: Any, record: Recorded) -> Any:
-        if server.count() <= 6:  # no proposer is answered before the others of its layer are here
-            await meeting.wait()
-        return await answer(request, record)
-
-    monkeypatch.setattr(server, "_answer", together)
+    meet(3, first=6)  # no proposer is answered before the others of its layer are here
     moa.run(QUESTION, pipeline="moa")
     requests = server.requests
     layers = [requests[0:3], requests[3:6], requests[6:7]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable
 from typing import Any
@@ -92,18 +91,11 @@ def test_a_third_round_reads_the_second_alone(server: ChatServer, lab: Lab) -> N
         assert [turn["content"] for turn in record.messages[1::2]] == [f"SENTINEL-{me}-1", f"SENTINEL-{me}-2"]
 
 
-def test_the_rounds_do_not_overlap(server: ChatServer, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_rounds_do_not_overlap(server: ChatServer, lab: Lab, meet: Callable[..., None]) -> None:
     """Agents of a round are asked side by side, those of the next one after the last of them answered."""
     lab(timeout=60.0, retry_seconds=0.0)
     sentinels(server, **{model: {1: Reply(f"SENTINEL-{model}-1", delay=0.08)} for model in "bc"})
-    answer, meeting = server._answer, asyncio.Barrier(3)
-
-    async def together(request: Any, record: Recorded) -> Any:
-        if server.count() <= 3:  # nobody is answered before all agents of the round are here
-            await meeting.wait()
-        return await answer(request, record)
-
-    monkeypatch.setattr(server, "_answer", together)
+    meet(3)  # nobody is answered before all agents of the round are here
     assert not moa.run(QUESTION, pipeline="debate").degraded
     first, second = server.requests[:3], server.requests[3:]
     assert max(record.finished or 0.0 for record in first) <= min(record.arrived for record in second)
