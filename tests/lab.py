@@ -83,6 +83,8 @@ class Lab:
 
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.root = folder / "root"
+        self.runtime = folder / _FOLDERS["JUPYTER_RUNTIME_DIR"]
+        """Where the connection files of its kernels are."""
         self.address = ""
         self._token = secrets.token_hex(16)
         self._folder = folder

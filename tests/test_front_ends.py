@@ -191,7 +191,8 @@ def visited(line: Line, place: Place, lab: Lab, chromium: Browser) -> nbformat.N
         lab.write(f"{name}.ipynb", everything.notebook(place.server, name, line.kernel, ending=HANGS))
         page = page_of(line.front_end, lab, chromium)
         try:
-            drive(line, page, place.looked_at)
+            with kernels.knocked(line.kernel, lab.runtime):
+                drive(line, page, place.looked_at)
             page.save()
             page.until(lambda: lab.read(f"{name}.ipynb").cells[ENDING].outputs)
         finally:

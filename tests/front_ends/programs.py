@@ -29,7 +29,8 @@ def by_nbclient(
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
     client.km = new_manager()
     client.km._kernel_spec = KernelSpec(**kernels.spec(kernel))
-    with (folder / "said").open("w+") as said:
+    client.km.connection_file = str(folder / "kernel-1.json")
+    with (folder / "said").open("w+") as said, kernels.knocked(kernel, folder):
         with pytest.raises(CellExecutionError) if fails else nullcontext():
             client.execute(env=environment(folder / "home"), stdout=said, stderr=said)
         said.seek(0)
@@ -43,16 +44,17 @@ def by_papermill(notebook: nbformat.NotebookNode, kernel: str, folder: Path) -> 
     kernels.put(folder / "jupyter", kernel)
     nbformat.write(notebook, folder / "given.ipynb")
     places = {f"JUPYTER_{name}_DIR": str(folder / "jupyter") for name in ("CONFIG", "DATA", "RUNTIME")}
-    ran = subprocess.run(
-        [sys.executable, "-m", "papermill", "--no-progress-bar", "given.ipynb", "ran.ipynb"],
-        cwd=folder,
-        env={**environment(folder / "home"), **places},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    with kernels.knocked(kernel, folder / "jupyter"):
+        ran = subprocess.run(
+            [sys.executable, "-m", "papermill", "--no-progress-bar", "given.ipynb", "ran.ipynb"],
+            cwd=folder,
+            env={**environment(folder / "home"), **places},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
     assert ran.returncode == 1, ran.stderr
     assert "PapermillExecutionError" in ran.stderr
     return nbformat.read(folder / "ran.ipynb", as_version=4), ran.stdout + ran.stderr
