@@ -276,7 +276,7 @@ def test_a_frames_panel_lists_its_latest_rows_and_opens_any(server: ChatServer, 
         run.wait()
     shown = panel._draw()
     assert set(shown) == STATIC
-    assert shown[RUN]["frame_run"]["run_id"] == run.id
+    assert [one["run_id"] for one in shown[RUN]["frame_runs"]] == [run.id]
     assert "row 1" not in json.dumps(shown[RUN])
     rows = panel._controls.widget.rows
     assert [row["position"] for row in rows] == [9, 8, 7, 6, 5, 4]

@@ -622,8 +622,9 @@ def test_estimated_tokens_are_marked_wherever_that_is_known() -> None:
         found = moa.compare(frame, "text", ["single", told], metric=len, aggregator="offline:lead", progress=False)
         sums = {str(name): round(row["prompt_tokens"]) for name, row in found.table.iterrows()}
         assert sums["told"] == 7
-        for kind, form in found._repr_mimebundle_().items():
-            words = Tags(form).text if kind == "text/html" else form
+        shown = found._repr_mimebundle_()
+        for kind in ("text/html", "text/markdown", "text/plain"):
+            words = Tags(shown[kind]).text if kind == "text/html" else shown[kind]
             assert f"≈{sums['single']} → ≈" in words
             assert "7 → 3" in words
             assert "≈7" not in words

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -146,7 +147,9 @@ def test_a_file_that_is_no_notebook_is_said(tmp_path: Path, text: str) -> None:
         {"layers": 3},
         {"layers": [{"name": "x", "calls": [{"agent": "a"}]}]},
         {"conversation": [3]},
-        {"frame_run": {"run_id": "x"}},
+        {"frame_runs": [{"run_id": "x"}]},
+        {"frame_runs": {"run_id": "x"}},
+        {"frame_runs": 3},
     ],
 )
 def test_a_run_that_was_changed_by_hand_is_said(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -160,6 +163,42 @@ def test_a_notebook_without_runs_has_none(tmp_path: Path) -> None:
     """Other outputs are left alone, also those of other programs under a like name."""
     path = saved(tmp_path / "x.ipynb", {"text/plain": "x"}, {MIME_TYPE: {"something": "else"}})
     assert moa.from_notebook(path) == []
+
+
+ROWS = pd.DataFrame(
+    {
+        "q": ["The mill closed in May. Forty lost their work.", "Rain fell for weeks. The crops failed.", None],
+        "told": ["The mill closed in May.", "Rain fell.", "Nothing."],
+    }
+)
+
+
+def test_what_is_shown_of_rows_is_read_back(tmp_path: Path) -> None:
+    """Each row of a preview, of a trial and of two traces is a run of its own; a comparison's runs have their figures."""
+    lead = {"pipeline": "single", "aggregator": "offline:lead", "progress": False}
+    preview = ROWS.moa.preview.synthesize("q", **lead)
+    trial = moa.Playground(ROWS, "q", pipeline="single", aggregator="offline:textrank").sample(2)
+    compared = moa.compare(
+        ROWS, "q", ["single", "self-moa"], reference="told", metric="exact", aggregator="offline:lead", progress=False
+    )
+    traces = [preview.run.trace(position) for position in (1, 0)]
+    shown = [one._repr_mimebundle_() for one in (preview, *traces, trial, compared)]
+    runs = moa.from_notebook(saved(tmp_path / "x.ipynb", *shown))
+    texts = [*ROWS["q"].dropna()] * 2
+    assert [run.conversation[-1].content for run in runs] == texts
+    assert [run.text for run in runs[:2]] == [result.text for result in preview.results]
+    assert [run.calls[0].model for run in runs] == ["offline:lead"] * 2 + ["offline:textrank"] * 2
+    assert {run.run_id for run in runs[:2]} == {preview.run.id}
+    asked = [preview.run, *compared.runs.values()]
+    assert [run.run_id for run in runs.frame_runs] == [run.id for run in asked]
+    assert [(run.pipeline, run.rows) for run in runs.frame_runs] == [("single", 2), ("single", 3), ("self-moa", 3)]
+
+
+def test_an_evaluation_of_tables_alone_has_no_run() -> None:
+    """It was computed from what somebody kept, and nobody was asked for it."""
+    told = pd.DataFrame({"a": ["x", "y"], "b": ["x", "z"]})
+    made = moa.Evaluation(told, unit="exact", measured=(told == "x").astype(float))
+    assert MIME_TYPE not in made._repr_mimebundle_()
 
 
 @pytest.mark.kernel

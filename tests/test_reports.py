@@ -31,12 +31,13 @@ from moa_nb.panels.frame_report import bundle
 from moa_nb.panels.frame_report.view import AgreementView, FailureView, LatencyView, ModelView, ReportView, RowView
 from moa_nb.panels.frame_report.words import bare, duration, ranges
 from moa_nb.panels.markdown import to_html
+from moa_nb.panels.provenance import MIME_TYPE
 from moa_nb.panels.view import view_of
 from moa_nb.testing import ChatServer, Reply
 
 PRICES = {"alpha": 3.0, "beta": 0.7, "judge": 11.0}
 
-FORMS = {"text/html", "text/markdown", "text/plain"}
+FORMS = {"text/html", "text/markdown", "text/plain", MIME_TYPE}
 
 
 def use(server: ChatServer, **values: Any) -> None:
@@ -263,9 +264,10 @@ def test_tokens_that_were_estimated_say_so() -> None:
     assert isinstance(run, FrameRun)
     (one,) = run.by_model.to_dict("records")
     flow = f"≈{one['prompt_tokens']} → ≈{one['completion_tokens']}"
-    for kind, shown in bundle(view_of_run(run._execution)).items():
-        assert flow in (words(shown) if kind == "text/html" else shown)
-        assert f"≈{one['prompt_tokens']}" in shown.replace(flow, "")
+    report = bundle(view_of_run(run._execution))
+    for kind in sorted(FORMS - {MIME_TYPE}):
+        assert flow in (words(report[kind]) if kind == "text/html" else report[kind])
+        assert f"≈{one['prompt_tokens']}" in report[kind].replace(flow, "")
     again = moa.recall(run.id)
     assert isinstance(again, FrameRun)
     recalled = bundle(view_of_run(again._execution))["text/plain"]

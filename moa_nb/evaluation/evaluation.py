@@ -365,9 +365,13 @@ class Evaluation:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's
         from moa_nb.evaluation.shown import view_of
+        from moa_nb.frames.figures import view_of_run
         from moa_nb.panels.evaluation import bundle
+        from moa_nb.panels.provenance import MIME_TYPE, frame_records
 
-        return bundle(view_of(self))
+        runs = [*self.runs.values(), *([self.judging] if self.judging is not None else [])]
+        views = [view_of_run(run._execution) for run in runs]  # noqa: SLF001 - what a report shows, without the report
+        return bundle(view_of(self)) | ({MIME_TYPE: frame_records(views)} if views else {})
 
     def __repr__(self) -> str:
         found = (

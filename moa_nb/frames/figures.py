@@ -100,6 +100,7 @@ def view_of_run(execution: Execution) -> ReportView:
         index=_label(list(execution.questions.index.names)) if any(execution.questions.index.names) else "",
         columns=columns,
         head=head,
+        run_id=execution.id,
     )
 
 

@@ -29,10 +29,13 @@ class Preview:
         return self.run.values
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's
-        from moa_nb.frames.figures import previewed
+        from moa_nb.frames.figures import previewed, view_of_run
         from moa_nb.panels.frame_preview import bundle
+        from moa_nb.panels.provenance import MIME_TYPE, frame_record, records
 
-        return bundle(previewed(self.run._execution, self.results, self.estimate))  # noqa: SLF001 - its own room's
+        execution = self.run._execution  # noqa: SLF001 - its own room's
+        shown = bundle(previewed(execution, self.results, self.estimate))
+        return {**shown, MIME_TYPE: records(self.results) | frame_record(view_of_run(execution))}
 
     def __repr__(self) -> str:
         return f"<Preview of {len(self.results)} rows; all rows: {self.estimate}>"

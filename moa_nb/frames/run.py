@@ -415,12 +415,10 @@ class FrameRun:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's
         from moa_nb.frames.figures import view_of_run
         from moa_nb.panels.frame_report import bundle
-        from moa_nb.panels.provenance import MIME_TYPE, frame_record
 
         if self.done:
             self._compare(_MOST_COMPARED)
-        view = view_of_run(self._execution)
-        return {**bundle(view), MIME_TYPE: frame_record(view, self.id)}
+        return bundle(view_of_run(self._execution))
 
     def retry(self) -> FrameRun:
         """Return a run that is already started, over the rows without an answer; the others stay as they are.

@@ -15,7 +15,7 @@ from moa_nb.frames.figures import view_of_run
 from moa_nb.frames.outcome import STATES
 from moa_nb.notebook.controls import Controls, Part
 from moa_nb.notebook.publisher import follow, publish
-from moa_nb.panels import html, provenance
+from moa_nb.panels import html
 from moa_nb.panels.frame_report import bundle
 from moa_nb.panels.markdown import first_line
 from moa_nb.panels.view import view_of
@@ -120,8 +120,7 @@ class FramePanel:
         return self._report()
 
     def _report(self) -> dict[str, Any]:
-        view = view_of_run(self._execution)
-        return {**bundle(view), provenance.MIME_TYPE: provenance.frame_record(view, self._run.id)}
+        return bundle(view_of_run(self._execution))
 
     def _row(self, position: int) -> dict[str, Any]:
         outcome = self._execution.outcomes[position]

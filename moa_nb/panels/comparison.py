@@ -91,13 +91,11 @@ class Comparison(dict[str, Result]):
 
     def bundle(self) -> dict[str, Any]:
         """Return the comparison by media type: HTML, Markdown, plain text, and the runs' provenance as JSON."""
-        share = provenance.MAX_CHARACTERS // max(1, len(self._runs))
-        records = [provenance.record(result, max_characters=share) for result in self._runs]
         return {
             "text/html": self._html(),
             "text/markdown": self._markdown(),
             "text/plain": self._plain(),
-            provenance.MIME_TYPE: {"version": records[0]["version"], "runs": records},
+            provenance.MIME_TYPE: provenance.records(self._runs),
         }
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's

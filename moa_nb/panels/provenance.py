@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,12 @@ __all__ = [
     "SavedFrameRun",
     "SavedRuns",
     "frame_record",
+    "frame_records",
     "from_notebook",
     "is_secret",
     "outputs_in",
     "record",
+    "records",
     "result_of",
 ]
 
@@ -83,27 +85,39 @@ def record(result: Result, *, max_characters: int = MAX_CHARACTERS) -> dict[str,
     }
 
 
-def frame_record(view: ReportView, run_id: str) -> dict[str, Any]:
+def records(results: Sequence[Result]) -> dict[str, Any]:
+    """Return the provenance of runs that are shown together; their texts share the room of one."""
+    room = MAX_CHARACTERS // max(1, len(results))
+    return {"version": _VERSION, "runs": [record(result, max_characters=room) for result in results]}
+
+
+def frame_record(view: ReportView) -> dict[str, Any]:
     """Return what a notebook keeps of a run over rows: what was asked of whom and what it took; its rows are in the store."""
+    return frame_records([view])
+
+
+def frame_records(views: Iterable[ReportView]) -> dict[str, Any]:
+    """Return what a notebook keeps of runs over rows that are shown together."""
+    return {"version": _VERSION, "frame_runs": [_frame_run(view) for view in views]}
+
+
+def _frame_run(view: ReportView) -> dict[str, Any]:
     return {
-        "version": _VERSION,
-        "frame_run": {
-            "run_id": _clean(run_id),
-            "verb": _clean(view.verb),
-            "column": _clean(view.column),
-            "pipeline": _clean(view.pipeline),
-            "models": [
-                {"layer": _clean(one.layer), "model": _clean(one.model), "calls": one.calls, "cost": _plain(one.cost)}
-                for one in view.models
-            ],
-            "state": view.state,
-            "rows": view.rows,
-            "states": dict(view.states),
-            "calls": view.calls,
-            "cached": view.cached,
-            "cost": _plain(view.cost),
-            "seconds": _plain(view.seconds),
-        },
+        "run_id": _clean(view.run_id),
+        "verb": _clean(view.verb),
+        "column": _clean(view.column),
+        "pipeline": _clean(view.pipeline),
+        "models": [
+            {"layer": _clean(one.layer), "model": _clean(one.model), "calls": one.calls, "cost": _plain(one.cost)}
+            for one in view.models
+        ],
+        "state": view.state,
+        "rows": view.rows,
+        "states": dict(view.states),
+        "calls": view.calls,
+        "cached": view.cached,
+        "cost": _plain(view.cost),
+        "seconds": _plain(view.seconds),
     }
 
 
@@ -264,11 +278,12 @@ class SavedRuns(list["Result"]):
 
 
 def from_notebook(path: str | Path) -> SavedRuns:
-    """Return the runs that a saved notebook holds, in the order of its cells: the panels of its outputs carry them.
+    """Return the runs that a saved notebook holds, in the order of its cells: what its outputs show carries them.
 
-    Runs over rows are in ``frame_runs``, by their id and figures: their rows are in the store. What a record leaves out
-    is not there again: the prompts of the calls, system messages, what models thought aloud. Whatever was cut when it
-    was saved is named in the result's ``notes``. A run that is shown twice comes once.
+    Runs over rows are in ``frame_runs``, by their id and figures: their rows are in the store, but for those that were
+    shown by themselves, as a preview's are. What a record leaves out is not there again: the prompts of the calls,
+    system messages, what models thought aloud. Whatever was cut when it was saved is named in the result's ``notes``.
+    A run that is shown twice comes once.
 
     Args:
         path: an ``.ipynb`` file.
@@ -285,8 +300,8 @@ def from_notebook(path: str | Path) -> SavedRuns:
     frames: dict[str, SavedFrameRun] = {}
     try:
         for place, saved in enumerate(run for output in outputs for run in _saved(output)):
-            runs.setdefault(saved.get("run_id") or place, result_of(saved))
-        for saved in filter(None, map(_saved_frame, outputs)):
+            runs.setdefault(_identity(saved) or place, result_of(saved))
+        for saved in (run for output in outputs for run in _saved_frames(output)):
             run = SavedFrameRun(**{**saved, "models": tuple(saved["models"])})
             frames[run.run_id] = run  # the last time it was shown it was furthest
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -315,10 +330,15 @@ def outputs_in(path: str | Path) -> list[Mapping[str, Any]]:
         raise SetupError(msg) from None
 
 
-def _saved_frame(output: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the record of a run over rows in one output, if there is one."""
+def _identity(saved: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return what tells a run from all others; ``None`` where it has no name. The rows of a frame share their run's."""
+    return (saved["run_id"], json.dumps(saved.get("conversation"))) if saved.get("run_id") else None
+
+
+def _saved_frames(output: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+    """Return the records of runs over rows in one output."""
     saved = output.get("data", {}).get(MIME_TYPE)
-    return saved.get("frame_run") if isinstance(saved, dict) else None
+    return saved.get("frame_runs", ()) if isinstance(saved, dict) else ()
 
 
 def _saved(output: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

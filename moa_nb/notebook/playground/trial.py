@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from moa_nb.panels.figures import dollars, share
+from moa_nb.panels.provenance import MIME_TYPE, records
 from moa_nb.panels.tables import TableDisplay, table
 from moa_nb.pipeline.result import Result
 from moa_nb.pipeline.similarity import similarity
@@ -118,7 +119,12 @@ class Trial:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's
         shown = self._table
-        return {"text/html": shown._repr_html_(), "text/markdown": shown._repr_markdown_(), "text/plain": repr(shown)}
+        return {
+            "text/html": shown._repr_html_(),
+            "text/markdown": shown._repr_markdown_(),
+            "text/plain": repr(shown),
+            MIME_TYPE: records([row.result for row in self.rows if row.result is not None]),
+        }
 
     def __repr__(self) -> str:
         return repr(self._table)

@@ -173,6 +173,8 @@ class ReportView:
     """What the verb returns; as many values has each row of ``head``."""
     head: tuple[RowView, ...] = ()
     """The first rows."""
+    run_id: str = ""
+    """Its name in ``moa.runs()``."""
 
     @property
     def estimated(self) -> bool:
