@@ -319,6 +319,16 @@ def test_runs_and_answers_that_are_there_are_not_made_again(server: ChatServer, 
     assert any("mine" in sentence and "not known" in sentence for sentence in found.unsaid)
 
 
+def test_a_pipeline_without_a_name_has_that_of_the_comparison(server: ChatServer, lab: Lab) -> None:
+    """Its run is listed under it; a pipeline that has a name of its own keeps it."""
+    models(lab)
+    warm = moa.Pipeline(layers=[["lab:a"]])
+    found = moa.compare(FRAME, "question", {"warm": warm, "mine": SINGLES["b"]}, metric=len, progress=False)
+    assert set(moa.runs()["pipeline"]) == {"warm", "b"}
+    assert "warm" in found.runs["warm"]._repr_mimebundle_()["text/plain"]
+    assert warm.name == "custom"
+
+
 def test_a_sample_is_drawn_once(server: ChatServer, lab: Lab) -> None:
     """A sample is the same rows each time, in the frame's order, and only they are asked."""
     models(lab)

@@ -40,7 +40,9 @@ def named(pipelines: Any) -> dict[str, Contestant]:
         msg = f"pipelines are a list such as ['single', 'moa'], or a mapping of your own names, not {quoted(pipelines)}"
         raise SetupError(msg)
     if isinstance(pipelines, Mapping):
-        named = {str(name): one for name, one in pipelines.items()}
+        named = {
+            str(name): one.called(str(name)) if isinstance(one, Pipeline) else one for name, one in pipelines.items()
+        }
         _refuse_twins(named, pipelines)
     elif isinstance(pipelines, str | Pipeline):
         named = {_name(pipelines): pipelines}

@@ -29,6 +29,9 @@ Roles = Mapping[str, tuple[str | Callable[..., Any], ...]]
 
 _MOST_DECLARATIONS = 1000
 
+_NAMELESS = "custom"
+"""What a pipeline is called that was given no name."""
+
 _SAMPLING = ("temperature", "max_tokens", "top_p", "seed", "stop")
 
 
@@ -303,7 +306,7 @@ class Pipeline:
     """
 
     def __init__(
-        self, *, strategy: str = "layers", name: str = "custom", description: str = "", source: str = "", **params: Any
+        self, *, strategy: str = "layers", name: str = _NAMELESS, description: str = "", source: str = "", **params: Any
     ) -> None:
         from moa_nb.pipeline.strategies import find
 
@@ -315,17 +318,27 @@ class Pipeline:
         except ValidationError as error:
             raise PipelineError(_say(error, source or f"pipeline {name!r}", kind)) from None
 
+    def called(self, name: str) -> Pipeline:
+        """Return it under a name, if it has none of its own.
+
+        >>> Pipeline(layers=[["offline:lead"]]).called("first sentences").name
+        'first sentences'
+        """
+        return self._with(name=name) if self.name == _NAMELESS else self
+
     def override(self, **changes: Any) -> Pipeline:
         """Return a copy with the options of one call: samples, layers, temperature, max_tokens, template."""
         wanted = {key: value for key, value in changes.items() if value is not None}
         if not wanted:
             return self
-        copy = object.__new__(Pipeline)
         try:
-            params = self.params.override(**wanted)
+            return self._with(params=self.params.override(**wanted))
         except ValidationError as error:
             raise PipelineError(_say(error, f"pipeline {self.name!r}", type(self.params))) from None
-        copy.__dict__.update(self.__dict__, params=params)
+
+    def _with(self, **changes: Any) -> Pipeline:
+        copy = object.__new__(Pipeline)
+        copy.__dict__.update(self.__dict__, **changes)
         return copy
 
     def to_toml(self) -> str:
