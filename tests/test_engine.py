@@ -827,3 +827,41 @@ def test_a_run_that_a_fork_took_along_says_so(server: ChatServer) -> None:
         "the engine of this run is not in this process any more (a fork has none): run it again here",
         "answer of z",
     ]
+
+
+FORK_WHILE_IT_RUNS = """
+import asyncio
+import threading
+import pandas as pd
+
+asked = threading.Event()
+
+@moa.agent("slow", version="1")
+async def slow(prompt):
+    asked.set()
+    await asyncio.Event().wait()
+
+run = pd.Series(["Why?"]).moa.start.synthesize(pipeline=moa.Pipeline(layers=[[slow]]))
+asked.wait()
+
+async def awaited():
+    return await run
+
+if os.fork() == 0:
+    for wait in (run.wait, lambda: asyncio.run(awaited())):
+        try:
+            wait()
+        except moa.MoaError as error:
+            print(error, flush=True)
+    os._exit(0)
+os.wait()
+run.stop()
+print(run.wait().state)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_nobody_waits_in_a_fork_for_a_run_that_goes_on_elsewhere(server: ChatServer) -> None:
+    """Waited for or awaited, it is one line; where it began it can still be stopped."""
+    left = "the engine of this run is not in this process any more (a fork has none): run it again here"
+    assert says(server, FORK_WHILE_IT_RUNS, warnings="default").split("\n") == [left, left, "stopped"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import os
 import sys
 import threading
 import warnings
@@ -25,6 +26,8 @@ _POLL_SECONDS = 0.05
 _GOODBYE_SECONDS = 2.0
 """How long an interrupted cell waits for its connections to be closed."""
 
+_LEFT_BEHIND = "the engine of this run is not in this process any more (a fork has none): run it again here"
+
 
 class Job(Generic[_T]):
     """One coroutine on the engine's loop, seen from another thread.
@@ -38,6 +41,7 @@ class Job(Generic[_T]):
         """Done when the coroutine is, its clean-up included."""
         self._loop = loop
         self._coroutine = coroutine
+        self._process = os.getpid()
         self._context = contextvars.copy_context()
         self._task: asyncio.Task[_T] | None = None
         self._begun = False
@@ -88,7 +92,9 @@ class Job(Generic[_T]):
 
         Raises:
             KeyboardInterrupt: the user interrupted; everything in flight is cancelled and closed.
+            SetupError: it goes on in the process that this one was forked from, which alone hears of its end.
         """
+        self._refuse_a_fork()
         try:
             self.begin()
             while True:
@@ -108,7 +114,12 @@ class Job(Generic[_T]):
             raise
 
     async def wait_async(self) -> _T:
-        """Return the result, on another loop; cancelling the wait cancels the job. It begins where it has not yet."""
+        """Return the result, on another loop; cancelling the wait cancels the job. It begins where it has not yet.
+
+        Raises:
+            SetupError: as for ``wait``.
+        """
+        self._refuse_a_fork()
         try:
             waiting = asyncio.wrap_future(self.future)
             waiting.add_done_callback(_look_at)
@@ -118,6 +129,10 @@ class Job(Generic[_T]):
             self.cancel()
             raise
         return waiting.result()
+
+    def _refuse_a_fork(self) -> None:
+        if os.getpid() != self._process and not self.future.done():
+            raise SetupError(_LEFT_BEHIND)
 
 
 class Loop:
@@ -147,8 +162,7 @@ class Loop:
         """
         if not self.thread.is_alive():
             coroutine.close()
-            msg = "the engine of this run is not in this process any more (a fork has none): run it again here"
-            raise SetupError(msg)
+            raise SetupError(_LEFT_BEHIND)
         if threading.current_thread() is self.thread:
             coroutine.close()
             msg = "this runs on the engine's own loop, where waiting would block it: use 'await moa.arun(...)' here"
