@@ -1041,6 +1041,18 @@ def test_the_bar_moves_and_shows_the_figures(
     assert any("in the end" in line for line in shown)
 
 
+def test_a_narrow_terminal_keeps_the_dollars() -> None:
+    """Of a line of 80 characters the times are cut, and not what it costs."""
+    from tqdm import tqdm
+
+    from moa_nb.frames.bar import _FORMAT
+
+    figures = "3 failed, $0.0250, $0.0811 in the end"
+    line = tqdm.format_meter(3700, 10_000, 12.3, 80, "moa", unit="row", postfix=figures, bar_format=_FORMAT)
+    assert f"3700/10000, {figures} [" in line
+    assert len(line) <= 80
+
+
 def test_short_runs_and_files_show_no_bar(
     lab: ChatServer, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:

@@ -18,6 +18,9 @@ _EVERY_SECONDS = 0.1
 _EVERY_SECONDS_IN_A_FILE = 10.0
 """In a file or a pipe every drawing stays, one after the other."""
 
+_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt}{postfix} [{elapsed}<{remaining}, {rate_fmt}]"
+"""The figures before the times: a narrow terminal cuts the end."""
+
 
 class Bar:
     """Shows how a run goes on, from the thread that waits for it.
@@ -44,7 +47,12 @@ class Bar:
         return self
 
     def _open(self) -> None:
-        options: dict[str, Any] = {"total": self._run.progress.rows, "unit": "row", "desc": "moa"}
+        options: dict[str, Any] = {
+            "total": self._run.progress.rows,
+            "unit": "row",
+            "desc": "moa",
+            "bar_format": _FORMAT,
+        }
         if _is_kernel():
             from tqdm.notebook import tqdm as widget
 
