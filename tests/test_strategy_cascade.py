@@ -11,7 +11,6 @@ import pytest
 
 import moa_nb as moa
 from moa_nb.errors import BudgetExceeded, KeyRejected, PipelineError, ServiceError
-from moa_nb.pipeline.ask import Ask
 from moa_nb.testing import ChatServer, Recorded, Reply
 from moa_nb.tokens import count_tokens
 
@@ -28,8 +27,6 @@ FAULTS = [Reply.too_long(), Reply.bad_request("SECRET-ERROR"), Reply.fault(500),
 FEW: dict[str, Any] = {"consistency-cascade": {"samples": 1}}
 """Options that spare calls."""
 FAULT_NAMES = ["400 context", "400", "500", "empty", "null"]
-
-registered = pytest.mark.skipif("call" not in Ask.__dataclass_fields__, reason="functions by name need Ask.call")
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +128,6 @@ def test_a_scorer_may_be_async(server: ChatServer) -> None:
     assert moa.run(QUESTION, pipeline=cascade(scorer)).accepted is True
 
 
-@registered
 def test_a_registered_function_scores_from_a_file(server: ChatServer) -> None:
     """``scorer = "function:NAME"``."""
 

@@ -11,7 +11,6 @@ import pytest
 
 import moa_nb as moa
 from moa_nb.errors import BudgetExceeded, KeyRejected, PipelineError, ServiceError
-from moa_nb.pipeline.ask import Ask
 from moa_nb.testing import ChatServer, Reply
 from moa_nb.tokens import count_tokens
 
@@ -134,7 +133,6 @@ def test_a_function_may_say_how_sure_the_base_is(server: ChatServer) -> None:
     assert asked == [(QUESTION, ["42", "41", "17"])]
 
 
-@pytest.mark.skipif("call" not in Ask.__dataclass_fields__, reason="functions by name need Ask.call")
 def test_a_registered_function_may_say_it_too(server: ChatServer) -> None:
     """``router = "function:NAME"``."""
 

@@ -11,8 +11,6 @@ import pytest
 
 import moa_nb as moa
 from moa_nb.errors import BudgetExceeded, KeyRejected, PipelineError, ServiceError, UnknownName
-from moa_nb.frames.rows import Rows
-from moa_nb.pipeline.ask import Ask
 from moa_nb.pipeline.routing import Nearest
 from moa_nb.testing import ChatServer, Reply
 from moa_nb.tokens import count_tokens
@@ -29,9 +27,6 @@ FRAME = pd.DataFrame(
         "vip": [True, False, False],
     }
 )
-ROW = Rows.of(FRAME, "q", template=None, na="skip").task(0)
-
-registered = pytest.mark.skipif("call" not in Ask.__dataclass_fields__, reason="functions by name need Ask.call")
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +154,6 @@ def test_hostile_questions_do_not_choose_their_way(server: ChatServer, question:
     assert result.layers[-1].calls[0].agent == "a"
 
 
-@registered
 def test_a_registered_function_routes_from_a_file(server: ChatServer) -> None:
     """``router = "function:NAME"``; one that is not there stops before anything is sent."""
 
@@ -183,7 +177,6 @@ def test_a_column_without_a_row_is_a_mistake(server: ChatServer) -> None:
     assert server.count() == 0
 
 
-@pytest.mark.skipif(not vars(ROW)["values"], reason="rows do not carry their columns")
 def test_each_row_goes_the_way_that_its_columns_say(server: ChatServer) -> None:
     """By a way's name, a score, a rule over a column, or a function of the row; a missing cell is the fallback's."""
     ways = ["$small", "$strong"]
@@ -279,7 +272,6 @@ def test_a_router_that_fails_goes_to_the_fallback(server: ChatServer, router: An
     assert b"SECRET-ERROR" not in server.requests[0].content
 
 
-@registered
 def test_a_router_that_exits_goes_to_the_fallback(server: ChatServer) -> None:
     """Whatever it raises."""
     assert moa.run(QUESTION, pipeline=pipeline(stopping)).text == "answer of z"
