@@ -4,6 +4,7 @@
     ├── SetupError                nothing can work until it is fixed: a run stops at once
     │   ├── SettingsError         a key, a value or a file of the settings
     │   ├── UnknownName           no model, provider, pipeline, template or column of that name
+    │   ├── UnknownOption         a keyword that a function or verb does not take
     │   ├── TemplateError         a template that does not parse or lacks a variable
     │   ├── PipelineError         a pipeline whose data does not make sense
     │   ├── KeyRejected           the service refuses the key, or there is none
@@ -46,6 +47,7 @@ __all__ = [
     "TemplateError",
     "Unanswered",
     "UnknownName",
+    "UnknownOption",
     "gravest",
     "nearest",
 ]
@@ -90,6 +92,10 @@ class UnknownName(SetupError, KeyError):
 
     # KeyError would show the message's repr.
     __str__ = Exception.__str__
+
+
+class UnknownOption(SetupError, TypeError):
+    """A keyword that a function or verb does not take; the message names the nearest one that it does."""
 
 
 class TemplateError(SetupError):

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVar
 
-from moa_nb.errors import nearest
+from moa_nb.errors import UnknownOption, nearest
 
 if TYPE_CHECKING:
     from moa_nb.pipeline.spec import Pipeline
@@ -53,6 +53,7 @@ def spelled_out(function: _F) -> _F:
     known = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_DEFAULTS.get(name))
         for name in RunOptions.__annotations__
+        if name not in signature.parameters
     ]
     function.__signature__ = signature.replace(parameters=[*own, *known])  # type: ignore[attr-defined]  # shown by inspect
     return function
@@ -62,10 +63,10 @@ def refuse_unknown(function: Callable[..., Any], keywords: Iterable[str]) -> Non
     """Return nothing if a function that is spelled out takes all keywords.
 
     Raises:
-        TypeError: naming the first that it does not take, and the nearest that it does.
+        UnknownOption: naming the first that it does not take, and the nearest that it does.
     """
     known = inspect.signature(function).parameters
     for name in keywords:
         if name not in known:
             msg = f"{function.__name__}() got an unexpected keyword argument {name!r}; {nearest(name, known)}"
-            raise TypeError(msg)
+            raise UnknownOption(msg)

@@ -31,6 +31,7 @@ from moa_nb.evaluation.contests import Contests, Exhibit, Ratings, contenders
 from moa_nb.evaluation.points import settled
 from moa_nb.evaluation.shown import view_of
 from moa_nb.frames.execution import Execution
+from moa_nb.panels.provenance import MIME_TYPE
 from moa_nb.testing import ChatServer, Reply
 
 Lab = Callable[..., None]
@@ -327,6 +328,17 @@ def test_a_pipeline_without_a_name_has_that_of_the_comparison(server: ChatServer
     assert set(moa.runs()["pipeline"]) == {"warm", "b"}
     assert "warm" in found.runs["warm"]._repr_mimebundle_()["text/plain"]
     assert warm.name == "custom"
+
+
+def test_a_notebook_keeps_the_runs_of_pipelines_and_judges(server: ChatServer, lab: Lab) -> None:
+    """All that was asked for the table is in its record, the judges' run last."""
+    models(lab)
+    serve(server, longer)
+    found = moa.compare(FRAME, "question", SINGLES, judge="lab:j", progress=False)
+    assert found.judging is not None
+    kept = found._repr_mimebundle_()[MIME_TYPE]["frame_runs"]
+    assert [one["run_id"] for one in kept] == [*(run.id for run in found.runs.values()), found.judging.id]
+    assert sum(one["calls"] for one in kept) == len(server.requests)
 
 
 def test_a_sample_is_drawn_once(server: ChatServer, lab: Lab) -> None:

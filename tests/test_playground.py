@@ -27,6 +27,7 @@ from moa_nb.errors import MoaError, SetupError, SpendingNotAgreed, TemplateError
 from moa_nb.notebook.playground import Playground, edit, static
 from moa_nb.notebook.playground.drafts import Draft
 from moa_nb.notebook.playground.preview import Preview
+from moa_nb.panels.provenance import MIME_TYPE
 from moa_nb.testing import ChatServer, Reply
 
 QUESTION = "Why did churn rise?"
@@ -342,7 +343,7 @@ def test_rows_stand_side_by_side_with_agreement_and_cost(served: ChatServer) -> 
     assert trial.cost == pytest.approx(sum(row.cost or 0 for row in trial.rows))
     assert list(trial.to_frame()["label"]) == ["w: a good bag", "x: a bad zip"]
     assert "quite another answer" in repr(trial)
-    assert {"text/html", "text/markdown", "text/plain"} < set(trial._repr_mimebundle_())
+    assert set(trial._repr_mimebundle_()) == {"text/html", "text/markdown", "text/plain", MIME_TYPE}
     both = Playground(FRAME.iloc[::-1], "review", "self-moa")
     both.edit("synthesize", other(both))
     assert all(row.before is not None for row in both.sample([0], both=True).rows)

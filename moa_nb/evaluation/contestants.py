@@ -168,7 +168,7 @@ def refuse(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """Return nothing if a function takes all options.
 
     Raises:
-        TypeError: it does not know one.
+        UnknownOption: it does not know one.
         SetupError: it is ``pipeline``, of which there are several.
     """
     refuse_unknown(function, options)

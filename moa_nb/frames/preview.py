@@ -31,11 +31,11 @@ class Preview:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:  # noqa: ARG002 - IPython's
         from moa_nb.frames.figures import previewed, view_of_run
         from moa_nb.panels.frame_preview import bundle
-        from moa_nb.panels.provenance import MIME_TYPE, frame_record, records
+        from moa_nb.panels.provenance import MIME_TYPE, frame_records, records
 
         execution = self.run._execution  # noqa: SLF001 - its own room's
         shown = bundle(previewed(execution, self.results, self.estimate))
-        return {**shown, MIME_TYPE: records(self.results) | frame_record(view_of_run(execution))}
+        return {**shown, MIME_TYPE: records(self.results) | frame_records([view_of_run(execution)])}
 
     def __repr__(self) -> str:
         return f"<Preview of {len(self.results)} rows; all rows: {self.estimate}>"

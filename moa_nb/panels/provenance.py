@@ -28,7 +28,6 @@ __all__ = [
     "MIME_TYPE",
     "SavedFrameRun",
     "SavedRuns",
-    "frame_record",
     "frame_records",
     "from_notebook",
     "is_secret",
@@ -91,13 +90,8 @@ def records(results: Sequence[Result]) -> dict[str, Any]:
     return {"version": _VERSION, "runs": [record(result, max_characters=room) for result in results]}
 
 
-def frame_record(view: ReportView) -> dict[str, Any]:
-    """Return what a notebook keeps of a run over rows: what was asked of whom and what it took; its rows are in the store."""
-    return frame_records([view])
-
-
 def frame_records(views: Iterable[ReportView]) -> dict[str, Any]:
-    """Return what a notebook keeps of runs over rows that are shown together."""
+    """Return what a notebook keeps of runs over rows: what was asked of whom and what it took; rows are in the store."""
     return {"version": _VERSION, "frame_runs": [_frame_run(view) for view in views]}
 
 

@@ -18,7 +18,7 @@ from moa_nb.notebook.playground.editing import EDITED, GIVEN, SAVED, Editing
 from moa_nb.notebook.playground.inputs import INPUT, Inputs
 from moa_nb.notebook.playground.preview import Preview
 from moa_nb.notebook.playground.trial import Trial
-from moa_nb.options import RunOptions
+from moa_nb.options import refuse_unknown, spelled_out
 from moa_nb.pipeline.result import Call, Layer, Result
 from moa_nb.store.versions import Version
 
@@ -64,6 +64,7 @@ class Playground:
     >>> pg.reset()
     """
 
+    @spelled_out
     def __init__(
         self,
         data: str | pd.DataFrame | pd.Series[Any],
@@ -74,10 +75,7 @@ class Playground:
         instruction: str | None = None,
         **options: Any,
     ) -> None:
-        for name in options:
-            if name not in RunOptions.__annotations__:
-                msg = f"Playground() got an unexpected keyword argument {name!r}; {nearest(name, RunOptions.__annotations__)}"
-                raise TypeError(msg)
+        refuse_unknown(Playground, options)
         if options.get("cache", "use") != "use" or options.get("mode", "live") != "live":
             msg = "a playground asks now, and only what the store does not know: leave cache and mode out"
             raise SetupError(msg)

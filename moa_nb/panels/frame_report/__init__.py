@@ -17,5 +17,5 @@ def bundle(view: ReportView) -> dict[str, Any]:
         "text/html": html.report(view),
         "text/markdown": text.markdown(view),
         "text/plain": text.plain(view),
-        provenance.MIME_TYPE: provenance.frame_record(view),
+        provenance.MIME_TYPE: provenance.frame_records([view]),
     }
